@@ -1,0 +1,46 @@
+"""Zero-shot anomaly detection with CLIP, as ordinary anomalib models.
+
+The shape alphabet used on signature lines of this package: B batch, L tapped layers, R window sizes, N patches
+(gh x gw), T = 1 + N tokens (class token first), C vision width, D joint width, P prompts, S states
+(normal, anomalous), H W pixels.
+
+Names are resolved on first use, so importing the package is quick and touches no network. The first use of any name
+imports them all: that is what makes ``--data VisA`` known to anomalib's command line once
+``--model anomalib_zsad.AFClip`` has been read. Where anomalib's models are imported already, so are ours, and
+``anomalib.models.list_models()`` lists them.
+"""
+
+import sys
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from anomalib_zsad._version import __version__
+
+if TYPE_CHECKING:
+    from anomalib_zsad.data import AllCategories, Auxiliary, MagneticTile, MVTec, VisA
+    from anomalib_zsad.models import AFClip
+
+__all__ = ["AFClip", "AllCategories", "Auxiliary", "MVTec", "MagneticTile", "VisA", "__version__"]
+
+_HOMES = ("anomalib_zsad.models", "anomalib_zsad.data")
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        msg = f"module {__name__!r} has no attribute {name!r}"
+        raise AttributeError(msg)
+    _load_public_names()
+    return globals()[name]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
+
+def _load_public_names() -> None:
+    for home in map(import_module, _HOMES):
+        globals().update({name: getattr(home, name) for name in home.__all__})
+
+
+if "anomalib.models" in sys.modules:
+    _load_public_names()

@@ -1,0 +1,68 @@
+"""Items and batches that carry the category of every sample."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from anomalib.data import ImageBatch, ImageItem
+from anomalib.data.dataclasses.numpy.image import NumpyImageBatch, NumpyImageItem
+
+ANY_CATEGORY = "object"
+"""The category of a sample about which nothing is known."""
+
+
+@dataclass
+class NumpyCategoryItem(NumpyImageItem):
+    """The numpy form of a `CategoryItem`."""
+
+    category: str | None = None
+
+
+@dataclass
+class NumpyCategoryBatch(NumpyImageBatch):
+    """The numpy form of a `CategoryBatch`."""
+
+    item_class: ClassVar[Callable] = NumpyCategoryItem
+    category: list[str] | None = None
+
+
+@dataclass
+class CategoryItem(ImageItem):
+    """An anomalib image item with the name of its category."""
+
+    numpy_class: ClassVar[type[NumpyImageItem]] = NumpyCategoryItem
+    category: str | None = None
+
+
+@dataclass
+class CategoryBatch(ImageBatch):
+    """An anomalib image batch with the category of each of its images."""
+
+    item_class: ClassVar[type[ImageItem]] = CategoryItem
+    numpy_class: ClassVar[type[NumpyImageBatch]] = NumpyCategoryBatch
+    category: list[str] | None = None
+
+
+def categories_of(
+    batch: ImageBatch,
+    datamodule: Any = None,
+    class_name: str | None = None,
+) -> Sequence[str]:
+    """Name the category of every image in a batch.
+
+    The first that is known counts: the caller's `class_name`, the sample's own category, the datamodule's category,
+    "object". Never an error.
+
+    Args:
+        batch: B images.
+        datamodule: The datamodule that they come from, where there is one.
+        class_name: A name that overrides all others.
+
+    Returns:
+        B names.
+    """
+    if class_name:
+        return [class_name] * len(batch)
+    fallback = getattr(datamodule, "category", None) or ANY_CATEGORY
+    own = getattr(batch, "category", None) or [None] * len(batch)
+    return [name or fallback for name in own]
