@@ -1,0 +1,228 @@
+"""Weight files of CLIP in OpenAI's and open_clip's layouts, and the architecture that their shapes tell."""
+
+import difflib
+import re
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+HEAD_WIDTH = 64
+"""Width of an attention head in CLIP, but for the widest vision towers."""
+
+_HEAD_WIDTHS = {1280: 80, 1408: 88, 1664: 104, 1792: 112}  # ViT-H, g, bigG and e: no shape tells the number of heads
+
+_JIT_CONSTANTS = {"input_resolution", "context_length", "vocab_size"}
+
+# What a standard CLIP is made of. Any other entry in a configuration of open_clip changes the computation.
+_TOP = {"embed_dim", "vision_cfg", "text_cfg", "quick_gelu"}
+_VISION = {"image_size", "layers", "width", "patch_size", "head_width", "mlp_ratio"}
+_TEXT = {"context_length", "vocab_size", "width", "heads", "layers", "mlp_ratio"}
+
+
+def read_state_dict(path: Path) -> dict[str, Tensor]:
+    """Read the weights of a CLIP without running anything that the file may hold.
+
+    Args:
+        path: A `.safetensors` file, a state dict saved by torch (plain or under "state_dict"), or OpenAI's TorchScript
+            archive.
+
+    Returns:
+        The tensors in float32 on the CPU, by their names in OpenAI's layout.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If the file is truncated or holds anything else.
+    """
+    if not path.is_file():
+        msg = f"{path}: expected a file with the weights of a CLIP, found none"
+        raise FileNotFoundError(msg)
+    try:
+        content = _read(path)
+    except Exception as error:  # damaged files fail in many ways inside torch and safetensors
+        msg = (
+            f"{path}: expected the weights of a CLIP (.safetensors, a state dict saved by torch, OpenAI's TorchScript "
+            f"archive), but the file is truncated or of another kind ({_first_line(error)})"
+        )
+        raise ValueError(msg) from error
+    return _flat_layout(_tensors(path, content))
+
+
+def architecture_of(state_dict: dict[str, Tensor], origin: str | Path = "these weights") -> dict[str, Any]:
+    """Tell the architecture of a CLIP vision transformer from the shapes of its weights.
+
+    Args:
+        state_dict: The weights as `read_state_dict` returns them.
+        origin: The file that they come from, for messages.
+
+    Returns:
+        The configuration with which `open_clip.CLIP(**configuration)` has exactly these parameters.
+
+    Raises:
+        ValueError: If the weights are those of another kind of model, or incomplete.
+    """
+    fault = _sign_of_another_model(state_dict)
+    if not fault:
+        try:
+            config = _configuration(state_dict)
+            fault = _first_fault(state_dict, config)
+        except (AssertionError, KeyError, ValueError, ZeroDivisionError) as error:
+            fault = f"missing or misshapen {_first_line(error)}"
+    if fault:
+        msg = (
+            f"{origin}: only complete CLIP vision transformers in OpenAI's or open_clip's layout are supported; {fault}"
+        )
+        raise ValueError(msg)
+    return config
+
+
+def config_of(backbone: str) -> dict[str, Any]:
+    """Look up the architecture of a CLIP vision transformer by its open_clip name.
+
+    Args:
+        backbone: A model name of open_clip. The activation that the name may imply is not part of the answer.
+
+    Raises:
+        ValueError: If open_clip has no such model, or it is not a standard CLIP vision transformer.
+    """
+    import open_clip
+
+    known = open_clip.list_models()
+    if backbone not in known:
+        close = difflib.get_close_matches(backbone, known, n=4)
+        hint = f"did you mean {', '.join(close)}?" if close else "open_clip.list_models() lists those that exist"
+        msg = f"backbone {backbone!r} is not a model of open_clip; {hint}"
+        raise ValueError(msg)
+    config = open_clip.get_model_config(backbone)
+    vision, text = config["vision_cfg"], config["text_cfg"]
+    foreign = [*sorted(config.keys() - _TOP), *sorted(vision.keys() - _VISION), *sorted(text.keys() - _TEXT)]
+    if foreign or not isinstance(vision["layers"], int):
+        what = foreign[0] if foreign else "a ResNet"
+        msg = f"backbone {backbone!r} is not supported: only plain CLIP vision transformers are, and it has {what}"
+        raise ValueError(msg)
+    return {"embed_dim": config["embed_dim"], "vision_cfg": {"head_width": HEAD_WIDTH, **vision}, "text_cfg": text}
+
+
+def _read(path: Path) -> Any:
+    if path.suffix == ".safetensors":
+        return load_file(path)
+    if _is_torchscript(path):
+        # The archive's code is compiled by TorchScript's own compiler, which cannot reach Python, and no method of it
+        # is called: only its tensors are read.
+        return torch.jit.load(str(path), map_location="cpu").state_dict()
+    return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def _is_torchscript(path: Path) -> bool:
+    if not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        names = [name.partition("/")[2] for name in archive.namelist()]
+    return "constants.pkl" in names and any(name.startswith("code/") for name in names)
+
+
+def _tensors(path: Path, content: Any) -> dict[str, Tensor]:
+    if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
+        content = content["state_dict"]
+    if not isinstance(content, dict) or not content or not all(isinstance(key, str) for key in content):
+        msg = f"{path}: expected a state dict of named tensors, got {type(content).__name__}"
+        raise ValueError(msg)
+    return {
+        key: value.float() if value.is_floating_point() else value
+        for key, value in content.items()
+        if isinstance(value, Tensor) and key not in _JIT_CONSTANTS
+    }
+
+
+def _flat_layout(state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
+    if all(key.startswith("module.") for key in state_dict):  # saved from a parallel run
+        state_dict = {key.removeprefix("module."): value for key, value in state_dict.items()}
+    if "text.token_embedding.weight" in state_dict:  # open_clip's CustomTextCLIP
+        state_dict = {key.removeprefix("text."): value for key, value in state_dict.items()}
+    scale = state_dict.get("logit_scale")
+    if scale is not None and scale.numel() == 1:  # some training scripts keep it as a vector of one
+        state_dict["logit_scale"] = scale.reshape(())
+    return state_dict
+
+
+def _sign_of_another_model(state_dict: dict[str, Tensor]) -> str:
+    signs = {
+        "visual.layer1.": "a ResNet",
+        "visual.trunk.": "a timm tower (as in SigLIP, EVA or ConvNeXt)",
+        "text.transformer.": "a text tower of Hugging Face",
+        "text_decoder.": "CoCa",
+        "vision_model.": "the layout of Hugging Face's transformers",
+    }
+    for prefix, what in signs.items():
+        if any(key.startswith(prefix) for key in state_dict):
+            return f"found {what}"
+    if "visual.conv1.weight" not in state_dict:
+        return f"expected visual.conv1.weight among others, found {', '.join(list(state_dict)[:3]) or 'no tensor'}"
+    return ""
+
+
+def _configuration(state_dict: dict[str, Tensor]) -> dict[str, Any]:
+    shapes = {key: tuple(value.shape) for key, value in state_dict.items()}
+    width, _, patch_size, _ = shapes["visual.conv1.weight"]
+    positions, _ = shapes["visual.positional_embedding"]
+    grid = round((positions - 1) ** 0.5)
+    if grid * grid != positions - 1:
+        msg = f"visual.positional_embedding ({positions - 1} patches are no square grid)"
+        raise ValueError(msg)
+    vocabulary, text_width = shapes["token_embedding.weight"]
+    return {
+        "embed_dim": shapes["visual.proj"][1],
+        "vision_cfg": {
+            "image_size": grid * patch_size,
+            "layers": _blocks(state_dict, "visual.transformer."),
+            "width": width,
+            "patch_size": patch_size,
+            "head_width": _HEAD_WIDTHS.get(width, HEAD_WIDTH),
+            **_mlp_ratio(shapes["visual.transformer.resblocks.0.mlp.c_fc.weight"]),
+        },
+        "text_cfg": {
+            "context_length": shapes["positional_embedding"][0],
+            "vocab_size": vocabulary,
+            "width": text_width,
+            "heads": text_width // HEAD_WIDTH,
+            "layers": _blocks(state_dict, "transformer."),
+            **_mlp_ratio(shapes["transformer.resblocks.0.mlp.c_fc.weight"]),
+        },
+    }
+
+
+def _blocks(state_dict: dict[str, Tensor], tower: str) -> int:
+    pattern = re.compile(re.escape(tower) + r"resblocks\.(\d+)\.")
+    numbers = {int(match[1]) for match in map(pattern.match, state_dict) if match}
+    return max(numbers) + 1
+
+
+def _mlp_ratio(shape: tuple[int, ...]) -> dict[str, float]:
+    hidden, width = shape
+    if hidden == 4 * width:
+        return {}
+    # open_clip takes int(width * ratio): the half keeps rounding from losing one.
+    return {"mlp_ratio": hidden / width if hidden % width == 0 else (hidden + 0.5) / width}
+
+
+def _first_fault(state_dict: dict[str, Tensor], config: dict[str, Any]) -> str:
+    import open_clip
+
+    with torch.device("meta"):
+        expected = {key: tuple(value.shape) for key, value in open_clip.CLIP(**config).state_dict().items()}
+    found = {key: tuple(value.shape) for key, value in state_dict.items()}
+    faults = [f"{key} of shape {shape} is missing" for key, shape in expected.items() if key not in found]
+    faults += [
+        f"{key} should have shape {shape} and has {found[key]}"
+        for key, shape in expected.items()
+        if found.get(key, shape) != shape
+    ]
+    faults += [f"{key} is not part of one" for key in sorted(found.keys() - expected.keys())]
+    return f"{faults[0]} ({len(faults)} such tensors in all)" if faults else ""
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

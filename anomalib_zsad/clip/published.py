@@ -1,0 +1,169 @@
+"""Where the weights of open_clip's tags are published, and fetching them from there."""
+
+import re
+import urllib.request
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from rich import progress
+from rich.console import Console
+
+from anomalib_zsad.atomic import whole_file
+from anomalib_zsad.clip.digest import check_digest, hash_file, record_digest
+
+_TIMEOUT = 30  # seconds without an answer
+_CHUNK = 2**18
+_SAFE = "open_clip_model.safetensors"
+_PICKLED = "open_clip_pytorch_model.bin"
+_QUICK_GELU = "-quickgelu"
+
+
+@dataclass(frozen=True)
+class Publication:
+    """Where one tag is published.
+
+    Args:
+        repo: A repository on the Hugging Face hub, or "".
+        files: Names of the weights in it, the best first.
+        url: A file outside the hub whose SHA-256 is known, or "".
+        sha256: All or the first digits of the SHA-256 of the url's file.
+    """
+
+    repo: str
+    files: tuple[str, ...]
+    url: str
+    sha256: str
+
+
+def publication_of(backbone: str, tag: str) -> Publication | None:
+    """Look a tag up in open_clip's table; None where it has none of that name."""
+    from open_clip.pretrained import get_pretrained_cfg
+
+    for name in same_weights(backbone):
+        if config := get_pretrained_cfg(name, tag):
+            repo, _, file = config.get("hf_hub", "").rpartition("/")
+            url = config.get("url", "")
+            sha256 = _digest_in(url)
+            # A url without a digest could bring anything: it is not used.
+            return Publication(repo, _alternatives(file) if repo else (), url if sha256 else "", sha256)
+    return None
+
+
+def tags_of(backbone: str) -> list[str]:
+    """List the tags that open_clip has for a backbone."""
+    from open_clip.pretrained import list_pretrained_tags_by_model
+
+    return sorted({tag for name in same_weights(backbone) for tag in list_pretrained_tags_by_model(name)})
+
+
+def same_weights(backbone: str) -> tuple[str, str]:
+    """Name a backbone with and without the suffix for its activation, the given name first.
+
+    open_clip lists tags under either; the activation does not change the weights.
+    """
+    plain = backbone.removesuffix(_QUICK_GELU)
+    return (backbone, plain) if backbone != plain else (plain, plain + _QUICK_GELU)
+
+
+def cached(publication: Publication) -> Path | None:
+    """Find a publication in the hub's cache on this machine."""
+    from huggingface_hub import try_to_load_from_cache
+
+    for file in publication.files:
+        found = try_to_load_from_cache(publication.repo, file)
+        if isinstance(found, str):
+            return Path(found)
+    return None
+
+
+def hub_digest(path: Path) -> str:
+    """Tell the SHA-256 that the hub gives for a file in its cache, "" where the cache does not keep it.
+
+    The cache names large files by the SHA-256 that the hub announced for them.
+    """
+    name = path.resolve().name
+    return name if re.fullmatch("[0-9a-f]{64}", name) else ""
+
+
+def download(publication: Publication, target: Path) -> Path:
+    """Fetch weights: into the hub's cache, or to `target` from a url.
+
+    Args:
+        publication: What to fetch.
+        target: Where the file of a url goes.
+
+    Raises:
+        ConnectionError: If neither answers; the message holds the reasons.
+    """
+    from huggingface_hub import constants
+
+    if constants.HF_HUB_OFFLINE:
+        msg = "HF_HUB_OFFLINE is set"
+        raise ConnectionError(msg)
+    reasons = []
+    ways = (("hub", publication.repo, _from_hub), ("url", publication.url, _from_url))
+    for way, source, fetch in ways:
+        if source:
+            try:
+                return fetch(publication, target)
+            except OSError as error:
+                reasons.append(f"{way}: {error}")
+    raise ConnectionError("; ".join(reasons))
+
+
+def _from_hub(publication: Publication, target: Path) -> Path:  # noqa: ARG001
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.utils import EntryNotFoundError, LocalEntryNotFoundError
+
+    for file in publication.files:
+        try:
+            return Path(hf_hub_download(publication.repo, file))
+        except LocalEntryNotFoundError as error:  # noqa: PERF203
+            msg = "cannot be reached"
+            raise ConnectionError(msg) from error
+        except EntryNotFoundError:
+            continue  # not every repository has the file in each format
+        except Exception as error:  # the classes of the hub's errors change with its version and its HTTP library
+            raise ConnectionError((str(error).strip().splitlines() or [type(error).__name__])[0]) from error
+    msg = f"none of {', '.join(publication.files)} is there"
+    raise ConnectionError(msg)
+
+
+def _from_url(publication: Publication, target: Path) -> Path:
+    with whole_file(target) as temporary:
+        _fetch(publication.url, temporary)
+        digest = hash_file(temporary)
+        check_digest(temporary.with_name(target.name), digest, publication.sha256)
+    record_digest(target, digest, given=True)
+    return target
+
+
+def _fetch(url: str, path: Path) -> None:
+    # urlopen keeps to http(s) here: the urls come from open_clip's table.
+    with urllib.request.urlopen(url, timeout=_TIMEOUT) as response, path.open("wb") as file:
+        size = int(response.headers.get("Content-Length") or 0)
+        name = Path(urlsplit(url).path).name
+        with progress.Progress(
+            *progress.Progress.get_default_columns(), progress.DownloadColumn(), console=Console(stderr=True)
+        ) as bar:
+            task = bar.add_task(name, total=size or None)
+            while chunk := response.read(_CHUNK):
+                bar.advance(task, file.write(chunk))
+    if size and path.stat().st_size != size:
+        msg = f"the connection broke off after {path.stat().st_size} of {size} bytes"
+        raise ConnectionError(msg)
+
+
+def _alternatives(file: str) -> tuple[str, ...]:
+    if not file:  # open_clip's default names
+        return (_SAFE, _PICKLED)
+    safe = Path(file).with_suffix(".safetensors").name
+    return (safe, file) if safe != file else (file,)
+
+
+def _digest_in(url: str) -> str:
+    """OpenAI puts the SHA-256 into the folder's name, open_clip its first eight digits at the end of the file's."""
+    path = Path(urlsplit(url).path)
+    candidates = re.fullmatch("[0-9a-f]{64}", path.parent.name), re.search("(?<=-)[0-9a-f]{8,64}$", path.stem)
+    return next((match[0] for match in candidates if match), "")
