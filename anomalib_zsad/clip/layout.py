@@ -2,6 +2,7 @@
 
 import difflib
 import re
+import warnings
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -112,7 +113,9 @@ def _read(path: Path) -> Any:
     if _is_torchscript(path):
         # The archive's code is compiled by TorchScript's own compiler, which cannot reach Python, and no method of it
         # is called: only its tensors are read.
-        return torch.jit.load(str(path), map_location="cpu").state_dict()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # deprecated, but the format of OpenAI's files
+            return torch.jit.load(str(path), map_location="cpu").state_dict()
     return torch.load(path, map_location="cpu", weights_only=True)
 
 
