@@ -70,8 +70,10 @@ def architecture_of(state_dict: dict[str, Tensor], origin: str | Path = "these w
         try:
             config = _configuration(state_dict)
             fault = _first_fault(state_dict, config)
-        except (AssertionError, KeyError, ValueError, ZeroDivisionError) as error:
-            fault = f"missing or misshapen {_first_line(error)}"
+        except KeyError as error:
+            fault = f"{error.args[0]} is missing"
+        except (ArithmeticError, AssertionError, IndexError, RuntimeError, TypeError, ValueError) as error:
+            fault = f"the shapes fit none ({_first_line(error)})"
     if fault:
         msg = (
             f"{origin}: only complete CLIP vision transformers in OpenAI's or open_clip's layout are supported; {fault}"
@@ -173,7 +175,7 @@ def _configuration(state_dict: dict[str, Tensor]) -> dict[str, Any]:
     positions, _ = shapes["visual.positional_embedding"]
     grid = round((positions - 1) ** 0.5)
     if grid * grid != positions - 1:
-        msg = f"visual.positional_embedding ({positions - 1} patches are no square grid)"
+        msg = f"visual.positional_embedding holds {positions - 1} patches, no square grid"
         raise ValueError(msg)
     vocabulary, text_width = shapes["token_embedding.weight"]
     return {

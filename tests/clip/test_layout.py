@@ -1,5 +1,6 @@
 import pickle
 import zipfile
+from contextlib import suppress
 
 import open_clip
 import pytest
@@ -156,7 +157,7 @@ def test_an_unknown_name_gets_a_suggestion():
     ("change", "message"),
     [
         (lambda w: w.pop("ln_final.bias"), r"ln_final\.bias of shape \(128,\) is missing \(1 such"),
-        (lambda w: w.pop("visual.proj"), r"'visual\.proj'"),
+        (lambda w: w.pop("visual.proj"), r"visual\.proj is missing"),
         (
             lambda w: w.update({"text_projection": torch.zeros(128, 5)}),
             r"text_projection should have shape \(128, 32\)",
@@ -174,6 +175,31 @@ def test_weights_of_anything_else_are_refused(weights, change, message):
     change(changed)
     with pytest.raises(ValueError, match=f"^some.pt: only complete CLIP vision transformers.*{message}"):
         architecture_of(changed, "some.pt")
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data())
+def test_any_tensor_of_another_shape_ends_in_a_sentence(data):
+    with torch.device("meta"):
+        state = open_clip.CLIP(**CONFIG).state_dict()
+    key = data.draw(st.sampled_from(sorted(state)))
+    shape = tuple(data.draw(st.lists(st.integers(0, 65), max_size=4)))
+    state[key] = torch.empty(shape, device="meta")
+    with torch.device("meta"), suppress(RefusedError):
+        open_clip.CLIP(**told(state)).load_state_dict(state, strict=True, assign=True)
+
+
+class RefusedError(Exception):
+    """The sentence that a user should see."""
+
+
+def told(state):
+    try:
+        return architecture_of(state, "some.pt")
+    except ValueError as error:
+        if str(error).startswith("some.pt: only complete CLIP vision transformers"):
+            raise RefusedError from error
+        raise
 
 
 class Evil:

@@ -1,0 +1,106 @@
+"""The console script `anomalib-zsad`: argument parsing only. Whatever loads torch is imported by the command itself."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from anomalib_zsad._version import __version__
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Args:
+        arguments: The words after the program's name; those of the process by default.
+
+    Returns:
+        The exit status: 2 for what the user can put right, told in one line.
+    """
+    options = _parser().parse_args(arguments)
+    try:
+        return options.run(options)
+    except (OSError, ValueError) as error:
+        print("anomalib-zsad:", *str(error).splitlines(), file=sys.stderr)
+        return 2
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="anomalib-zsad", description="Zero-shot anomaly detection with CLIP.")
+    parser.add_argument("--version", action="version", version=__version__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    for add in (_add_convert, _add_weights):
+        add(commands)
+    return parser
+
+
+def _add_convert(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    text = "Turn weights that authors released into an adapter file."
+    methods = commands.add_parser("convert", help=text, description=text).add_subparsers(
+        required=True, metavar="METHOD"
+    )
+    text = "AF-CLIP: the prompt and the adaptor of one auxiliary dataset. Pickles are read without running them."
+    method = methods.add_parser("af-clip", help=text, description=text)
+    method.add_argument("--prompt", type=Path, required=True, help="the authors' *_prompt.pt")
+    method.add_argument("--adaptor", type=Path, required=True, help="the authors' *_adaptor.pt")
+    method.add_argument("--out", type=Path, required=True, help="the adapter file to write, *.safetensors")
+    method.set_defaults(run=_convert_af_clip)
+
+
+def _add_weights(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    text = "Find and check the weights of a CLIP backbone."
+    actions = commands.add_parser("weights", help=text, description=text).add_subparsers(
+        required=True, metavar="ACTION"
+    )
+    for name, run, text in (
+        ("where", _weights_where, "Say which file is used, or which to fetch and where to put it (exit status 1)."),
+        ("verify", _weights_verify, "Read the file and check its SHA-256 against what was published or recorded."),
+    ):
+        action = actions.add_parser(name, help=text, description=text)
+        action.add_argument("backbone", metavar="BACKBONE", help="a model name of open_clip, such as ViT-L-14-336")
+        action.add_argument("tag", metavar="TAG", nargs="?", default="openai", help="a tag or a file (%(default)s)")
+        action.set_defaults(run=run)
+
+
+def _convert_af_clip(options: argparse.Namespace) -> int:
+    from anomalib_zsad.clip.digest import hash_file
+    from anomalib_zsad.models.adapter_file import save_adapter
+    from anomalib_zsad.models.af_clip.released import read_released
+
+    tensors = read_released(options.prompt, options.adaptor)
+    origin = {
+        "prompt_sha256": hash_file(options.prompt),
+        "adaptor_sha256": hash_file(options.adaptor),
+        "origin": f"released by the authors: {options.prompt.name}, {options.adaptor.name}",
+    }
+    save_adapter(options.out, tensors, {"method": "AFClip", **origin})
+    count = sum(tensor.numel() for tensor in tensors.values())
+    print(f"{options.out}: {len(tensors)} tensors, {count} parameters, {options.out.stat().st_size} bytes")
+    print(f"SHA-256 {hash_file(options.out)}")
+    return 0
+
+
+def _weights_where(options: argparse.Namespace) -> int:
+    from anomalib_zsad.clip.weights import how_to_fetch, locate
+
+    located = locate(options.backbone, options.tag)
+    if located:
+        print(f"{located.path} (from {located.source})")
+        return 0
+    print(
+        f"not on this machine, downloaded on first use; without a network {how_to_fetch(options.backbone, options.tag)}"
+    )
+    return 1
+
+
+def _weights_verify(options: argparse.Namespace) -> int:
+    from anomalib_zsad.clip.weights import how_to_fetch, locate, verify
+
+    located = locate(options.backbone, options.tag)
+    if not located:
+        msg = f"nothing to verify: the weights are not on this machine; {how_to_fetch(options.backbone, options.tag)}"
+        raise FileNotFoundError(msg)
+    digest, checked = verify(located)
+    print(f"{digest}  {located.path}")
+    print("matches what was published or recorded" if checked else "no published or recorded SHA-256 to check against")
+    return 0
