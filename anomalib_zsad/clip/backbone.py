@@ -1,0 +1,364 @@
+"""The frozen CLIP: taps, edits and text encoding. The only file that touches open_clip's internals."""
+
+import hashlib
+import logging
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Literal, cast
+from weakref import WeakValueDictionary
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
+
+from anomalib_zsad.clip.layout import architecture_of, config_of, read_state_dict
+from anomalib_zsad.clip.weights import resolve, sha256_of
+
+logger = logging.getLogger(__name__)
+
+Activation = Literal["quick_gelu", "gelu"]
+PositionResize = Literal["bilinear", "bicubic_antialias"]
+Edit = Callable[[int, Tensor], Tensor]
+"""`edit(block, tokens) -> tokens`: what replaces the residual stream after a block, counted from 1."""
+
+QUICK_GELU = 1.702
+"""QuickGELU(x) = x * sigmoid(1.702 x)."""
+
+UNTRAINED_SEED = 0
+"""Seed of the weights of a backbone with `pretrained=None`, the same on every machine with the same torch."""
+
+
+class FrozenClip(nn.Module):
+    """A CLIP vision transformer with its text tower that never learns and never leaves eval mode.
+
+    Args:
+        clip: An `open_clip.CLIP` with a vision transformer; shared, never changed.
+        image_size: Height and width in pixels; the position embedding of this size is kept ready. Images of other
+            sizes work too, when their sides are multiples of the patch size.
+        activation: "quick_gelu" for OpenAI's weights as they were trained, "gelu" where a method asks for it.
+        position_resize: How the grid of position embeddings is brought to another size: "bilinear" (no antialias) or
+            "bicubic_antialias"; both with align_corners=False.
+        identity: What is known of the weights (`load` fills it in).
+
+    Raises:
+        ValueError: If the image size is no multiple of the patch size.
+    """
+
+    positions: Tensor
+
+    def __init__(
+        self,
+        clip: nn.Module,
+        image_size: int | tuple[int, int],
+        activation: Activation = "quick_gelu",
+        position_resize: PositionResize = "bilinear",
+        identity: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        self.clip = clip
+        self.activation = activation
+        self.position_resize = position_resize
+        self.image_size = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
+        self.identity = {
+            **(identity or {}),
+            "activation": activation,
+            "position_resize": position_resize,
+            "image_size": list(self.image_size),
+        }
+        self.register_buffer("positions", self._resize_positions(self.grid_of(*self.image_size)), persistent=False)
+        self.requires_grad_(False)
+        self.eval()
+
+    @classmethod
+    def load(
+        cls,
+        backbone: str = "ViT-L-14-336",
+        pretrained: str | Path | None = "openai",
+        image_size: int | tuple[int, int] = 518,
+        activation: Activation = "quick_gelu",
+        position_resize: PositionResize = "bilinear",
+    ) -> "FrozenClip":
+        """Load a CLIP by open_clip name and tag, or from a local file.
+
+        One set of weights serves all models of a process that ask for the same name and tag.
+
+        Args:
+            backbone: An open_clip model name; not used where `pretrained` is a file, whose shapes tell the architecture.
+            pretrained: A tag of open_clip, a file, or None for untrained weights (tests and benchmarks).
+            image_size: As in the class.
+            activation: As in the class.
+            position_resize: As in the class.
+
+        Raises:
+            ValueError: If the name, tag or file is unknown, unreadable or no CLIP vision transformer.
+            OSError: If the weights can neither be found nor downloaded.
+        """
+        clip = _load_shared(backbone, pretrained)
+        return cls(clip, image_size, activation, position_resize, identity=cast("dict", clip.identity))
+
+    def train(self, mode: bool = True) -> "FrozenClip":  # noqa: ARG002
+        """Stay in eval mode: nothing in here learns."""
+        return super().train(mode=False)
+
+    @property
+    def patch_size(self) -> tuple[int, int]:
+        """Height and width of a patch in pixels."""
+        return cast("tuple[int, int]", self._vision.patch_size)
+
+    @property
+    def vision_width(self) -> int:
+        """C, the width of the vision stream."""
+        return int(self._vision.conv1.out_channels)
+
+    @property
+    def text_width(self) -> int:
+        """The width of the text stream."""
+        return int(self._clip.token_embedding.embedding_dim)
+
+    @property
+    def joint_width(self) -> int:
+        """D, the width of the space that images and texts share."""
+        return int(self._clip.text_projection.shape[1])
+
+    @property
+    def n_blocks(self) -> int:
+        """Blocks of the vision tower."""
+        return len(self._vision.transformer.resblocks)
+
+    @property
+    def n_text_blocks(self) -> int:
+        """Blocks of the text tower."""
+        return len(self._clip.transformer.resblocks)
+
+    @property
+    def context_length(self) -> int:
+        """Positions of the text tower."""
+        return int(self._clip.positional_embedding.shape[0])
+
+    @property
+    def ln_post(self) -> nn.LayerNorm:
+        """The layer norm in front of the visual projection."""
+        return cast("nn.LayerNorm", self._vision.ln_post)
+
+    @property
+    def projection(self) -> Tensor:
+        """The visual projection into the joint space, (C, D)."""
+        return cast("Tensor", self._vision.proj)
+
+    def grid_of(self, height: int, width: int) -> tuple[int, int]:
+        """Count the patches of an image along its height and its width.
+
+        Raises:
+            ValueError: If a side is no multiple of the patch size.
+        """
+        patch_height, patch_width = self.patch_size
+        if height % patch_height or width % patch_width or not height or not width:
+            msg = (
+                f"image_size must be a multiple of the patch size {patch_height} x {patch_width} on both sides, "
+                f"got {height} x {width}"
+            )
+            raise ValueError(msg)
+        return height // patch_height, width // patch_width
+
+    def quarters(self) -> list[int]:
+        """Name the last block of each quarter of the vision tower: 6, 12, 18, 24 at ViT-L."""
+        return [self.n_blocks * i // 4 for i in range(1, 5)]
+
+    def check_layers(self, layers: Sequence[int]) -> list[int]:
+        """Check that taps name blocks of the vision tower, counted from 1.
+
+        Raises:
+            ValueError: If there is none, or one that the tower does not have.
+        """
+        if not layers or any(not 1 <= layer <= self.n_blocks for layer in layers):
+            msg = f"feature_layers must name blocks from 1 to {self.n_blocks} of this backbone, got {list(layers)}"
+            raise ValueError(msg)
+        return list(layers)
+
+    def encode_patches(
+        self,
+        images: Tensor,  # (B, 3, H, W), normalised
+        layers: Sequence[int],
+        edit: Edit | None = None,
+    ) -> list[Tensor]:  # L x (B, 1 + N, C)
+        """Read the residual stream of the vision tower right after the given blocks (1-based, no ln_post)."""
+        return self._run_blocks(self._vision.transformer.resblocks, self._embed(images), layers, edit, causal=False)
+
+    def project(
+        self,
+        tokens: Tensor,  # (..., C)
+    ) -> Tensor:  # (..., D)
+        """Bring vision tokens into the joint space: ln_post, then the visual projection."""
+        return self.ln_post(tokens) @ self.projection
+
+    def tokenize(self, texts: Sequence[str]) -> Tensor:  # (P, context_length)
+        """Turn texts into token numbers: start, words, end, zeros."""
+        from open_clip.tokenizer import SimpleTokenizer
+
+        return SimpleTokenizer(context_length=self.context_length)(list(texts))
+
+    def embed_tokens(
+        self,
+        tokens: Tensor,  # (P, T) token numbers
+    ) -> Tensor:  # (P, T, Ct)
+        """Look up word embeddings, without positions."""
+        return self._clip.token_embedding(tokens)
+
+    def encode_words(
+        self,
+        words: Tensor,  # (P, T, Ct), T <= context_length
+        layers: Sequence[int],
+        edit: Edit | None = None,
+    ) -> list[Tensor]:  # x (P, T, Ct)
+        """Read the residual stream of the text tower right after the given blocks (1-based, no ln_final)."""
+        stream = words + self._clip.positional_embedding[: words.shape[1]]
+        return self._run_blocks(self._clip.transformer.resblocks, stream, layers, edit, causal=True)
+
+    def encode_text(
+        self,
+        words: Tensor,  # (P, T, Ct), T <= context_length
+        end: Tensor,  # (P,) the position that is read
+        edit: Edit | None = None,
+    ) -> Tensor:  # (P, D)
+        """Encode prompts given as word embeddings, so that some of the words may be learnt."""
+        (stream,) = self.encode_words(words, [self.n_text_blocks], edit)
+        read = stream[torch.arange(len(stream), device=stream.device), end]
+        return self._clip.ln_final(read) @ self._clip.text_projection
+
+    @property
+    def _clip(self) -> Any:  # open_clip's classes are not typed
+        return self.clip
+
+    @property
+    def _vision(self) -> Any:
+        return self._clip.visual
+
+    def _embed(
+        self,
+        images: Tensor,  # (B, 3, H, W)
+    ) -> Tensor:  # (B, 1 + N, C)
+        grid = self.grid_of(*images.shape[-2:])
+        ready = grid == self.grid_of(*self.image_size)
+        positions = self.positions if ready else self._resize_positions(grid)
+        patches = self._vision.conv1(images).flatten(2).transpose(1, 2)
+        first = self._vision.class_embedding.expand(len(images), 1, -1).to(patches.dtype)
+        return self._vision.ln_pre(torch.cat([first, patches], dim=1) + positions)
+
+    def _resize_positions(self, grid: tuple[int, int]) -> Tensor:  # (1 + N, C)
+        embedding = self._vision.positional_embedding.detach()
+        trained = self._vision.grid_size
+        if tuple(trained) == grid:
+            return embedding
+        patches = embedding[1:].T.reshape(1, -1, *trained)
+        mode = "bilinear" if self.position_resize == "bilinear" else "bicubic"
+        antialias = self.position_resize == "bicubic_antialias"
+        patches = F.interpolate(patches, size=grid, mode=mode, align_corners=False, antialias=antialias)
+        return torch.cat([embedding[:1], patches[0].flatten(1).T])
+
+    def _run_blocks(
+        self,
+        blocks: nn.ModuleList,
+        stream: Tensor,  # (B, T, C)
+        layers: Sequence[int],
+        edit: Edit | None,
+        causal: bool,
+    ) -> list[Tensor]:
+        taps = {}
+        for index, block in enumerate(blocks[: max(layers)], start=1):
+            stream = self._block(block, stream, causal)
+            stream = edit(index, stream) if edit else stream
+            if index in layers:
+                taps[index] = stream
+        return [taps[layer] for layer in layers]
+
+    def _block(self, block: Any, stream: Tensor, causal: bool) -> Tensor:
+        stream = stream + block.ls_1(self._attend(block.attn, block.ln_1(stream), causal))
+        return stream + block.ls_2(self._mlp(block.mlp, block.ln_2(stream)))
+
+    @staticmethod
+    def _attend(attention: nn.MultiheadAttention, x: Tensor, causal: bool) -> Tensor:
+        # Not open_clip's module: its fused native operator cannot be exported.
+        batch, length, width = x.shape
+        qkv = F.linear(x, attention.in_proj_weight, attention.in_proj_bias)
+        q, k, v = qkv.view(batch, length, 3, attention.num_heads, -1).permute(2, 0, 3, 1, 4)
+        out = F.scaled_dot_product_attention(q, k, v, is_causal=causal)
+        return attention.out_proj(out.transpose(1, 2).reshape(batch, length, width))
+
+    def _mlp(self, mlp: Any, x: Tensor) -> Tensor:
+        if self.activation == "gelu":
+            return mlp.c_proj(F.gelu(mlp.c_fc(x)))
+        # x * sigmoid(a x) = silu(a x) / a: both factors go into the matrix products, one pass over the wide tensor
+        # is left of three.
+        wide = _scaled_linear(x, mlp.c_fc, alpha=QUICK_GELU, beta=QUICK_GELU)
+        wide = F.silu(wide, inplace=not wide.requires_grad)
+        return _scaled_linear(wide, mlp.c_proj, alpha=1 / QUICK_GELU, beta=1.0)
+
+
+def _scaled_linear(
+    x: Tensor,  # (B, T, C)
+    linear: nn.Linear,
+    alpha: float,
+    beta: float,
+) -> Tensor:
+    out = torch.addmm(linear.bias, x.flatten(0, 1), linear.weight.T, alpha=alpha, beta=beta)
+    return out.unflatten(0, x.shape[:2])
+
+
+_shared: WeakValueDictionary[tuple[str, str | None], nn.Module] = WeakValueDictionary()
+
+
+def _load_shared(backbone: str, pretrained: str | Path | None) -> nn.Module:
+    path = None if pretrained is None else resolve(backbone, pretrained)
+    key = (backbone, None) if path is None else ("file", str(path.resolve()))
+    if key not in _shared:
+        _shared[key] = clip = _untrained(backbone) if path is None else _from_file(path)
+        clip.identity = {  # type: ignore[assignment]  # a plain attribute of a module
+            "backbone": backbone,
+            "pretrained": None if pretrained is None else str(pretrained),
+            "sha256": None if path is None else sha256_of(path),
+            "fingerprint": fingerprint(clip.state_dict()),
+        }
+        return clip
+    return _shared[key]
+
+
+def _from_file(path: Path) -> nn.Module:
+    state = read_state_dict(path)
+    clip = _on_meta(architecture_of(state))
+    clip.load_state_dict(state, strict=True, assign=True)
+    return _without_buffers(clip)
+
+
+def _untrained(backbone: str) -> nn.Module:
+    import open_clip
+
+    logger.warning("Backbone %s with pretrained=None: its weights are untrained, for tests and benchmarks.", backbone)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(UNTRAINED_SEED)
+        return _without_buffers(open_clip.CLIP(**config_of(backbone)))
+
+
+def _on_meta(config: dict[str, Any]) -> nn.Module:
+    import open_clip
+
+    with torch.device("meta"):
+        return open_clip.CLIP(**config)
+
+
+def _without_buffers(clip: Any) -> nn.Module:
+    clip.attn_mask = None  # the causal mask: scaled_dot_product_attention brings its own
+    return clip.eval().requires_grad_(requires_grad=False)
+
+
+def fingerprint(
+    state: dict[str, Tensor],
+) -> str:
+    """Identify weights by the SHA-256 of their one-dimensional tensors in float32.
+
+    The digest of a file differs between formats of the same weights; this one does not, and costs nothing.
+    """
+    digest = hashlib.sha256()
+    for name in sorted(name for name, tensor in state.items() if tensor.ndim == 1):
+        digest.update(name.encode())
+        digest.update(state[name].detach().float().cpu().numpy().tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,41 @@
+"""Losses of the methods: pure functions of tensors."""
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F  # noqa: N812
+
+
+def binary_focal_loss(
+    log_odds: Tensor,  # any shape
+    target: Tensor,  # the same shape, in {0, 1}
+    gamma: float,
+) -> Tensor:
+    """Mean focal loss without class weights, (1 - p_t)^gamma * BCE, from log-odds so that it never overflows.
+
+    Source: Lin et al. 2017, eq. 4; AF-CLIP eq. 11.
+    """
+    cross_entropy = F.binary_cross_entropy_with_logits(log_odds, target, reduction="none")
+    return ((1 - torch.exp(-cross_entropy)) ** gamma * cross_entropy).mean()
+
+
+def masked_alignment(
+    normal_sum: Tensor,  # (K, B, D) sum of the unit-length features of an image's normal patches
+    anomalous_sum: Tensor,  # (K, B, D) the same of its anomalous patches
+    n_normal: Tensor,  # (B,)
+    n_anomalous: Tensor,  # (B,)
+) -> Tensor:
+    """Patch alignment: normal and anomalous patches of an image should be less alike than patches of one kind.
+
+    max(0, mean cos over N-A pairs - mean cos over N-N and A-A pairs), over all ordered pairs within an image
+    (self-pairs included), pooled over the batch, mean over the K token sets. The mean over pairs of unit vectors is the
+    product of their sums, so no pair is ever formed. 0 where the batch has no normal or no anomalous patch.
+
+    Source: AF-CLIP eq. 14.
+    """
+    unlike = (normal_sum * anomalous_sum).sum(dim=(-2, -1))
+    alike = (normal_sum.square() + anomalous_sum.square()).sum(dim=(-2, -1))
+    n_unlike = (n_normal * n_anomalous).sum()
+    n_alike = (n_normal.square() + n_anomalous.square()).sum()
+    both = (n_normal.sum() > 0) & (n_anomalous.sum() > 0)
+    gap = unlike / n_unlike.clamp(min=1) - alike / n_alike.clamp(min=1)
+    return F.relu(gap).mean() * both

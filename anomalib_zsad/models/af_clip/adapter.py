@@ -1,0 +1,192 @@
+"""What AF-CLIP adds to CLIP: window aggregation, the adaptor and the state prompts (arXiv 2507.19949, section 4)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
+
+from anomalib_zsad.clip.backbone import FrozenClip
+
+
+class WindowAggregation(nn.Module):
+    """Replace every patch by the weighted sum of a window around it, eq. 5-6.
+
+    A Gaussian window is separable: over a grid it is one banded matrix along the rows and one along the columns. No
+    window is ever unfolded. Outside the grid there are zeros, and the weights are not renormalised at the border.
+
+    Args:
+        windows: Side of each window in patches, odd; 1 is the identity.
+        sigma: Standard deviation of the weights in patches.
+
+    Raises:
+        ValueError: If a window is even or not positive.
+    """
+
+    def __init__(self, windows: Sequence[int] = (1, 3, 5), sigma: float = 4.0) -> None:
+        super().__init__()
+        if not windows or any(window < 1 or window % 2 == 0 for window in windows):
+            msg = f"scales must be odd and positive window sides, got {list(windows)}"
+            raise ValueError(msg)
+        self.windows = tuple(windows)
+        self.sigma = sigma
+
+    def forward(
+        self,
+        tokens: Tensor,  # (B, 1 + N, C), any C: the operation is linear
+        grid: tuple[int, int],
+    ) -> Tensor:  # (R, B, 1 + N, C), the class token unchanged
+        """Aggregate at every window size."""
+        patches = tokens[:, 1:].unflatten(1, grid)
+        scales = [tokens if window == 1 else self._aggregate(tokens, patches, window) for window in self.windows]
+        return torch.stack(scales)
+
+    def _aggregate(
+        self,
+        tokens: Tensor,  # (B, 1 + N, C)
+        patches: Tensor,  # (B, gh, gw, C)
+        window: int,
+    ) -> Tensor:
+        rows, columns = (self._band(n, window).to(patches) for n in patches.shape[1:3])
+        patches = (rows @ patches.flatten(2)).unflatten(2, patches.shape[2:])
+        return torch.cat([tokens[:, :1], (columns @ patches).flatten(1, 2)], dim=1)
+
+    def _band(self, n: int, window: int) -> Tensor:  # (n, n)
+        offset = torch.arange(n)[:, None] - torch.arange(n)
+        reach = torch.arange(window) - window // 2
+        weights, total = (torch.exp(-(x.float() ** 2) / (2 * self.sigma**2)) for x in (offset, reach))
+        return weights * (offset.abs() <= window // 2) / total.sum()
+
+
+@dataclass(frozen=True)
+class JointTokens:
+    """Tokens in the space shared with texts, eq. 7, in factored form.
+
+    A token of the adaptor is out = W a + b with a of 512 values; projected it is u = proj^T ln_post(out). Its direction
+    alone matters, and that of s * u, s the standard deviation of `out`, is linear in (a, s): M a + m + s p. Cosines and
+    sums of unit vectors follow from a and two quadratic forms in it; the 12 sets of wide tokens are never built.
+    """
+
+    inner: Tensor  # (..., T, I) a
+    deviation: Tensor  # (..., T, 1) s
+    length: Tensor  # (..., T, 1) |s u|
+    matrix: Tensor  # (D, I) M
+    offset: Tensor  # (D,) m
+    shift: Tensor  # (D,) p
+
+    @classmethod
+    def of(
+        cls,
+        inner: Tensor,  # (..., T, I)
+        out: nn.Linear,
+        clip: FrozenClip,
+    ) -> "JointTokens":
+        """Bring the adaptor's inner tokens into the joint space."""
+        norm = clip.ln_post
+        weight, bias = out.weight - out.weight.mean(0), out.bias - out.bias.mean()  # the mean that ln_post subtracts
+        to_joint = clip.projection.T * norm.weight
+        matrix, offset, shift = to_joint @ weight, to_joint @ bias, clip.projection.T @ norm.bias
+        gram = torch.cat([matrix.T @ matrix, weight.T @ weight], dim=1)
+        joint, plain = ((inner @ gram).unflatten(-1, (2, -1)) * inner[..., None, :]).sum(-1, keepdim=True).unbind(-2)
+        variance = plain + 2 * inner @ (weight.T @ bias)[:, None] + bias.square().sum()
+        s = torch.sqrt(variance / len(bias) + norm.eps)
+        cross = inner @ torch.stack([matrix.T @ offset, matrix.T @ shift], dim=1)
+        square = joint + 2 * cross[..., :1] + offset.square().sum()
+        square = square + 2 * s * (cross[..., 1:] + offset @ shift) + s.square() * shift.square().sum()
+        return cls(inner, s, square.clamp(min=torch.finfo(square.dtype).tiny).sqrt(), matrix, offset, shift)
+
+    def cosines(
+        self,
+        text: Tensor,  # (S, D), unit length
+    ) -> Tensor:  # (..., T, S)
+        """Compare every token with every text."""
+        along = self.inner @ (text @ self.matrix).T + text @ self.offset + self.deviation * (text @ self.shift)
+        return along / self.length
+
+    def unit_sums(
+        self,
+        weights: Tensor,  # (B, T), one weight a token
+    ) -> Tensor:  # (..., B, D)
+        """Sum the unit-length tokens of every image with the given weights."""
+        scaled = weights[..., None] / self.length
+        inner = (scaled * self.inner).sum(-2)
+        return inner @ self.matrix.T + scaled.sum(-2) * self.offset + (scaled * self.deviation).sum(-2) * self.shift
+
+
+class Adaptor(nn.Module):
+    """Attention over the tokens of a layer, the same for all layers and windows, without a residual, eq. 3-4.
+
+    The layer norm in front and the window aggregation are both linear up to one factor a token, so queries, keys and
+    values are computed once a layer and then aggregated, instead of once for every window.
+
+    Args:
+        width: C, width of the tokens.
+        heads: Attention heads.
+        head_width: Width of each head.
+    """
+
+    def __init__(self, width: int, heads: int = 8, head_width: int = 64) -> None:
+        super().__init__()
+        inner = heads * head_width
+        self.heads = heads
+        self.norm = nn.LayerNorm(width)
+        self.to_q = nn.Linear(width, inner, bias=False)
+        self.to_k = nn.Linear(width, inner, bias=False)
+        self.to_v = nn.Linear(width, inner, bias=False)
+        self.to_out = nn.Linear(inner, width)
+
+    def forward(
+        self,
+        tokens: Tensor,  # (B, T, C)
+        grid: tuple[int, int],
+        aggregate: WindowAggregation,
+    ) -> Tensor:  # (R, B, T, I), what `to_out` is applied to
+        """Aggregate the tokens at every window size and let each set attend to itself."""
+        centred = tokens - tokens.mean(-1, keepdim=True)
+        variance = aggregate(centred, grid).square().mean(-1, keepdim=True)
+        weight = torch.cat([self.to_q.weight, self.to_k.weight, self.to_v.weight])
+        qkv = aggregate(centred @ (weight * self.norm.weight).T, grid)
+        qkv = qkv * torch.rsqrt(variance + self.norm.eps) + weight @ self.norm.bias
+        q, k, v = qkv.flatten(0, 1).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        attended = F.scaled_dot_product_attention(q, k, v)
+        return attended.transpose(1, 2).flatten(2).unflatten(0, (len(aggregate.windows), -1))
+
+
+class StatePrompts(nn.Module):
+    """Two prompts, of a normal and of an anomalous state, that share learnable vectors, eq. 8.
+
+    The vectors come first, before the start-of-text token; the feature is read at the end-of-text token, which they
+    move back. What stands after that token cannot change it (the text tower is causal) and is not encoded.
+
+    Args:
+        clip: The frozen CLIP.
+        texts: The words of each state, the normal one first.
+        length: Number of learnable vectors.
+
+    Raises:
+        ValueError: If the prompts do not fit into the text tower's context.
+    """
+
+    end: Tensor
+    words: Tensor
+
+    def __init__(self, clip: FrozenClip, texts: Sequence[str], length: int = 12) -> None:
+        super().__init__()
+        tokens = clip.tokenize(texts)
+        end = tokens.argmax(dim=-1) + length  # the end-of-text token has the highest number
+        if length < 1 or int(end.max()) >= clip.context_length:
+            msg = (
+                f"prompt_length must lie between 1 and {clip.context_length - 1 - int(end.max()) + length} "
+                f"for this backbone and these prompts, got {length}"
+            )
+            raise ValueError(msg)
+        self.vectors = nn.Parameter(torch.randn(1, length, clip.text_width) * 0.01)
+        words = clip.embed_tokens(tokens)[:, : int(end.max()) + 1 - length]
+        self.register_buffer("end", end, persistent=False)
+        self.register_buffer("words", words.detach(), persistent=False)
+
+    def forward(self, clip: FrozenClip) -> Tensor:  # (S, D), unit length
+        """Encode the prompts."""
+        words = torch.cat([self.vectors.expand(len(self.words), -1, -1), self.words], dim=1)
+        return F.normalize(clip.encode_text(words, self.end), dim=-1)
