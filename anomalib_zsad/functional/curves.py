@@ -183,6 +183,7 @@ class DetectionCurve:
 
 def binning_errors(
     bins: Increments,
+    exact: NDArray[np.bool_],  # (G,)
     regions: int,
 ) -> dict[str, float]:
     """Bound the error that the ties inside bins add to each metric.
@@ -192,20 +193,20 @@ def binning_errors(
 
     Args:
         bins: All increments, binned.
+        exact: Bins whose samples are truly tied.
         regions: Number of anomalous regions.
 
     Returns:
         The greatest possible difference from the exact AUROC, AP, F1Max and AUPRO.
     """
-    (normal, anomalous, overlap), (fp, tp, _) = bins.counts, bins.counts.cumsum(axis=1)
-    negatives, positives = fp[-1], tp[-1]
-    before_fp, before_tp = fp - normal, tp - anomalous
-    best = tp / np.maximum(tp + before_fp, 1)
-    worst = (before_tp + 1) / (before_tp + 1 + fp)
+    (normal, anomalous, overlap), (fp, tp, _) = np.where(exact, 0, bins.counts), bins.counts.cumsum(axis=1)
+    negatives, positives = float(fp[-1]), float(tp[-1])
+    best = tp / np.maximum(tp + fp - normal, 1)
+    worst = (tp - anomalous + 1) / (tp - anomalous + 1 + fp)
     middle = tp / np.maximum(tp + fp, 1)
     f1 = 2 * tp / (tp + fp + positives)
-    f1_best = 2 * tp / (tp + before_fp + positives)
-    left, right = before_fp / negatives, fp / negatives
+    f1_best = 2 * tp / (tp + fp - normal + positives)
+    left, right = (fp - normal) / negatives, fp / negatives
     width = (right.clip(max=FPR_LIMIT) - left).clip(min=0) * np.where(right > FPR_LIMIT, 1.0, 0.5)
     return {
         "AUROC": float(normal @ anomalous) / 2 / (negatives * positives),

@@ -1,0 +1,1 @@
+"""Evaluation of raw scores, decisions, and what is written of them."""
