@@ -1,0 +1,77 @@
+"""All that is known of one category's images until its metrics are computed."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from anomalib_zsad.evaluation.pixel_scores import PixelScores
+from anomalib_zsad.evaluation.scored_image import ScoredImage
+from anomalib_zsad.evaluation.table import CategoryResult
+from anomalib_zsad.functional.curves import DetectionCurve, curve_of, pack
+
+
+@dataclass
+class CategoryScores:
+    """The raw scores, labels and pixels of one category."""
+
+    scores: list[float] = field(default_factory=list)
+    labels: list[bool | None] = field(default_factory=list)
+    pixels: PixelScores = field(default_factory=PixelScores)
+    without_mask: int = 0
+    without_map: int = 0
+
+    def add(self, image: ScoredImage) -> None:
+        """Add one image."""
+        self.scores.append(image.score)
+        self.labels.append(image.label)
+        self.without_map += image.anomaly_map is None
+        self.without_mask += image.mask is None
+        if image.anomaly_map is not None and image.mask is not None:
+            self.pixels.add(image.anomaly_map, image.mask)
+
+    def result(self) -> CategoryResult:
+        """Compute the metrics that these images allow."""
+        result = CategoryResult(len(self.scores), sum(label is True for label in self.labels))
+        for reason, metrics in (self._image_metrics(), self._pixel_metrics()):
+            result.values.update(metrics)
+            if reason:
+                result.notes.append(reason)
+        return result
+
+    def _image_metrics(self) -> tuple[str, dict[str, float]]:
+        if None in self.labels:
+            return "no labels", {}
+        anomalous = sum(map(bool, self.labels))
+        if anomalous in {0, len(self.labels)}:
+            return f"no {'normal' if anomalous else 'anomalous'} image", {}
+        keys = pack(np.array(self.scores, np.float32), np.array(self.labels, np.int64))
+        return "", _named("image", curve_of(keys, anomalous))
+
+    def _pixel_metrics(self) -> tuple[str, dict[str, float]]:
+        if reason := self._pixels_missing():
+            return reason, {}
+        curve = self.pixels.curve()
+        values = _named("pixel", curve) | {"pixel_AUPRO": curve.aupro}
+        if np.isnan(curve.aupro_200):
+            return "; ".join(["no AUPRO_200: fewer than two thresholds below the limit", *self._binned()]), values
+        return "; ".join(self._binned()), values | {"pixel_AUPRO_200": curve.aupro_200}
+
+    def _pixels_missing(self) -> str:
+        for what, count in (("anomaly map", self.without_map), ("mask", self.without_mask)):
+            if count:
+                return f"no {what}s" if count == len(self.scores) else f"{count} images without {what}"
+        if self.pixels.anomalous in {0, self.pixels.pixels}:
+            return f"no {'normal' if self.pixels.anomalous else 'anomalous'} pixel"
+        return ""
+
+    def _binned(self) -> list[str]:
+        bounds = ", ".join(f"{name} {bound:.1e}" for name, bound in self.pixels.errors().items())
+        return [f"pixels binned, error at most {bounds}, AUPRO_200 without bound"] if bounds else []
+
+
+def _named(level: str, curve: DetectionCurve) -> dict[str, float]:
+    return {
+        f"{level}_AUROC": curve.auroc,
+        f"{level}_AP": curve.average_precision,
+        f"{level}_F1Max": curve.f1_max,
+    }

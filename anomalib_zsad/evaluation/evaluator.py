@@ -1,0 +1,161 @@
+"""Metrics of the raw scores, per category and their mean."""
+
+import logging
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from anomalib.data import ImageBatch
+from anomalib.metrics import AnomalibMetric, Evaluator
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.utilities.types import STEP_OUTPUT
+from rich.console import Console
+
+from anomalib_zsad.data.item import categories_of
+from anomalib_zsad.data.parts import dataset_key
+from anomalib_zsad.evaluation.category_scores import CategoryScores
+from anomalib_zsad.evaluation.pixel_scores import fold_to_fit
+from anomalib_zsad.evaluation.scored_image import scored_images
+from anomalib_zsad.evaluation.table import (
+    CategoryResult,
+    mean_values,
+    printed_table,
+    results_table,
+    scores_table,
+    write_csv,
+)
+
+logger = logging.getLogger(__name__)
+
+_LABEL_NAMES = {True: "anomalous", False: "normal", None: "unknown"}
+_PLAIN_WIDTH = 160
+
+
+class ZeroShotEvaluator(Evaluator):
+    """Anomalib's evaluator component for models whose scores are probabilities.
+
+    Reads the raw scores, so it must come before the post-processor among the callbacks. Testing gives image AUROC,
+    AP and F1-max, pixel AUROC, AP, F1-max, AUPRO and AUPRO-200 of every category, and their mean over categories,
+    never over pooled images: logged (the means), printed, kept in `table`, and written to `metrics.csv` with a note
+    where a metric is not available; `scores.csv` holds the score of every image. F1-max is the F1 at the best
+    threshold for the very test data. Runs in one process.
+
+    Pixels are exact as long as those of unfinished categories fit into `pixel_memory`; beyond that the largest
+    category is binned, and its note bounds the error.
+
+    Args:
+        val_metrics: Metrics of anomalib, of the validation data.
+        test_metrics: Further metrics of anomalib, of the raw scores.
+        pixel_memory: Bytes for pixels.
+    """
+
+    def __init__(
+        self,
+        val_metrics: AnomalibMetric | Sequence[AnomalibMetric] | None = None,
+        test_metrics: AnomalibMetric | Sequence[AnomalibMetric] | None = None,
+        pixel_memory: int = 2**30,
+    ) -> None:
+        super().__init__(val_metrics, test_metrics)
+        self.pixel_memory = pixel_memory
+        self.table: pd.DataFrame | None = None
+        self._start(awaited={})
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Refuse to test in several processes, each of which would see only its own images."""
+        super().setup(trainer, pl_module, stage)
+        if stage == "test" and trainer.world_size > 1:
+            msg = f"Testing runs in one process, this trainer has {trainer.world_size}: pass devices=1, num_nodes=1."
+            raise ValueError(msg)
+
+    def on_test_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Forget earlier runs."""
+        del pl_module
+        self._start(_images_per_category(trainer.test_dataloaders))
+
+    @torch.no_grad()
+    def on_test_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: STEP_OUTPUT | None,
+        batch: ImageBatch,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Take the raw scores of one batch, and finish the categories that are complete with it."""
+        super().on_test_batch_end(trainer, pl_module, outputs, batch, batch_idx, dataloader_idx)
+        categories = categories_of(batch, getattr(trainer, "datamodule", None))
+        for name, image in zip(categories, scored_images(batch), strict=True):
+            self._open[name].add(image)
+            self._rows.append((image.path, name, _LABEL_NAMES[image.label], image.score))
+            fold_to_fit([each.pixels for each in self._open.values()], self.pixel_memory)
+            if len(self._open[name].scores) == self._awaited.get(name):
+                self._results[name] = self._open.pop(name).result()
+
+    def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Compute, log, print and write the table."""
+        super().on_test_epoch_end(trainer, pl_module)
+        while self._open:
+            name, category = self._open.popitem()
+            self._results[name] = category.result()
+        self._note_training_data(pl_module, getattr(trainer, "datamodule", None))
+        self.table = results_table(self._results)
+        for name, value in mean_values(self.table).items():
+            pl_module.log(name, value)
+            if trainer.barebones:
+                trainer.callback_metrics[name] = trainer.logged_metrics[name] = torch.tensor(value)
+        self._report(Path(trainer.default_root_dir), self.table)
+
+    def _start(self, awaited: dict[str, int]) -> None:
+        self._awaited = awaited
+        self._open: defaultdict[str, CategoryScores] = defaultdict(CategoryScores)
+        self._results: dict[str, CategoryResult] = {}
+        self._rows: list[tuple[str, str, str, float]] = []
+
+    def _report(self, folder: Path, table: pd.DataFrame) -> None:
+        console = Console()
+        if not console.is_terminal:
+            console.width = _PLAIN_WIDTH
+        console.print(printed_table(table))
+        write_csv(folder / "metrics.csv", table)
+        write_csv(folder / "scores.csv", scores_table(self._rows))
+        logger.info("Metrics written to %s, the score of every image to scores.csv beside it.", folder / "metrics.csv")
+
+    def _note_training_data(self, pl_module: LightningModule, datamodule: Any) -> None:
+        notes = training_notes(getattr(pl_module, "trained_on", ()), datamodule, self._results)
+        for name, note in notes.items():
+            self._results[name].notes.insert(0, note)
+        if notes:
+            logger.warning("The model is tested on the dataset it was trained on: see the notes of the table.")
+
+
+def training_notes(trained_on: Sequence[str], datamodule: Any, categories: Iterable[str]) -> dict[str, str]:
+    """Say which results are of a dataset that the model was trained on.
+
+    Args:
+        trained_on: "dataset/category" of all training data.
+        datamodule: The datamodule that is tested, or the one whose target is.
+        categories: Those that were tested.
+
+    Returns:
+        A note by category; none where the model has not seen the dataset.
+    """
+    while getattr(datamodule, "target", None) is not None:
+        datamodule = datamodule.target
+    if datamodule is None:
+        return {}
+    tested = dataset_key(datamodule)
+    seen = {each.split("/", 1)[-1] for each in trained_on if dataset_key(each) == tested}
+    known = "not zero-shot: the model was trained on this category"
+    related = "the model was trained on other categories of this dataset"
+    return {name: known if name in seen else related for name in categories} if seen else {}
+
+
+def _images_per_category(dataloaders: Any) -> dict[str, int]:
+    loaders = dataloaders if isinstance(dataloaders, list | tuple) else [dataloaders]
+    samples = [getattr(getattr(loader, "dataset", None), "samples", None) for loader in loaders]
+    names = [table["category"] for table in samples if table is not None and "category" in table]
+    return pd.concat(names).value_counts().to_dict() if len(names) == len(samples) else {}

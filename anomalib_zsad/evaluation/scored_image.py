@@ -1,0 +1,65 @@
+"""One tested image with its raw scores, checked and on the CPU."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from anomalib.data import ImageBatch
+from numpy.typing import NDArray
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class ScoredImage:
+    """What a model says of an image, and what is known of it.
+
+    Args:
+        path: The image's file.
+        score: The raw image score, in [0, 1].
+        label: Whether it is anomalous, where that is known.
+        anomaly_map: Raw pixel scores, in [0, 1].
+        mask: True where the pixel is anomalous.
+
+    Raises:
+        ValueError: A score is no probability, or the mask has another size than the anomaly map.
+    """
+
+    path: str
+    score: float
+    label: bool | None
+    anomaly_map: NDArray[np.float32] | None  # (H, W)
+    mask: NDArray[np.bool_] | None  # (H, W)
+
+    def __post_init__(self) -> None:
+        for what, values in (("image score", np.asarray(self.score)), ("anomaly map", self.anomaly_map)):
+            # Comparisons with nan are false.
+            if values is not None and not (values.min() >= 0 and values.max() <= 1):
+                found = f"from {values.min():g} to {values.max():g}"
+                msg = f"{self.path}: expected probabilities from 0 to 1 as {what}, got {found}."
+                raise ValueError(msg)
+        if self.anomaly_map is not None and self.mask is not None and self.anomaly_map.shape != self.mask.shape:
+            msg = f"{self.path}: expected a mask of the anomaly map's {self.anomaly_map.shape}, got {self.mask.shape}."
+            raise ValueError(msg)
+
+
+def scored_images(batch: ImageBatch) -> Iterator[ScoredImage]:
+    """Yield the images of a batch that the model has scored."""
+    paths = batch.image_path or ["image without a path"] * len(batch)
+    labels = [None] * len(batch) if batch.gt_label is None else batch.gt_label.tolist()
+    scores = _on_cpu(batch.pred_score, torch.float32)
+    maps = _on_cpu(batch.anomaly_map, torch.float32)
+    masks = _on_cpu(batch.gt_mask, torch.bool)
+    for i, path in enumerate(paths):
+        yield ScoredImage(
+            path=path,
+            score=scores[i].item(),
+            label=labels[i],
+            anomaly_map=None if maps is None else maps[i].reshape(maps.shape[-2:]),
+            mask=None if masks is None else masks[i].reshape(masks.shape[-2:]),
+        )
+
+
+def _on_cpu(values: Tensor | None, dtype: torch.dtype) -> Any:
+    return None if values is None else values.detach().to("cpu", dtype).numpy()

@@ -1,0 +1,106 @@
+"""The table of results: a row per category and their mean."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pandas as pd
+from rich.table import Table
+
+from anomalib_zsad.atomic import whole_file
+
+METRICS = (
+    "image_AUROC",
+    "image_AP",
+    "image_F1Max",
+    "pixel_AUROC",
+    "pixel_AP",
+    "pixel_F1Max",
+    "pixel_AUPRO",
+    "pixel_AUPRO_200",
+)
+MEAN = "mean"
+_COLUMNS = ("category", "images", "anomalous images", *METRICS, "note")
+
+
+@dataclass
+class CategoryResult:
+    """The numbers of one category.
+
+    Args:
+        images: How many there are.
+        anomalous: How many of them are anomalous.
+        values: The metrics that make sense for this data, by name.
+        notes: Why the others do not, and what else must be known to read the row.
+    """
+
+    images: int
+    anomalous: int
+    values: dict[str, float] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+
+def results_table(results: Mapping[str, CategoryResult]) -> pd.DataFrame:
+    """Build the table: categories by name, then the mean over those categories that have the value.
+
+    Args:
+        results: By category.
+    """
+    rows = [
+        {
+            "category": name,
+            "images": result.images,
+            "anomalous images": result.anomalous,
+            **result.values,
+            "note": "; ".join(result.notes),
+        }
+        for name, result in sorted(results.items())
+    ]
+    table = pd.DataFrame(rows, columns=list(_COLUMNS))
+    table[list(METRICS)] = table[list(METRICS)].astype(float)
+    counted = table[list(METRICS)].count()
+    mean = {
+        "category": MEAN,
+        "images": table["images"].sum(),
+        "anomalous images": table["anomalous images"].sum(),
+        **table[list(METRICS)].mean(),
+        "note": "; ".join(
+            f"{name} over {count} of {len(table)} categories"
+            for name, count in counted.items()
+            if 0 < count < len(table)
+        ),
+    }
+    return pd.concat([table, pd.DataFrame([mean])], ignore_index=True)
+
+
+def mean_values(table: pd.DataFrame) -> dict[str, float]:
+    """Return the means that are available, by metric."""
+    last = table.iloc[-1]
+    return {name: float(last[name]) for name in METRICS if not math.isnan(last[name])}
+
+
+def printed_table(table: pd.DataFrame) -> Table:
+    """Lay the table out for a terminal; the notes stand under it."""
+    notes = [f"{name}: {note}" for name, note in zip(table["category"], table["note"], strict=True) if note]
+    printed = Table(caption="\n".join(notes) or None, caption_justify="left")
+    printed.add_column("category")
+    for name in ("images", "anomalous images", *METRICS):
+        printed.add_column(name.replace("_", " ", 1), justify="right")
+    last = table["category"].iloc[-2]
+    for row in table.to_dict("records"):
+        values = ["-" if math.isnan(row[name]) else f"{row[name]:.4f}" for name in METRICS]
+        counts = [str(row["images"]), str(row["anomalous images"])]
+        printed.add_row(str(row["category"]), *counts, *values, end_section=row["category"] == last)
+    return printed
+
+
+def write_csv(path: Path, table: pd.DataFrame) -> None:
+    """Write a table; numbers keep every digit of a 32-bit float, and what is not available stays empty."""
+    with whole_file(path) as temporary:
+        table.to_csv(temporary, index=False, float_format="%.9g")
+
+
+def scores_table(rows: Sequence[tuple[str, str, str, float]]) -> pd.DataFrame:
+    """Build the table of single images: path, category, label and raw score."""
+    return pd.DataFrame(rows, columns=["path", "category", "label", "score"])
