@@ -1,0 +1,192 @@
+"""One dataset over several categories, whatever anomalib dataset each of them comes from."""
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from anomalib import TaskType
+from anomalib.data import AnomalibDataset
+from anomalib.data.utils import LabelName
+from torchvision import tv_tensors
+
+from anomalib_zsad.data.item import CategoryBatch, CategoryItem
+from anomalib_zsad.data.reading import read_image, read_mask
+
+logger = logging.getLogger(__name__)
+
+Pair = tuple[tv_tensors.Image, tv_tensors.Mask | None]
+
+
+class CategoryDataset(AnomalibDataset):
+    """Labelled images of any number of categories, each sample with the name of its own.
+
+    Args:
+        samples: One row an image: `image_path`, `split`, `label_index`, `mask_path` and `category`, and where they
+            differ from the default `mask_threshold` (0) and `group` (near-duplicates that a split keeps together).
+        foreign: Where the images of datasets that read their samples in a way of their own come from: path to
+            dataset and index.
+
+    Raises:
+        FileNotFoundError: An image, or the mask of an anomalous one, does not exist.
+        ValueError: An anomalous image has no mask while others of its category have one.
+    """
+
+    def __init__(
+        self,
+        samples: pd.DataFrame,
+        foreign: Mapping[str, tuple[AnomalibDataset, int]] | None = None,
+    ) -> None:
+        super().__init__()
+        self.foreign = dict(foreign or {})
+        task = samples.attrs.get("task", TaskType.CLASSIFICATION.value)
+        samples = samples.assign(mask_path=[path if _is_given(path) else "" for path in samples["mask_path"]])
+        _check_images_exist(samples)
+        samples.attrs["task"] = _task(samples, otherwise=task)
+        if samples.attrs["task"] == TaskType.SEGMENTATION.value:
+            _check_masks_exist(samples[~samples["image_path"].isin(self.foreign)])
+        self.samples = samples
+        # In shared memory, so that one worker's warning silences all of them, in every epoch.
+        self._warned_of_empty_masks = torch.zeros(1, dtype=torch.bool).share_memory_()
+
+    @classmethod
+    def of(cls, dataset: AnomalibDataset, category: str) -> "CategoryDataset":
+        """Take over the samples of an anomalib dataset.
+
+        Args:
+            dataset: Any image dataset. One that overrides `__getitem__` goes on reading its own samples.
+            category: The category of all its samples, where they do not carry their own.
+        """
+        if isinstance(dataset, cls):
+            return dataset
+        reads_itself = type(dataset).__getitem__ is not AnomalibDataset.__getitem__
+        paths = dataset.samples["image_path"] if reads_itself else ()
+        dataset.augmentations = None  # They are applied here, once.
+        return cls(dataset.samples.assign(category=category), {path: (dataset, i) for i, path in enumerate(paths)})
+
+    @classmethod
+    def concatenate(cls, datasets: Sequence["CategoryDataset"]) -> "CategoryDataset":
+        """Put datasets one after the other."""
+        samples = pd.concat([dataset.samples for dataset in datasets], ignore_index=True)
+        samples.attrs["task"] = datasets[0].samples.attrs["task"]
+        return cls(samples, {path: source for dataset in datasets for path, source in dataset.foreign.items()})
+
+    @property
+    def categories(self) -> list[str]:
+        """The names of the categories, sorted."""
+        return sorted(self.samples["category"].unique())
+
+    @property
+    def collate_fn(self) -> Callable:
+        """Collate items into a `CategoryBatch`."""
+        return CategoryBatch.collate
+
+    def subsample(self, indices: Sequence[int] | np.ndarray, inplace: bool = False) -> "CategoryDataset":
+        """Choose samples by their position."""
+        if len(np.unique(indices)) != len(indices):
+            msg = f"Expected every index once, got {list(indices)}."
+            raise ValueError(msg)
+        chosen = self.samples.iloc[np.asarray(indices, dtype=int)].reset_index(drop=True)
+        if not inplace:
+            return CategoryDataset(chosen, self.foreign)
+        self.samples = chosen
+        return self
+
+    def __add__(self, other_dataset: AnomalibDataset) -> "CategoryDataset":  # type: ignore[override]
+        if not isinstance(other_dataset, CategoryDataset):
+            msg = f"Expected a CategoryDataset to concatenate, got {type(other_dataset).__name__}."
+            raise TypeError(msg)
+        return self.concatenate([self, other_dataset])
+
+    def __getitem__(self, index: int) -> CategoryItem:
+        row = self.samples.iloc[index]
+        image, mask = self._foreign_pair(row) if row.image_path in self.foreign else self._own_pair(row)
+        if self.augmentations and mask is not None:
+            image, mask = self.augmentations(image, mask)
+        elif self.augmentations:
+            image = self.augmentations(image)
+        return CategoryItem(
+            image=image,
+            gt_mask=mask,
+            gt_label=None if row.label_index == LabelName.UNKNOWN else torch.tensor(int(row.label_index)),
+            image_path=row.image_path,
+            mask_path=row.mask_path if isinstance(row.mask_path, str) else row.mask_path[0],
+            category=row.category,
+        )
+
+    def _own_pair(self, row: pd.Series) -> Pair:
+        image = read_image(row.image_path)
+        if self.task != TaskType.SEGMENTATION or row.label_index == LabelName.UNKNOWN:
+            return image, None
+        if row.label_index == LabelName.NORMAL:
+            return image, tv_tensors.Mask(torch.zeros(image.shape[-2:], dtype=torch.uint8))
+        mask = _mask_of(row, tuple(image.shape[-2:]))
+        if not mask.any():
+            self._warn_of_empty_masks(row.mask_path)
+        return image, mask
+
+    def _foreign_pair(self, row: pd.Series) -> Pair:
+        dataset, index = self.foreign[row.image_path]
+        item = dataset[index]
+        return item.image, item.gt_mask if self.task == TaskType.SEGMENTATION else None
+
+    def _warn_of_empty_masks(self, path: str) -> None:
+        if self._warned_of_empty_masks:
+            return
+        self._warned_of_empty_masks.fill_(True)
+        anomalous = self.samples[self.samples["label_index"] == LabelName.ABNORMAL]
+        own = anomalous[~anomalous["image_path"].isin(self.foreign)]
+        empty = sum(not _mask_of(row).any() for _, row in own.iterrows())
+        logger.warning(
+            "%d of %d anomalous images have an empty mask (%s is one): their label stays anomalous, "
+            "all their pixels count as normal.",
+            empty,
+            len(anomalous),
+            path,
+        )
+
+
+def _mask_of(row: pd.Series, size: tuple[int, int] | None = None) -> tv_tensors.Mask:
+    size = size or tuple(read_image(row.image_path).shape[-2:])
+    threshold = row.get("mask_threshold", 0)
+    return read_mask(row.mask_path, row.image_path, size, 0 if pd.isna(threshold) else int(threshold))
+
+
+def _is_given(path: object) -> bool:
+    return bool(path) if isinstance(path, str | Path | list) else False
+
+
+def _task(samples: pd.DataFrame, otherwise: str) -> str:
+    # anomalib's own answer is "segmentation" even where its loaders found no mask at all.
+    anomalous = samples[samples["label_index"] == LabelName.ABNORMAL]
+    if anomalous.empty:
+        return otherwise
+    has_masks = (anomalous["mask_path"] != "").groupby(anomalous["category"]).any()
+    if not has_masks.all() and has_masks.any():
+        logger.warning(
+            "No masks in %s: all categories are used without masks. Choose the others with `categories` to use theirs.",
+            ", ".join(has_masks.index[~has_masks]),
+        )
+    return (TaskType.SEGMENTATION if has_masks.all() else TaskType.CLASSIFICATION).value
+
+
+def _check_images_exist(samples: pd.DataFrame) -> None:
+    for path in samples["image_path"]:
+        if not Path(path).exists():
+            msg = f"Image {path} is listed in its dataset but does not exist."
+            raise FileNotFoundError(msg)
+
+
+def _check_masks_exist(samples: pd.DataFrame) -> None:
+    anomalous = samples[samples["label_index"] == LabelName.ABNORMAL]
+    for image, mask, category in zip(
+        anomalous["image_path"], anomalous["mask_path"], anomalous["category"], strict=True
+    ):
+        if not mask:
+            msg = f"Anomalous image {image} has no mask, while others of {category} have one."
+            raise ValueError(msg)
+        if not Path(mask).exists():
+            msg = f"Mask {mask} of anomalous image {image} does not exist."
+            raise FileNotFoundError(msg)
