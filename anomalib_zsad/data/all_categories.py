@@ -1,0 +1,23 @@
+"""Test and predict on every category of a dataset in one run."""
+
+from anomalib_zsad.data.category_datamodule import CategoryDataModule, labelled, normal_training
+from anomalib_zsad.data.category_dataset import CategoryDataset
+
+
+class AllCategories(CategoryDataModule):
+    """All test images of all or some categories of any anomalib datamodule.
+
+    The training data are the normal training images, the references of few-shot detection.
+
+    Example:
+        >>> from anomalib.data import MVTecAD
+        >>> datamodule = AllCategories(MVTecAD("./datasets/MVTecAD"), categories=["bottle", "cable"])
+    """
+
+    def _setup(self, stage: str | None = None) -> None:  # noqa: ARG002
+        if hasattr(self, "test_data"):
+            return
+        self.test_data = labelled(self.parts(), self.seed)
+        self.val_data = self.test_data
+        normal = [normal_training(part, name, self.seed) for name, part in self.parts().items()]
+        self.train_data = CategoryDataset.concatenate(normal)

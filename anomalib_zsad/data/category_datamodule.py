@@ -1,0 +1,148 @@
+"""What the datamodules of this package share: several categories of one source, read by `CategoryDataset`."""
+
+from abc import ABC
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from urllib.error import URLError
+
+import torch
+from anomalib.data import AnomalibDataModule
+from anomalib.data.utils import LabelName
+from torch.utils.data import DataLoader
+from torchvision.transforms.v2 import Transform
+
+from anomalib_zsad.data.category_dataset import CategoryDataset
+from anomalib_zsad.data.parts import load, parts_of
+
+Parts = Mapping[str, AnomalibDataModule]
+
+
+class CategoryDataModule(AnomalibDataModule, ABC):
+    """Several categories of one source.
+
+    Its category is "", since every sample has its own: results go to `results/<Model>/<Dataset>/<version>`.
+
+    Args:
+        source: The datamodule that knows the dataset.
+        categories: The categories to use. None: all that are there.
+        train_batch_size: Images in a training batch.
+        eval_batch_size: Images in a validation, test or prediction batch.
+        num_workers: Processes that read images.
+        train_augmentations: Transform of the training images and masks.
+        val_augmentations: Transform of the validation images and masks.
+        test_augmentations: Transform of the test images and masks.
+        augmentations: Transform of the images and masks of every split that has none of its own.
+        seed: Seed of splits and of the order of the training images.
+    """
+
+    def __init__(
+        self,
+        source: AnomalibDataModule,
+        categories: Sequence[str] | None = None,
+        train_batch_size: int = 8,
+        eval_batch_size: int = 8,
+        num_workers: int = 2,
+        train_augmentations: Transform | None = None,
+        val_augmentations: Transform | None = None,
+        test_augmentations: Transform | None = None,
+        augmentations: Transform | None = None,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(
+            train_batch_size=train_batch_size,
+            eval_batch_size=eval_batch_size,
+            num_workers=num_workers,
+            train_augmentations=train_augmentations,
+            val_augmentations=val_augmentations,
+            test_augmentations=test_augmentations,
+            augmentations=augmentations,
+        )
+        self.source = source
+        self.seed: int = seed
+        self._chosen = categories
+        self._parts: Parts | None = None
+
+    @property
+    def name(self) -> str:  # type: ignore[override]
+        """The dataset's name: the source's."""
+        return self.source.name
+
+    @property
+    def training_sets(self) -> list[str]:
+        """The categories trained on, as "VisA/candle"."""
+        return [f"{self.name}/{category}" for category in self.parts()]
+
+    def parts(self) -> Parts:
+        """The chosen categories, each as a datamodule of its own."""
+        if self._parts is None:
+            self._parts = parts_of(self.source, self._chosen)
+        return self._parts
+
+    def prepare_data(self) -> None:
+        """Do what anomalib does for each category: look for it, and download it where anomalib can."""
+        prepare(self.parts())
+
+    def setup(self, stage: str | None = None) -> None:
+        """Prepare the datasets of a stage; any number of calls, in any order."""
+        self._setup(stage)
+        self._update_augmentations()
+
+    def train_dataloader(self) -> DataLoader:
+        """The training images, in an order that the seed decides."""
+        return DataLoader(
+            self.train_data,
+            batch_size=self.train_batch_size,
+            shuffle=True,
+            generator=torch.Generator().manual_seed(self.seed),
+            num_workers=self.num_workers,
+            collate_fn=self.external_collate_fn or self.train_data.collate_fn,
+        )
+
+    def normal_images(self, category: str) -> list[Path]:
+        """Normal images that are not test images, as references for few-shot detection.
+
+        Args:
+            category: One of the categories.
+
+        Returns:
+            Paths, sorted.
+        """
+        if category not in self.parts():
+            msg = f"Unknown category {category!r} of {self.name}, expected one of: {', '.join(self.parts())}."
+            raise ValueError(msg)
+        samples = normal_training(self.parts()[category], category, self.seed).samples
+        if samples.empty:
+            msg = f"{self.name}/{category} has no normal image that is not a test image."
+            raise ValueError(msg)
+        return sorted(map(Path, samples["image_path"]))
+
+
+def prepare(parts: Parts) -> None:
+    """Find or download every category.
+
+    Raises:
+        ConnectionError: A dataset is not there and cannot be downloaded.
+    """
+    try:
+        for part in parts.values():
+            part.prepare_data()
+    except (URLError, ConnectionError, TimeoutError) as error:
+        msg = (
+            f"{part.name} is not at {getattr(part, 'root', 'its root')} and cannot be downloaded ({error}): put the "
+            "dataset there by hand, or say where it is with `root`."
+        )
+        raise ConnectionError(msg) from error
+
+
+def labelled(parts: Parts, seed: int) -> CategoryDataset:
+    """All test images of all categories, normal and anomalous."""
+    for part in parts.values():
+        load(part, seed)
+    return CategoryDataset.concatenate([CategoryDataset.of(part.test_data, name) for name, part in parts.items()])
+
+
+def normal_training(part: AnomalibDataModule, category: str, seed: int) -> CategoryDataset:
+    """The normal training images of one category."""
+    load(part, seed)
+    dataset = CategoryDataset.of(part.train_data, category)
+    return dataset.subsample((dataset.samples["label_index"] == LabelName.NORMAL).to_numpy().nonzero()[0])

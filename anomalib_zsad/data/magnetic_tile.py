@@ -1,0 +1,185 @@
+"""Magnetic Tile Defect: pictures of magnetic tiles, free of defects or with one of five kinds."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from anomalib.data import AnomalibDataModule
+from anomalib.data.utils import LabelName, Split
+
+from anomalib_zsad.data.auxiliary import Auxiliary
+from anomalib_zsad.data.category_dataset import CategoryDataset
+from anomalib_zsad.data.held_out import hold_out
+
+_DEFECTS = ("MT_Blowhole", "MT_Break", "MT_Crack", "MT_Fray", "MT_Uneven")
+_FREE = "MT_Free"
+_CATEGORY = "magnetic_tile"
+
+# The masks are anti-aliased: above 0 instead of 127 a crack's area is 1.46 times as large.
+_MASK_THRESHOLD = 127
+
+# File names count camera frames. One tile is pictured under up to six exposures within some 100 frames of one
+# another, and no two pictures that are 200 to 300 frames apart show the same tile.
+_FRAMES_BETWEEN_TILES = 200
+_FRAME = re.compile(r"exp\d+_num_(\d+)")
+
+
+class MagneticTile(Auxiliary):
+    """Train on some kinds of defect of Magnetic Tile Defect and test on others, or use all of it.
+
+    Naming kinds to train or to test on splits the set: the other side gets the remaining kinds unless they are named
+    too, and the defect-free tiles are shared out, all pictures of a tile to the same side. Otherwise there is one
+    side, as with any auxiliary dataset: train on all, or test on all.
+
+    Args:
+        root: The folder that holds MT_Free, MT_Blowhole and so on.
+        train_defects: The kinds of defect to train on, such as MT_Crack.
+        test_defects: The kinds of defect to test on.
+        free_train_share: The share of the defect-free images to train on, where the set is split.
+        val_ratio: The share of the training images held out for validation.
+        **plumbing: Batch sizes, workers, augmentations and seed, as in `CategoryDataModule`.
+
+    Example:
+        >>> datamodule = MagneticTile("./datasets/MagneticTile", train_defects=["MT_Blowhole", "MT_Crack", "MT_Fray"])
+    """
+
+    def __init__(
+        self,
+        root: str | Path = "./datasets/MagneticTile",
+        train_defects: Sequence[str] | None = None,
+        test_defects: Sequence[str] | None = None,
+        free_train_share: float = 2 / 3,
+        val_ratio: float = 0.1,
+        seed: int = 0,
+        **plumbing: Any,
+    ) -> None:
+        if not 0 < free_train_share < 1:
+            msg = f"Expected free_train_share between 0 and 1, got {free_train_share}."
+            raise ValueError(msg)
+        trained, tested = _sides(train_defects, test_defects)
+        target = None
+        if trained:
+            target = _Tiles(root, trained, tested, free_train_share, Split.TEST, seed)
+        source = _Tiles(root, trained, tested, free_train_share, Split.TRAIN if trained else None, seed)
+        super().__init__(source, target=target, val_ratio=val_ratio, seed=seed, **plumbing)
+
+
+class _Tiles(AnomalibDataModule):
+    """One side of the set, or all of it, as labelled images; its training data are the normal ones to train on.
+
+    Args:
+        root: The folder that holds MT_Free, MT_Blowhole and so on.
+        trained: The kinds of defect to train on.
+        tested: The kinds of defect to test on.
+        free_train_share: The share of the defect-free tiles to train on.
+        side: The side to use. None: all images.
+        seed: Seed of the choice of defect-free tiles.
+    """
+
+    categories = (_CATEGORY,)
+
+    def __init__(
+        self,
+        root: str | Path,
+        trained: Sequence[str],
+        tested: Sequence[str],
+        free_train_share: float,
+        side: Split | None,
+        seed: int,
+    ) -> None:
+        super().__init__(train_batch_size=1, eval_batch_size=1, num_workers=0)
+        self.seed: int = seed
+        self.root = Path(root)
+        self.trained, self.tested = trained, tested
+        self.free_train_share = free_train_share
+        self.side = side
+        self.category = _CATEGORY
+
+    @property
+    def name(self) -> str:  # type: ignore[override]
+        return "MagneticTile"
+
+    def prepare_data(self) -> None:
+        for kind in (*self.trained, *self.tested, _FREE):
+            if not (self.root / kind / "Imgs").is_dir():
+                msg = (
+                    f"No folder {self.root / kind / 'Imgs'}: expected {self.root} to hold {_FREE} and the folders of "
+                    "the defects, as in the Magnetic-tile-defect-datasets of abin24 on GitHub."
+                )
+                raise FileNotFoundError(msg)
+
+    def _setup(self, _stage: str | None = None) -> None:
+        samples = _list(self.root, (*self.trained, *self.tested, _FREE))
+        if self.side is None:
+            self.train_data, self.test_data = CategoryDataset(samples.iloc[:0]), CategoryDataset(samples)
+            return
+        to_train_on = samples["kind"].isin(self.trained) | self._free_to_train_on(samples)
+        self.train_data = CategoryDataset(samples[to_train_on & (samples["kind"] == _FREE)])
+        self.test_data = CategoryDataset(samples[to_train_on if self.side == Split.TRAIN else ~to_train_on])
+
+    def _free_to_train_on(
+        self,
+        samples: pd.DataFrame,
+    ) -> pd.Series:  # (len(samples),) bool
+        # A tile with defects has defect-free pictures too: those follow its defects.
+        is_free = samples["kind"] == _FREE
+        with_tested, with_trained = (
+            is_free & samples["group"].isin(samples["group"][samples["kind"].isin(kinds)].dropna())
+            for kinds in (self.tested, self.trained)
+        )
+        undecided = is_free & ~with_tested & ~with_trained
+        wanted = (1 - self.free_train_share) * is_free.sum() - with_tested.sum()
+        ratio = float(np.clip(wanted / max(undecided.sum(), 1), 0, 0.999))
+        to_train_on = with_trained & ~with_tested
+        to_train_on[undecided] = ~hold_out(samples[undecided], ratio, self.seed)
+        return to_train_on
+
+
+def _sides(
+    train_defects: Sequence[str] | None,
+    test_defects: Sequence[str] | None,
+) -> tuple[Sequence[str], Sequence[str]]:
+    for kind in (*(train_defects or ()), *(test_defects or ())):
+        if kind not in _DEFECTS:
+            msg = f"Unknown kind of defect {kind!r}, expected some of: {', '.join(_DEFECTS)}."
+            raise ValueError(msg)
+    trained = train_defects or [kind for kind in _DEFECTS if test_defects and kind not in test_defects]
+    tested = test_defects or [kind for kind in _DEFECTS if kind not in trained]
+    both = set(trained) & set(tested)
+    if both or not tested:
+        msg = f"Expected kinds to train on and other kinds to test on, got {list(trained)} and {list(tested)}."
+        raise ValueError(msg)
+    return trained, tested
+
+
+def _list(root: Path, kinds: Sequence[str]) -> pd.DataFrame:
+    samples = pd.DataFrame(
+        [(kind, path) for kind in kinds for path in sorted((root / kind / "Imgs").glob("*.jpg"))],
+        columns=["kind", "path"],
+    )
+    is_free = samples["kind"] == _FREE
+    return pd.DataFrame(
+        {
+            "image_path": samples["path"].map(str),
+            # The masks lie beside the images; those of defect-free tiles are all zero and are left out.
+            "mask_path": samples["path"].map(lambda path: str(path.with_suffix(".png"))).mask(is_free, ""),
+            "mask_threshold": _MASK_THRESHOLD,
+            "label_index": np.where(is_free, int(LabelName.NORMAL), int(LabelName.ABNORMAL)),
+            "split": Split.TEST.value,
+            "category": _CATEGORY,
+            "kind": samples["kind"],
+            "group": _tiles(samples["path"].map(lambda path: path.stem)),
+        },
+    )
+
+
+def _tiles(
+    stems: pd.Series,  # file names without their suffix
+) -> pd.Series:
+    """Name the tile on every picture after its first frame; None where the file name counts no frame."""
+    frames = stems.str.extract(_FRAME)[0].dropna().astype(int).sort_values()
+    firsts = frames.where(~(frames.diff() <= _FRAMES_BETWEEN_TILES)).ffill().astype(int)
+    return firsts.map("{:08d}".format).reindex(stems.index)

@@ -1,0 +1,52 @@
+"""MVTec AD as a dataset to train on."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from anomalib.data import AnomalibDataModule, MVTecAD
+
+from anomalib_zsad.data.auxiliary import Auxiliary
+
+
+class MVTec(Auxiliary):
+    """Train on the labelled test images of MVTec AD, 15 categories; or test on them.
+
+    Args:
+        root: The folder with one folder a category. anomalib downloads the dataset where the root does not exist.
+        categories: The categories to use. None: all that are there.
+        target: The datamodule to test on.
+        val_ratio: The share of the images held out for validation.
+        **plumbing: Batch sizes, workers, augmentations and seed, as in `CategoryDataModule`.
+
+    Example:
+        >>> from anomalib_zsad import MVTec, VisA
+        >>> datamodule = MVTec("./datasets/MVTecAD", target=VisA("./datasets/visa"))
+    """
+
+    def __init__(
+        self,
+        root: str | Path = "./datasets/MVTecAD",
+        categories: Sequence[str] | None = None,
+        target: AnomalibDataModule | None = None,
+        val_ratio: float = 0.1,
+        **plumbing: Any,
+    ) -> None:
+        super().__init__(_MVTecCategory(root), categories, target, val_ratio, **plumbing)
+
+
+class _MVTecCategory(MVTecAD):
+    """anomalib's reader, which would otherwise download the whole dataset into a root that lacks one category."""
+
+    @property
+    def name(self) -> str:  # type: ignore[override]
+        return "MVTec"
+
+    def prepare_data(self) -> None:
+        if self.root.exists() and not (self.root / self.category).is_dir():
+            msg = (
+                f"No MVTec AD category at {self.root / self.category}: expected {self.root} to hold <category>/train, "
+                "<category>/test and <category>/ground_truth, as in the download from mvtec.com."
+            )
+            raise FileNotFoundError(msg)
+        super().prepare_data()
