@@ -1,0 +1,101 @@
+"""A CSV file with the prediction for every image."""
+
+import csv
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from anomalib.data import ImageBatch, InferenceBatch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import Tensor
+
+from anomalib_zsad.atomic import whole_file
+from anomalib_zsad.evaluation.post_processor import MonotonePostProcessor
+
+logger = logging.getLogger(__name__)
+
+_COLUMNS = ("image_path", "score", "threshold", "label", "normalized_score")
+
+
+class PredictionWriter(Callback):
+    """Writes `predictions.csv` into the run's folder: path, raw score, raw threshold, label, normalised score.
+
+    It must come before the post-processor among the callbacks, to see the raw scores. What has been predicted is kept
+    when a run is interrupted. Threshold, label and normalised score stay empty for a model without a
+    `MonotonePostProcessor`.
+    """
+
+    def __init__(self) -> None:
+        self._file: ExitStack | None = None
+
+    def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Open the file."""
+        del pl_module
+        self._path = Path(trainer.default_root_dir) / "predictions.csv"
+        self._rows = 0
+        self._file = ExitStack()
+        temporary = self._file.enter_context(whole_file(self._path))
+        self._stream = self._file.enter_context(temporary.open("w", encoding="utf-8", newline=""))
+        self._writer = csv.writer(self._stream)
+        self._writer.writerow(_COLUMNS)
+
+    def on_predict_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: ImageBatch,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Write a row for each image."""
+        del trainer, outputs, batch_idx, dataloader_idx
+        paths = batch.image_path or [""] * len(batch)
+        for row in _rows(batch["pred_score"], paths, getattr(pl_module, "post_processor", None)):
+            self._writer.writerow(row)
+            self._rows += 1
+        self._stream.flush()
+
+    def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Put the file in its place."""
+        del trainer, pl_module
+        self._keep()
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Keep what there is; a file of an earlier run stays where there is nothing."""
+        del trainer, pl_module
+        if self._file is not None and self._rows:
+            self._keep()
+        elif self._file is not None:
+            self._file.__exit__(type(exception), exception, exception.__traceback__)
+            self._file = None
+
+    def _keep(self) -> None:
+        if self._file is None:
+            return
+        self._file.close()
+        self._file = None
+        logger.info("%d predictions written to %s.", self._rows, self._path)
+
+
+def _rows(
+    scores: Tensor,  # (B,)
+    paths: Sequence[str],
+    post_processor: Any,
+) -> Iterator[tuple[str, ...]]:
+    if not isinstance(post_processor, MonotonePostProcessor):
+        yield from ((path, _number(score), "", "", "") for path, score in zip(paths, scores, strict=True))
+        return
+    threshold = _number(post_processor.raw_threshold("image"))
+    decided = post_processor(InferenceBatch(pred_score=scores))
+    labels = [""] * len(scores)
+    if decided.pred_label is not None:
+        labels = ["anomalous" if label else "normal" for label in decided.pred_label]
+    for path, score, label, normalised in zip(paths, scores, labels, decided.pred_score, strict=True):
+        yield path, _number(score), threshold, label, _number(normalised)
+
+
+def _number(value: Tensor) -> str:  # ()
+    return f"{value.item():.9g}"
