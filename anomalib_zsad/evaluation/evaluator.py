@@ -31,7 +31,7 @@ from anomalib_zsad.evaluation.table import (
 logger = logging.getLogger(__name__)
 
 _LABEL_NAMES = {True: "anomalous", False: "normal", None: "unknown"}
-_PLAIN_WIDTH = 160
+_PLAIN_WIDTH = 120
 
 
 class ZeroShotEvaluator(Evaluator):

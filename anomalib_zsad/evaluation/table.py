@@ -66,9 +66,8 @@ def results_table(results: Mapping[str, CategoryResult]) -> pd.DataFrame:
         "anomalous images": table["anomalous images"].sum(),
         **table[list(METRICS)].mean(),
         "note": "; ".join(
-            f"{name} over {count} of {len(table)} categories"
-            for name, count in counted.items()
-            if 0 < count < len(table)
+            f"{', '.join(counted.index[counted == count])} over {count} of {len(table)} categories"
+            for count in sorted(set(counted) - {0, len(table)})
         ),
     }
     return pd.concat([table, pd.DataFrame([mean])], ignore_index=True)
@@ -86,7 +85,7 @@ def printed_table(table: pd.DataFrame) -> Table:
     printed = Table(caption="\n".join(notes) or None, caption_justify="left")
     printed.add_column("category")
     for name in ("images", "anomalous images", *METRICS):
-        printed.add_column(name.replace("_", " ", 1), justify="right")
+        printed.add_column(name.replace("_", "\n", 1).replace(" ", "\n"), justify="right")
     last = table["category"].iloc[-2]
     for row in table.to_dict("records"):
         values = ["-" if math.isnan(row[name]) else f"{row[name]:.4f}" for name in METRICS]

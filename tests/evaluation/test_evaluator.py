@@ -138,7 +138,8 @@ class TestNotAvailable:
         normal = scored_batch([0.1, 0.6], [0, 0], category="screw")
         table = evaluated(trainer_with, [normal, *random_batches("cable", 0)], ZeroShotEvaluator())
         assert table.loc["mean", "image_AUROC"] == table.loc["cable", "image_AUROC"]
-        assert "image_AUROC over 1 of 2 categories" in table.loc["mean", "note"]
+        assert "image_AUROC, image_AP, image_F1Max, pixel_AUROC" in table.loc["mean", "note"]
+        assert "over 1 of 2 categories" in table.loc["mean", "note"]
 
     def test_constant_maps_have_no_thresholds_to_sweep(self, trainer_with: TrainerWith) -> None:
         masks = np.zeros((2, 8, 8), bool)
