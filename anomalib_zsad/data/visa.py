@@ -1,9 +1,7 @@
 """VisA as a dataset to train on, read from the download as it is."""
 
-import logging
 from collections.abc import Sequence
 from contextlib import suppress
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +12,6 @@ from anomalib.data.utils import LabelName, Split, download_and_extract
 
 from anomalib_zsad.data.auxiliary import Auxiliary
 from anomalib_zsad.data.category_dataset import CategoryDataset
-
-logger = logging.getLogger(__name__)
 
 _SPLIT_FILE = Path("split_csv", "1cls.csv")
 _RESPLIT_COPY = "visa_pytorch"
@@ -82,12 +78,12 @@ class _VisACategory(AnomalibDataModule):
             raise FileNotFoundError(msg)
 
     def _setup(self, _stage: str | None = None) -> None:
-        if not (self.root / _SPLIT_FILE).exists() and self._has_copy():
+        is_raw = (self.root / _SPLIT_FILE).exists() and (self.root / self.category).is_dir()
+        if self._has_copy() and not is_raw:
             self.train_data = VisaDataset(self.split_root, self.category, split=Split.TRAIN)
             self.test_data = VisaDataset(self.split_root, self.category, split=Split.TEST)
             return
-        samples = _read_split_file(self.root)
-        samples = samples[samples["category"] == self.category]
+        samples = _read_split_file(self.root, self.category)
         self.train_data = CategoryDataset(samples[samples["split"] == Split.TRAIN.value])
         self.test_data = CategoryDataset(samples[samples["split"] == Split.TEST.value])
 
@@ -95,8 +91,7 @@ class _VisACategory(AnomalibDataModule):
         return (self.split_root / self.category / "test").is_dir()
 
 
-@lru_cache(maxsize=1)
-def _read_split_file(root: Path) -> pd.DataFrame:
+def _read_split_file(root: Path, category: str) -> pd.DataFrame:
     path = root / _SPLIT_FILE
     if not path.exists():
         msg = (
@@ -108,6 +103,7 @@ def _read_split_file(root: Path) -> pd.DataFrame:
     if not set(_COLUMNS) <= set(rows.columns):
         msg = f"Split file {path} has the columns {', '.join(rows.columns)}, expected {', '.join(_COLUMNS)}."
         raise ValueError(msg)
+    rows = rows[rows["object"] == category]
     unknown = set(rows["label"]) - set(_LABELS)
     if unknown:
         msg = f"Split file {path} has the label {min(unknown)!r}, expected normal or anomaly."
