@@ -1,6 +1,7 @@
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -8,6 +9,7 @@ import pytest
 import torch
 from anomalib.metrics import AUROC
 from lightning.pytorch import Trainer
+from lightning.pytorch.trainer.states import TrainerFn
 from scored_batches import Passing, Scored, scored_batch
 from sklearn.metrics import average_precision_score, roc_auc_score
 
@@ -195,6 +197,13 @@ def test_a_second_run_starts_anew(trainer_with: TrainerWith) -> None:
     evaluated(trainer_with, random_batches("bottle", 0), evaluator)
     table = evaluated(trainer_with, random_batches("cable", 1), evaluator)
     assert list(table.index) == ["cable", "mean"]
+
+
+def test_testing_in_several_processes_is_refused() -> None:
+    trainer = SimpleNamespace(world_size=2, num_devices=2)
+    with pytest.raises(ValueError, match="one process, this trainer has 2"):
+        ZeroShotEvaluator().setup(trainer, Passing(), TrainerFn.TESTING)
+    ZeroShotEvaluator().setup(trainer, Passing(), TrainerFn.FITTING)
 
 
 def test_barebones_trainers_get_the_means(tmp_path: Path) -> None:
