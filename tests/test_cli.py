@@ -38,7 +38,7 @@ def test_convert_writes_an_adapter_file_and_says_so(released, tmp_path, capsys):
     out = tmp_path / "weights.safetensors"
     assert main(["convert", "af-clip", *released, "--out", str(out)]) == 0
     tensors, metadata = load_adapter(out)
-    assert torch.equal(tensors["prompt"], torch.load(tmp_path / "p.pt"))
+    assert torch.equal(tensors["prompts.vectors"], torch.load(tmp_path / "p.pt"))
     assert metadata["method"] == "AFClip"
     assert metadata["prompt_sha256"] == hashlib.sha256((tmp_path / "p.pt").read_bytes()).hexdigest()
     told = capsys.readouterr().out

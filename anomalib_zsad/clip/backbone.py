@@ -313,7 +313,7 @@ def _load_shared(backbone: str, pretrained: str | Path | None) -> nn.Module:
     if key not in _shared:
         _shared[key] = clip = _untrained(backbone) if path is None else _from_file(path)
         clip.identity = {  # type: ignore[assignment]  # a plain attribute of a module
-            "backbone": backbone,
+            "backbone": backbone,  # a file tells its architecture itself: then this is only what was asked for
             "pretrained": None if pretrained is None else str(pretrained),
             "sha256": None if path is None else sha256_of(path),
             "fingerprint": fingerprint(clip.state_dict()),
@@ -324,7 +324,7 @@ def _load_shared(backbone: str, pretrained: str | Path | None) -> nn.Module:
 
 def _from_file(path: Path) -> nn.Module:
     state = read_state_dict(path)
-    clip = _on_meta(architecture_of(state))
+    clip = _on_meta(architecture_of(state, path))
     clip.load_state_dict(state, strict=True, assign=True)
     return _without_buffers(clip)
 

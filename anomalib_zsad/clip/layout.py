@@ -16,6 +16,8 @@ HEAD_WIDTH = 64
 
 _HEAD_WIDTHS = {1280: 80, 1408: 88, 1664: 104, 1792: 112}  # ViT-H, g, bigG and e: no shape tells the number of heads
 
+_OWN_ARCHITECTURES = Path(__file__).parent / "architectures"
+
 _JIT_CONSTANTS = {"input_resolution", "context_length", "vocab_size"}
 
 # What a standard CLIP is made of. Any other entry in a configuration of open_clip changes the computation.
@@ -93,6 +95,7 @@ def config_of(backbone: str) -> dict[str, Any]:
     """
     import open_clip
 
+    open_clip.add_model_config(_OWN_ARCHITECTURES)
     known = open_clip.list_models()
     if backbone not in known:
         close = difflib.get_close_matches(backbone, known, n=4)

@@ -1,11 +1,16 @@
 """How AF-CLIP is trained: focal, L1 and patch alignment losses."""
 
+from typing import Literal, get_args
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 from anomalib_zsad.functional.losses import binary_focal_loss, masked_alignment
 from anomalib_zsad.models.af_clip.torch_model import Logits
+
+
+Variant = Literal["released", "paper"]
 
 
 class AFClipLoss(nn.Module):
@@ -15,13 +20,26 @@ class AFClipLoss(nn.Module):
         gamma: Focusing exponent of the focal losses.
         lambda1: Weight of the map's losses.
         lambda2: Weight of the patch alignment.
+        variant: "released" has the gradients that the published results were made with: there the map's focal loss
+            pushes normal patches down about twice as hard, see `_overwritten_mask`. "paper" has the gradient of eq. 13.
+            Their values are the same.
     """
 
-    def __init__(self, gamma: float = 4.0, lambda1: float = 1.0, lambda2: float = 1.0) -> None:
+    def __init__(
+        self,
+        gamma: float = 4.0,
+        lambda1: float = 1.0,
+        lambda2: float = 1.0,
+        variant: Variant = "released",
+    ) -> None:
         super().__init__()
+        if variant not in get_args(Variant):
+            msg = f"variant must be one of {', '.join(get_args(Variant))}, got {variant!r}"
+            raise ValueError(msg)
         self.gamma = gamma
         self.lambda1 = lambda1
         self.lambda2 = lambda2
+        self.variant = variant
 
     def forward(
         self,
@@ -34,13 +52,33 @@ class AFClipLoss(nn.Module):
         log_odds = logits.patches[..., 1] - logits.patches[..., 0]
         terms = {
             "loss_image": binary_focal_loss(logits.image[:, 1] - logits.image[:, 0], label.float(), self.gamma),
-            "loss_map_focal": binary_focal_loss(log_odds, target, self.gamma),
+            "loss_map_focal": self._map_focal(log_odds, target),
             "loss_map_l1": (log_odds.sigmoid() - target).abs().mean(),
             "loss_alignment": _alignment(logits, target.flatten(1)),
         }
         in_map = terms["loss_map_focal"] + terms["loss_map_l1"]
         total = terms["loss_image"] + self.lambda1 * in_map + self.lambda2 * terms["loss_alignment"]
         return {"loss": total, **terms}
+
+    def _map_focal(
+        self,
+        log_odds: Tensor,  # (B, gh, gw)
+        target: Tensor,  # (B, gh, gw) in {0, 1}
+    ) -> Tensor:
+        loss = binary_focal_loss(log_odds, target, self.gamma)
+        return loss + _overwritten_mask(log_odds, target, self.gamma) if self.variant == "released" else loss
+
+
+def _overwritten_mask(log_odds: Tensor, target: Tensor, gamma: float) -> Tensor:
+    """Give 0, with the gradient that the released training adds to the focal loss of the map.
+
+    There the patch alignment marks normal patches with -1, in the very tensor that the focal loss before it has saved
+    for its backward pass. With t = -1 the cross-entropy's gradient (p - t) is 1 too large, and that of p_t is doubled.
+    """
+    focus = (1 - target) * log_odds.sigmoid() ** gamma
+    cross_entropy = F.softplus(log_odds)
+    extra = (focus.detach() * log_odds + focus * cross_entropy.detach()).mean()
+    return extra - extra.detach()
 
 
 def _at_map_resolution(

@@ -12,8 +12,16 @@ import torch
 from torch import Tensor
 from torch._utils import _rebuild_parameter, _rebuild_tensor_v2
 
-PROMPT = "prompt"
-ADAPTOR = "adaptor."
+_OWN_NAMES = {
+    "attention.attn.to_q.weight": "adaptor.to_q.weight",
+    "attention.attn.to_k.weight": "adaptor.to_k.weight",
+    "attention.attn.to_v.weight": "adaptor.to_v.weight",
+    "attention.attn.to_out.0.weight": "adaptor.to_out.weight",
+    "attention.attn.to_out.0.bias": "adaptor.to_out.bias",
+    "attention.norm.weight": "adaptor.norm.weight",
+    "attention.norm.bias": "adaptor.norm.bias",
+}
+"""What `AFClipModel` calls the authors' tensors."""
 
 _LINEAR = ("attention.attn.to_q.weight", "attention.attn.to_k.weight", "attention.attn.to_v.weight")
 
@@ -38,14 +46,15 @@ def read_released(prompt: Path, adaptor: Path) -> dict[str, Tensor]:
         adaptor: `{mvtec,visa}_adaptor.pt`, a pickled module; or its state dict.
 
     Returns:
-        "prompt" (1, M, Ct), and the adaptor's tensors by the authors' names behind "adaptor.", in float32.
+        The tensors in float32, by the names of the parameters of `AFClipModel`.
 
     Raises:
         FileNotFoundError: If one of the files does not exist.
         ValueError: If a file is truncated or foreign, asks for anything but tensors and modules, or its shapes do not
             fit together.
     """
-    return {PROMPT: _prompt(prompt), **{ADAPTOR + key: value for key, value in _adaptor(adaptor).items()}}
+    vectors = _prompt(prompt)
+    return {"prompts.vectors": vectors, **{_OWN_NAMES[key]: value for key, value in _adaptor(adaptor).items()}}
 
 
 class _Record:

@@ -1,0 +1,139 @@
+"""How AF-CLIP is built, trained and loaded."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from anomalib.data import Batch
+from anomalib.models import AnomalibModule
+from torch import Tensor
+from torch.optim import Adam, Optimizer
+
+from anomalib_zsad.clip.backbone import FrozenClip
+from anomalib_zsad.models.adapter_file import load_adapter
+from anomalib_zsad.models.af_clip.adapter import Adaptor, StatePrompts, WindowAggregation
+from anomalib_zsad.models.af_clip.loss import AFClipLoss, Variant
+from anomalib_zsad.models.af_clip.released import read_released
+from anomalib_zsad.models.af_clip.torch_model import AFClipModel, Precision
+from anomalib_zsad.models.mixin import ZeroShotMixin
+from anomalib_zsad.models.trained_weights import load_trained
+
+class AFClip(ZeroShotMixin, AnomalibModule):
+    """AF-CLIP: zero-shot anomaly detection via anomaly-focused CLIP adaptation (arXiv 2507.19949).
+
+    An adaptor and twelve word vectors are trained once on an auxiliary dataset with normal and anomalous images and
+    masks; the result detects anomalies in categories it has never seen. No class name is used.
+
+    Args:
+        backbone: An open_clip model name; not used where `pretrained` is a file, whose shapes tell the architecture.
+        pretrained: A tag of open_clip, a file with the weights of a CLIP, or None for untrained weights (tests only).
+        image_size: Height and width in pixels that images are resized to; multiples of the patch size.
+        feature_layers: Vision blocks whose tokens are used, counted from 1. None: the last of each quarter
+            (6, 12, 18, 24 at ViT-L).
+        scales: Sides of the aggregation windows in patches, odd (eq. 5-6).
+        window_sigma: Standard deviation of the window weights in patches.
+        heads: Attention heads of the adaptor.
+        head_width: Width of each head.
+        states: The words of the normal and the anomalous prompt (eq. 8).
+        prompt_length: Learnable vectors in front of them.
+        temperature: Divides every cosine (eq. 9).
+        blur_sigma: Standard deviation in pixels of the blur of the final map.
+        focal_gamma: Focusing exponent of the focal losses (eq. 11).
+        lambda1: Weight of the map's losses (eq. 15).
+        lambda2: Weight of the patch alignment (eq. 15).
+        variant: "released" trains with the gradients that the published results were made with, "paper" with those of
+            eq. 13 (see `AFClipLoss`).
+        lr: Adam's learning rate.
+        betas: Adam's betas.
+        epochs: Epochs of training (the trainer's `max_epochs`).
+        precision: "bf16" runs the frozen backbone in bfloat16; what learns stays in float32.
+        weights: An adapter file, written by `anomalib-zsad convert` or `save_weights`. None: to be trained.
+        seed: Of initialisation and training.
+        **components: anomalib's pre_processor, post_processor, evaluator and visualizer.
+
+    Raises:
+        ValueError: If an argument does not fit the backbone.
+        OSError: If weights can neither be found nor downloaded.
+
+    Example:
+        >>> from anomalib.engine import Engine
+        >>> from anomalib_zsad import AFClip, MVTec, VisA
+        >>> Engine().train(AFClip(), datamodule=VisA(root="./datasets/visa", target=MVTec()))  # doctest: +SKIP
+    """
+
+    model: AFClipModel  # type: ignore[assignment]
+    loss: AFClipLoss
+
+    def __init__(
+        self,
+        backbone: str = "ViT-L-14-336",
+        pretrained: str | Path | None = "openai",
+        image_size: int | tuple[int, int] = 518,
+        feature_layers: Sequence[int] | None = None,
+        scales: Sequence[int] = (1, 3, 5),
+        window_sigma: float = 4.0,
+        heads: int = 8,
+        head_width: int = 64,
+        states: tuple[str, str] = ("without defect.", "with defect."),
+        prompt_length: int = 12,
+        temperature: float = 0.07,
+        blur_sigma: float = 4.0,
+        focal_gamma: float = 4.0,
+        lambda1: float = 1.0,
+        lambda2: float = 1.0,
+        variant: Variant = "released",
+        lr: float = 1e-4,
+        betas: tuple[float, float] = (0.5, 0.999),
+        epochs: int = 2,
+        precision: Precision = "fp32",
+        weights: str | Path | None = None,
+        seed: int = 0,
+        **components: Any,
+    ) -> None:
+        super().__init__(**components)
+        clip = FrozenClip.load(backbone, pretrained, image_size, activation="quick_gelu", position_resize="bilinear")
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            adaptor = Adaptor(clip.vision_width, heads, head_width)
+            prompts = StatePrompts(clip, states, prompt_length)
+        self.model = AFClipModel(
+            clip,
+            adaptor,
+            prompts,
+            WindowAggregation(scales, window_sigma),
+            layers=clip.quarters() if feature_layers is None else feature_layers,
+            temperature=temperature,
+            blur_sigma=blur_sigma,
+            precision=precision,
+        )
+        self.loss = AFClipLoss(focal_gamma, lambda1, lambda2, variant)
+        self.lr = lr
+        self.betas = betas
+        self.trained_on = []
+        if weights is not None:
+            load_trained(self, *load_adapter(Path(weights)), origin=str(weights))
+
+    @classmethod
+    def load_released(cls, prompt: str | Path, adaptor: str | Path, **arguments: Any) -> "AFClip":
+        """Build the model with the two files that the authors released for one auxiliary set.
+
+        Args:
+            prompt: `{mvtec,visa}_prompt.pt`.
+            adaptor: `{mvtec,visa}_adaptor.pt`.
+            **arguments: Those of the class.
+
+        Raises:
+            ValueError: If a file is not what it should be, asks for more than tensors, or does not fit the backbone.
+        """
+        model = cls(**arguments)
+        load_trained(model, read_released(Path(prompt), Path(adaptor)), {}, origin=f"{prompt} and {adaptor}")
+        return model
+
+    def loss_terms(self, batch: Batch) -> dict[str, Tensor]:
+        """Compute the losses, eq. 15."""
+        return self.loss(self.model.logits(batch.image), batch.gt_label, batch.gt_mask)
+
+    def configure_optimizers(self) -> Optimizer:
+        """Train the adaptor and the prompt vectors with Adam."""
+        return Adam([p for p in self.parameters() if p.requires_grad], lr=self.lr, betas=self.betas)

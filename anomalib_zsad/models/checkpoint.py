@@ -1,0 +1,83 @@
+"""Checkpoints that hold what was trained and name the backbone that it belongs to."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule
+
+logger = logging.getLogger(__name__)
+
+_FROZEN = "model.clip."
+_NUMBERS = {"activation": "another activation", "position_resize": "another resizing of position embeddings"}
+
+
+def is_frozen(name: str) -> bool:
+    """Tell whether an entry of a state dict belongs to the frozen CLIP."""
+    return name.startswith(_FROZEN)
+
+
+def check_readable(path: str | Path) -> None:
+    """Check that a checkpoint exists and can be read, before Lightning tries.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is truncated or no checkpoint.
+    """
+    if not Path(path).is_file():
+        msg = f"{path}: expected a checkpoint, found no such file"
+        raise FileNotFoundError(msg)
+    try:
+        torch.load(path, map_location="meta", weights_only=True, mmap=True)
+    except Exception as error:  # torch fails in many ways on damaged and foreign files
+        if "weights_only" in str(error).lower() or "Unsupported" in str(error):
+            return  # a global that anomalib allows and torch alone does not: its reader decides
+        msg = f"{path}: expected a checkpoint, but the file is truncated or of another kind ({type(error).__name__})"
+        raise ValueError(msg) from error
+
+
+def check_complete(checkpoint: dict[str, Any], module: LightningModule) -> None:
+    """Check that a checkpoint is one of this model with every trainable tensor in the right shape.
+
+    Raises:
+        ValueError: If it is of another model, or a tensor is missing or of another shape.
+    """
+    name = type(module).__name__
+    if "anomalib_zsad" not in checkpoint:
+        msg = f"expected a checkpoint of {name}, got one of another model (it names no CLIP backbone)"
+        raise ValueError(msg)
+    found = {key: tuple(value.shape) for key, value in checkpoint["state_dict"].items()}
+    for key, parameter in module.named_parameters():
+        if parameter.requires_grad and found.get(key) != tuple(parameter.shape):
+            msg = (
+                f"expected a checkpoint of {name} with {key} of shape {tuple(parameter.shape)}, "
+                f"got {found.get(key, 'none')}: it is of another model or of another configuration"
+            )
+            raise ValueError(msg)
+
+
+def check_backbone(saved: dict[str, Any], ours: dict[str, Any], what: str) -> None:
+    """Check that adapters are used with the backbone they were trained with.
+
+    Args:
+        saved: The identity of the backbone that the adapters were trained with.
+        ours: The identity of the backbone at hand.
+        what: What holds the adapters, for the message.
+
+    Raises:
+        ValueError: If the weights differ.
+    """
+    if saved["fingerprint"] != ours["fingerprint"]:
+        msg = f"{what} was trained with the backbone {_named(saved)}, but this model has {_named(ours)}"
+        raise ValueError(msg)
+    for key, words in _NUMBERS.items():
+        if saved[key] != ours[key]:
+            msg = f"{what} was trained with {words} of the backbone: {key}={saved[key]!r}, this model has {ours[key]!r}"
+            raise ValueError(msg)
+    if list(saved["image_size"]) != list(ours["image_size"]):
+        logger.warning("%s was trained at %s px, this model runs at %s.", what, saved["image_size"], ours["image_size"])
+
+
+def _named(identity: dict[str, Any]) -> str:
+    return f"{identity['backbone']} ({identity['pretrained']}, fingerprint {identity['fingerprint'][:12]})"

@@ -1,0 +1,203 @@
+"""What the four models have in common towards anomalib and Lightning."""
+
+import logging
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from anomalib import LearningType
+from anomalib.data import Batch, PredictDataset
+from anomalib.pre_processing import PreProcessor
+from lightning.pytorch import Callback, seed_everything
+from lightning.pytorch.trainer.states import TrainerFn
+from lightning.pytorch.utilities.types import STEP_OUTPUT
+from torch import Tensor, nn
+from torchvision.transforms.v2 import Compose, InterpolationMode, Normalize, Resize
+
+from anomalib_zsad.clip.backbone import FrozenClip
+from anomalib_zsad.data.predicting import adopt
+from anomalib_zsad.evaluation.evaluator import ZeroShotEvaluator
+from anomalib_zsad.evaluation.post_processor import MonotonePostProcessor
+from anomalib_zsad.evaluation.predictions import PredictionWriter
+from anomalib_zsad.evaluation.visualizer import CategoryVisualizer
+from anomalib_zsad.models.checkpoint import check_backbone, check_complete, check_readable, is_frozen
+from anomalib_zsad.models.trained_weights import save_trained
+
+logger = logging.getLogger(__name__)
+
+CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
+CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+
+
+class ZeroShotMixin:
+    """The plumbing of a model that is trained on an auxiliary dataset and detects anomalies elsewhere.
+
+    A model is declared as `class AFClip(ZeroShotMixin, AnomalibModule)`: anomalib lists direct subclasses only. It
+    brings `model` (a torch module with a `clip`, whose forward gives raw probabilities), `loss_terms`,
+    `configure_optimizers` and, among its hyper-parameters, `image_size`, `epochs` and `seed`. Nothing here keeps state
+    but what a checkpoint or a file of weights says of itself: where it was trained.
+    """
+
+    model: nn.Module
+    trained_on: list[str]
+    """"dataset/category" of all training data; None stands for an unknown origin. Empty: not trained."""
+
+    def loss_terms(self, batch: Batch) -> dict[str, Tensor]:
+        """Compute the losses of a batch: "loss", which is minimised, and whatever else is worth logging."""
+        raise NotImplementedError
+
+    @classmethod
+    def load_from_checkpoint(cls, checkpoint_path: str | Path, *options: Any, **more: Any) -> Any:
+        """Load a checkpoint, as anomalib does; an unreadable one gives a sentence."""
+        check_readable(checkpoint_path)
+        return super().load_from_checkpoint(checkpoint_path, *options, **more)  # type: ignore[misc]
+
+    def save_weights(self, path: str | Path) -> None:
+        """Write what was learnt, with its thresholds, to a file for `weights=`: a few megabytes of safetensors."""
+        save_trained(self, path)
+
+    # What anomalib asks for
+
+    @property
+    def learning_type(self) -> LearningType:
+        """Make the engine train: it does not fit what calls itself zero-shot."""
+        return LearningType.ONE_CLASS
+
+    @property
+    def trainer_arguments(self) -> dict[str, Any]:
+        """What the engine passes to the trainer."""
+        return {"max_epochs": self._module.hparams["epochs"], "num_sanity_val_steps": 0}
+
+    def configure_pre_processor(self) -> PreProcessor:  # type: ignore[override]
+        """Resize to `image_size` (bicubic, antialias) and normalise as CLIP was trained."""
+        size = self._module.hparams["image_size"]
+        size = (size, size) if isinstance(size, int) else tuple(size)
+        resize = Resize(size, interpolation=InterpolationMode.BICUBIC, antialias=True)
+        return PreProcessor(Compose([resize, Normalize(mean=list(CLIP_MEAN), std=list(CLIP_STD))]))
+
+    def configure_post_processor(self) -> MonotonePostProcessor:
+        """Bring the thresholds of the validation data to 0.5 and keep every rank."""
+        return MonotonePostProcessor()
+
+    @staticmethod
+    def configure_evaluator() -> ZeroShotEvaluator:
+        """Measure raw scores per category, and their mean."""
+        return ZeroShotEvaluator()
+
+    @classmethod
+    def configure_visualizer(cls) -> CategoryVisualizer:
+        """Draw anomalib's pictures, in a folder per category."""
+        return CategoryVisualizer()
+
+    def configure_callbacks(self) -> list[Callback]:
+        """Order the components: what measures and records raw scores comes before what changes them."""
+        callbacks = list(super().configure_callbacks())  # type: ignore[misc]
+        raw = [PredictionWriter(), *(each for each in callbacks if isinstance(each, ZeroShotEvaluator))]
+        others = [each for each in callbacks if not isinstance(each, ZeroShotEvaluator)]
+        first = [each for each in others if isinstance(each, PreProcessor)]
+        return [*first, *raw, *(each for each in others if each not in first)]
+
+    # Steps
+
+    def training_step(self, batch: Batch, batch_idx: int) -> STEP_OUTPUT:  # noqa: ARG002
+        """Compute and log the losses; a loss that is no number ends the training before it harms the weights."""
+        terms = self.loss_terms(batch)
+        if not torch.isfinite(terms["loss"]):
+            self._stop_at_lost_loss(terms)
+        self._module.log_dict({f"train_{name}": value.detach() for name, value in terms.items()}, prog_bar=True)
+        return terms["loss"]
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> STEP_OUTPUT:  # noqa: ARG002
+        """Score a batch, for the thresholds."""
+        return batch.update(**self.model(batch.image)._asdict())
+
+    def val_dataloader(self) -> list:
+        """Offer no validation data, so that the engine can predict without a datamodule."""
+        return []
+
+    # Hooks
+
+    def setup(self, stage: str) -> None:
+        """Check the checkpoint that is about to be read, and note what is trained on."""
+        trainer = self._module.trainer
+        if trainer.ckpt_path:
+            check_readable(trainer.ckpt_path)
+        if stage == TrainerFn.FITTING:
+            seed_everything(self._module.hparams["seed"], workers=True, verbose=False)
+            self.trained_on = list(getattr(trainer.datamodule, "training_sets", [])) or ["unknown"]
+            self._resumed_from = trainer.ckpt_path
+
+    def on_test_start(self) -> None:
+        """Say so where the numbers are those of untrained adapters."""
+        if not self.trained_on:
+            logger.warning("%s", _untrained(self))
+
+    def on_predict_start(self) -> None:
+        """Refuse to predict with untrained adapters; read image files as in training."""
+        if not self.trained_on:
+            raise ValueError(_untrained(self))
+        loaders = self._module.trainer.predict_dataloaders
+        for loader in loaders if isinstance(loaders, list) else [loaders]:
+            if isinstance(getattr(loader, "dataset", None), PredictDataset):
+                adopt(loader.dataset)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep what was trained and name the backbone, instead of storing it."""
+        super().on_save_checkpoint(checkpoint)  # type: ignore[misc]
+        state = checkpoint["state_dict"]
+        checkpoint["state_dict"] = {name: value for name, value in state.items() if not is_frozen(name)}
+        checkpoint["anomalib_zsad"] = {"backbone": self._clip.identity, "trained_on": self.trained_on}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Check that a checkpoint is one of this model, whole, and of this backbone."""
+        check_complete(checkpoint, self._module)
+        check_backbone(checkpoint["anomalib_zsad"]["backbone"], self._clip.identity, "the checkpoint")
+        if self._is_test_after_resumed_fit():
+            # anomalib's `train` passes the checkpoint that it resumed from to the test as well.
+            logger.info("Testing the weights just trained, not those of the checkpoint that training resumed from.")
+            checkpoint["state_dict"] = self._module.state_dict()
+        else:
+            self.trained_on = list(checkpoint["anomalib_zsad"]["trained_on"])
+            super().on_load_checkpoint(checkpoint)  # type: ignore[misc]
+
+    _resumed_from: Any = None
+
+    @property
+    def strict_loading(self) -> bool:
+        """Frozen weights are not in checkpoints; `on_load_checkpoint` checks that all others are."""
+        return False
+
+    @strict_loading.setter
+    def strict_loading(self, value: bool) -> None:
+        """Accept Lightning's own assignment of a default."""
+
+    @property
+    def _module(self) -> Any:  # this mixin is always mixed into an AnomalibModule
+        return self
+
+    @property
+    def _clip(self) -> FrozenClip:
+        return cast("FrozenClip", self.model.clip)
+
+    def _is_test_after_resumed_fit(self) -> bool:
+        trainer = self._module._trainer
+        testing = trainer is not None and trainer.state.fn == TrainerFn.TESTING
+        return testing and self._resumed_from is not None and trainer.ckpt_path == self._resumed_from
+
+    def _stop_at_lost_loss(self, terms: dict[str, Tensor]) -> None:
+        trainer = self._module.trainer
+        last = getattr(trainer.checkpoint_callback, "best_model_path", "") or "none was written yet"
+        lost = ", ".join(f"{name} = {value.item():g}" for name, value in terms.items() if not torch.isfinite(value))
+        msg = (
+            f"Training stopped at step {trainer.global_step} of epoch {trainer.current_epoch}: expected finite losses, "
+            f"got {lost}; the weights were not changed by this step, the last checkpoint: {last}. "
+            f"A lower learning rate or fp32 precision helps most often."
+        )
+        raise FloatingPointError(msg)
+
+
+def _untrained(model: ZeroShotMixin) -> str:
+    return (
+        f"{type(model).__name__} holds no trained weights, so its scores mean nothing: train it first "
+        f"(anomalib train), or pass a checkpoint (--ckpt_path) or a file of weights (--model.weights)"
+    )
