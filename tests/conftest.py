@@ -3,7 +3,8 @@
 from pathlib import Path
 
 import pytest
-from trees import magnetic_tile_tree, mvtec_tree, visa_tree
+
+from tests.trees import magnetic_tile_tree, mvtec_tree, visa_tree
 
 
 @pytest.fixture(scope="session")

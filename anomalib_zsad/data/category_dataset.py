@@ -42,7 +42,10 @@ class CategoryDataset(AnomalibDataset):
         super().__init__()
         self.foreign = dict(foreign or {})
         task = samples.attrs.get("task", TaskType.CLASSIFICATION.value)
-        samples = samples.assign(mask_path=[path if _is_given(path) else "" for path in samples["mask_path"]])
+        samples = samples.assign(
+            image_path=samples["image_path"].map(str),
+            mask_path=samples["mask_path"].astype(object).map(_mask_path),
+        )
         _check_images_exist(samples)
         samples.attrs["task"] = _task(samples, otherwise=task)
         if samples.attrs["task"] == TaskType.SEGMENTATION.value:
@@ -64,7 +67,7 @@ class CategoryDataset(AnomalibDataset):
         reads_itself = type(dataset).__getitem__ is not AnomalibDataset.__getitem__
         paths = dataset.samples["image_path"] if reads_itself else ()
         dataset.augmentations = None  # They are applied here, once.
-        return cls(dataset.samples.assign(category=category), {path: (dataset, i) for i, path in enumerate(paths)})
+        return cls(dataset.samples.assign(category=category), {str(path): (dataset, i) for i, path in enumerate(paths)})
 
     @classmethod
     def concatenate(cls, datasets: Sequence["CategoryDataset"]) -> "CategoryDataset":
@@ -154,8 +157,11 @@ def _mask_of(row: pd.Series, size: tuple[int, int] | None = None) -> tv_tensors.
     return read_mask(row.mask_path, row.image_path, size, 0 if pd.isna(threshold) else int(threshold))
 
 
-def _is_given(path: object) -> bool:
-    return bool(path) if isinstance(path, str | Path | list) else False
+def _mask_path(path: object) -> str | list[str]:
+    # A missing one is None, NaN or "", depending on the dataset; MVTec LOCO has a list of them.
+    if isinstance(path, str | list):
+        return path
+    return str(path) if isinstance(path, Path) else ""
 
 
 def _task(samples: pd.DataFrame, otherwise: str) -> str:

@@ -6,6 +6,7 @@ import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from anomalib.data import AnomalibDataModule, AnomalibDataset
 from anomalib.data.utils import TestSplitMode
@@ -21,9 +22,13 @@ def dataset_key(datamodule: AnomalibDataModule | str) -> str:
     """Name a dataset the same whichever of its datamodules is used: "visa" for `VisA` and anomalib's `Visa`.
 
     Args:
-        datamodule: A datamodule, its name, or a training set as in `Auxiliary.training_sets` ("VisA/candle").
+        datamodule: A datamodule: the dataset that it tests on counts, so a target's where it has one. Or a name, or a
+            training set as in `Auxiliary.training_sets` ("VisA/candle").
     """
-    name = datamodule if isinstance(datamodule, str) else datamodule.name
+    tested: Any = datamodule
+    while getattr(tested, "target", None) is not None:
+        tested = tested.target
+    name = tested if isinstance(tested, str) else tested.name
     key = "".join(filter(str.isalnum, name.split("/")[0].lower()))
     return _SAME_DATASET.get(key, key)
 

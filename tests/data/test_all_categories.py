@@ -3,9 +3,9 @@ from pathlib import Path
 import pytest
 from anomalib.data import MVTecAD
 from lightning.pytorch.trainer.states import TrainerFn
-from trees import MVTEC_CATEGORIES
 
 from anomalib_zsad.data import AllCategories
+from tests.trees import MVTEC_CATEGORIES
 
 
 @pytest.mark.parametrize("stage", list(TrainerFn))

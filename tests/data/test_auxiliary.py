@@ -8,9 +8,9 @@ from anomalib.data import Folder, ImageBatch, MVTecAD, Visa
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
 from torchvision.transforms.v2 import Compose, Normalize, Resize
-from trees import MVTEC_CATEGORIES, VISA_CATEGORIES, mvtec_tree
 
 from anomalib_zsad.data import AllCategories, Auxiliary, MVTec, VisA
+from tests.trees import MVTEC_CATEGORIES, VISA_CATEGORIES, mvtec_tree
 
 STAGES = [TrainerFn.FITTING, TrainerFn.VALIDATING, TrainerFn.TESTING, TrainerFn.PREDICTING]
 

@@ -10,10 +10,10 @@ from anomalib.data import AnomalibDataset, ImageItem, MVTecADDataset, MVTecLOCOD
 from PIL import Image
 from torch.utils.data import DataLoader
 from torchvision.transforms.v2 import Resize
-from trees import mvtec_tree
 
 from anomalib_zsad.data.category_dataset import CategoryDataset
 from anomalib_zsad.data.item import CategoryBatch
+from tests.trees import mvtec_tree
 
 
 @pytest.fixture(scope="module")
@@ -123,6 +123,23 @@ def test_without_any_mask_the_task_is_classification(tmp_path: Path) -> None:
     assert dataset.task == TaskType.CLASSIFICATION
     assert [item.gt_mask for item in dataset] == [None, None]
     assert [bool(item.gt_label) for item in dataset] == [False, True]
+
+
+def test_where_a_category_has_no_masks_none_are_used_and_it_is_named(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    paths = [image_file(tmp_path / name) for name in ("a.png", "b.png")]
+    with_mask, without = (
+        CategoryDataset(frame([path], [mask], [1]).assign(category=name))
+        for path, mask, name in zip(paths, (Path(paths[0]), float("nan")), ("nuts", "bolts"), strict=True)
+    )
+
+    with caplog.at_level(logging.WARNING):
+        dataset = with_mask + without
+
+    assert with_mask[0].gt_mask is not None
+    assert [item.gt_mask for item in dataset] == [None, None]
+    assert "No masks in bolts: all categories are used without masks" in caplog.text
 
 
 def test_an_anomalous_image_without_its_mask_is_named(tmp_path: Path) -> None:

@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 from anomalib import TaskType
 from PIL import Image
-from trees import MAGNETIC_TILE_DEFECTS, magnetic_tile_tree
 
 from anomalib_zsad.data import AllCategories, Auxiliary, MagneticTile
 from anomalib_zsad.data.category_dataset import CategoryDataset
+from tests.trees import MAGNETIC_TILE_DEFECTS, magnetic_tile_tree
 
 TRAINED = ["MT_Blowhole", "MT_Crack", "MT_Fray"]
 

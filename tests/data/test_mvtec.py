@@ -3,9 +3,9 @@ from urllib.error import URLError
 
 import pytest
 from anomalib.data.utils import download
-from trees import MVTEC_CATEGORIES, mvtec_tree
 
 from anomalib_zsad.data import MVTec, VisA
+from tests.trees import MVTEC_CATEGORIES, mvtec_tree
 
 
 def test_all_categories_with_their_masks(mvtec_root: Path) -> None:

@@ -94,6 +94,8 @@ def test_a_folders_test_images_are_all_used(mvtec_root: Path) -> None:
         (AllCategories(MVTecAD()), MVTec()),
         (MagneticTile(), "MagneticTile/magnetic_tile"),
         (VisA(), "VisA/candle"),
+        (MVTec(target=VisA()), "visa"),
+        (MagneticTile(train_defects=["MT_Crack"]), "magnetictile"),
     ],
 )
 def test_one_dataset_has_one_key(one: AnomalibDataModule, other: AnomalibDataModule | str) -> None:

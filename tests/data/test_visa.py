@@ -6,9 +6,9 @@ from urllib.error import URLError
 import pytest
 from anomalib.data import Visa
 from anomalib.data.utils import download
-from trees import VISA_CATEGORIES, visa_tree
 
 from anomalib_zsad.data import VisA
+from tests.trees import VISA_CATEGORIES, visa_tree
 
 
 def set_up(datamodule: VisA) -> VisA:
