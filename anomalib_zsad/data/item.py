@@ -1,6 +1,6 @@
 """Items and batches that carry the category of every sample."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -22,7 +22,7 @@ class NumpyCategoryItem(NumpyImageItem):
 class NumpyCategoryBatch(NumpyImageBatch):
     """The numpy form of a `CategoryBatch`."""
 
-    item_class: ClassVar[Callable] = NumpyCategoryItem
+    item_class: ClassVar[type[NumpyImageItem]] = NumpyCategoryItem
     category: list[str] | None = None
 
 
