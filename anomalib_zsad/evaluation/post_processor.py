@@ -47,6 +47,12 @@ class MonotonePostProcessor(PostProcessor):
             self._image_threshold_metric.update(outputs)
             self._pixel_threshold_metric.update(outputs)
 
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Fit the thresholds."""
+        super().on_validation_epoch_end(trainer, pl_module)
+        # anomalib takes the lowest score that counts as anomalous and then asks for more than it.
+        self._image_threshold.copy_(torch.nextafter(self._image_threshold, torch.zeros_like(self._image_threshold)))
+
     def raw_threshold(self, level: Literal["image", "pixel"]) -> Tensor:  # ()
         """Return the raw score above which the decision is "anomalous", whatever the sensitivity.
 

@@ -6,7 +6,7 @@ from typing import Any, cast
 
 import torch
 from anomalib import LearningType
-from anomalib.data import Batch, PredictDataset
+from anomalib.data import Batch, InferenceBatch, PredictDataset
 from anomalib.pre_processing import PreProcessor
 from lightning.pytorch import Callback, seed_everything
 from lightning.pytorch.trainer.states import TrainerFn
@@ -55,6 +55,10 @@ class ZeroShotMixin:
     def save_weights(self, path: str | Path) -> None:
         """Write what was learnt, with its thresholds, to a file for `weights=`: a few megabytes of safetensors."""
         save_trained(self, path)
+
+    def predict_batch(self, batch: Batch) -> InferenceBatch:
+        """Score the images of a batch; a model that uses more of it than the images says so here."""
+        return self.model(batch.image)
 
     # What anomalib asks for
 
@@ -109,7 +113,15 @@ class ZeroShotMixin:
 
     def validation_step(self, batch: Batch, batch_idx: int) -> STEP_OUTPUT:  # noqa: ARG002
         """Score a batch, for the thresholds."""
-        return batch.update(**self.model(batch.image)._asdict())
+        return batch.update(**self.predict_batch(batch)._asdict())
+
+    def test_step(self, batch: Batch, batch_idx: int, *_: Any) -> STEP_OUTPUT:  # noqa: ARG002
+        """Score a batch, for the evaluation."""
+        return batch.update(**self.predict_batch(batch)._asdict())
+
+    def predict_step(self, batch: Batch, batch_idx: int, *_: Any) -> STEP_OUTPUT:  # noqa: ARG002
+        """Score a batch."""
+        return batch.update(**self.predict_batch(batch)._asdict())
 
     def val_dataloader(self) -> list:
         """Offer no validation data, so that the engine can predict without a datamodule."""
