@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.small_clip import write_small_clip
 from tests.trees import magnetic_tile_tree, mvtec_tree, visa_tree
 
 
@@ -20,3 +21,15 @@ def visa_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def magnetic_tile_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return magnetic_tile_tree(tmp_path_factory.mktemp("magnetic_tile"))
+
+
+@pytest.fixture(scope="session")
+def small_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file with the weights of a small CLIP."""
+    return write_small_clip(tmp_path_factory.mktemp("clip") / "clip.pt")
+
+
+@pytest.fixture(scope="session")
+def other_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file with other weights of the same architecture."""
+    return write_small_clip(tmp_path_factory.mktemp("clip") / "other.pt", seed=1)

@@ -1,0 +1,1 @@
+"""CLIP, frozen: its towers, its weights and where they are found."""

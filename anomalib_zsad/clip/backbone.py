@@ -9,7 +9,7 @@ from weakref import WeakValueDictionary
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F  # noqa: N812
+from torch.nn import functional as F
 
 from anomalib_zsad.clip.layout import architecture_of, config_of, read_state_dict
 from anomalib_zsad.clip.weights import resolve, sha256_of
@@ -68,6 +68,7 @@ class FrozenClip(nn.Module):
         self.register_buffer("positions", self._resize_positions(self.grid_of(*self.image_size)), persistent=False)
         self.requires_grad_(False)
         self.eval()
+        self.register_load_state_dict_post_hook(_expect_no_weights)
 
     @classmethod
     def load(
@@ -83,7 +84,8 @@ class FrozenClip(nn.Module):
         One set of weights serves all models of a process that ask for the same name and tag.
 
         Args:
-            backbone: An open_clip model name; not used where `pretrained` is a file, whose shapes tell the architecture.
+            backbone: An open_clip model name; not used where `pretrained` is a file, whose shapes tell the
+                architecture.
             pretrained: A tag of open_clip, a file, or None for untrained weights (tests and benchmarks).
             image_size: As in the class.
             activation: As in the class.
@@ -99,6 +101,10 @@ class FrozenClip(nn.Module):
     def train(self, mode: bool = True) -> "FrozenClip":  # noqa: ARG002
         """Stay in eval mode: nothing in here learns."""
         return super().train(mode=False)
+
+    def state_dict(self, *_: Any, destination: Any = None, **__: Any) -> Any:
+        """Hold nothing: `identity` tells which weights these are, so checkpoints are small and load strictly."""
+        return {} if destination is None else destination
 
     @property
     def patch_size(self) -> tuple[int, int]:
@@ -302,6 +308,11 @@ def _scaled_linear(
 ) -> Tensor:
     out = torch.addmm(linear.bias, x.flatten(0, 1), linear.weight.T, alpha=alpha, beta=beta)
     return out.unflatten(0, x.shape[:2])
+
+
+def _expect_no_weights(clip: FrozenClip, keys: Any) -> None:
+    own = tuple(name for name, _ in clip.named_parameters())
+    keys.missing_keys[:] = [key for key in keys.missing_keys if not key.endswith(own)]
 
 
 _shared: WeakValueDictionary[tuple[str, str | None], nn.Module] = WeakValueDictionary()

@@ -5,7 +5,7 @@ from functools import lru_cache
 import torch
 from scipy.ndimage import gaussian_filter1d
 from torch import Tensor
-from torch.nn import functional as F  # noqa: N812
+from torch.nn import functional as F
 
 
 def smooth_upsample(

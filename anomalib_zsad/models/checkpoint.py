@@ -5,17 +5,22 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from anomalib.engine.plugins import AnomalibCheckpointIO
+from anomalib.utils.serialization import anomalib_safe_globals
 from lightning.pytorch import LightningModule
 
 logger = logging.getLogger(__name__)
 
-_FROZEN = "model.clip."
 _NUMBERS = {"activation": "another activation", "position_resize": "another resizing of position embeddings"}
 
 
-def is_frozen(name: str) -> bool:
-    """Tell whether an entry of a state dict belongs to the frozen CLIP."""
-    return name.startswith(_FROZEN)
+class CheckedCheckpointIO(AnomalibCheckpointIO):
+    """anomalib's reader and writer of checkpoints, with a sentence about a file that cannot be read."""
+
+    def load_checkpoint(self, path: str | Path, *options: Any, **more: Any) -> dict[str, Any]:
+        """Check the file, then read it."""
+        check_readable(path)
+        return super().load_checkpoint(path, *options, **more)
 
 
 def check_readable(path: str | Path) -> None:
@@ -29,12 +34,14 @@ def check_readable(path: str | Path) -> None:
         msg = f"{path}: expected a checkpoint, found no such file"
         raise FileNotFoundError(msg)
     try:
-        torch.load(path, map_location="meta", weights_only=True, mmap=True)
+        with anomalib_safe_globals():
+            content = torch.load(path, map_location="meta", weights_only=True, mmap=True)
     except Exception as error:  # torch fails in many ways on damaged and foreign files
-        if "weights_only" in str(error).lower() or "Unsupported" in str(error):
-            return  # a global that anomalib allows and torch alone does not: its reader decides
         msg = f"{path}: expected a checkpoint, but the file is truncated or of another kind ({type(error).__name__})"
         raise ValueError(msg) from error
+    if not isinstance(content, dict) or not {"state_dict", "pytorch-lightning_version"} <= content.keys():
+        msg = f"{path}: expected a checkpoint of Lightning, got another file of torch"
+        raise ValueError(msg)
 
 
 def check_complete(checkpoint: dict[str, Any], module: LightningModule) -> None:

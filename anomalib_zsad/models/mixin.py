@@ -20,7 +20,7 @@ from anomalib_zsad.evaluation.evaluator import ZeroShotEvaluator
 from anomalib_zsad.evaluation.post_processor import MonotonePostProcessor
 from anomalib_zsad.evaluation.predictions import PredictionWriter
 from anomalib_zsad.evaluation.visualizer import CategoryVisualizer
-from anomalib_zsad.models.checkpoint import check_backbone, check_complete, check_readable, is_frozen
+from anomalib_zsad.models.checkpoint import CheckedCheckpointIO, check_backbone, check_complete, check_readable
 from anomalib_zsad.models.trained_weights import save_trained
 
 logger = logging.getLogger(__name__)
@@ -42,7 +42,7 @@ class ZeroShotMixin:
     trained_on: list[str]
     """"dataset/category" of all training data; None stands for an unknown origin. Empty: not trained."""
 
-    def loss_terms(self, batch: Batch) -> dict[str, Tensor]:
+    def loss_terms(self, batch: Any) -> dict[str, Tensor]:
         """Compute the losses of a batch: "loss", which is minimised, and whatever else is worth logging."""
         raise NotImplementedError
 
@@ -72,7 +72,7 @@ class ZeroShotMixin:
         """What the engine passes to the trainer."""
         return {"max_epochs": self._module.hparams["epochs"], "num_sanity_val_steps": 0}
 
-    def configure_pre_processor(self) -> PreProcessor:  # type: ignore[override]
+    def configure_pre_processor(self) -> PreProcessor:
         """Resize to `image_size` (bicubic, antialias) and normalise as CLIP was trained."""
         size = self._module.hparams["image_size"]
         size = (size, size) if isinstance(size, int) else tuple(size)
@@ -130,14 +130,16 @@ class ZeroShotMixin:
     # Hooks
 
     def setup(self, stage: str) -> None:
-        """Check the checkpoint that is about to be read, and note what is trained on."""
-        trainer = self._module.trainer
-        if trainer.ckpt_path:
-            check_readable(trainer.ckpt_path)
+        """Have checkpoints checked before they are read, and seed the training."""
+        self._module.trainer.strategy.checkpoint_io = CheckedCheckpointIO(self._module.checkpoint_safe_globals())
         if stage == TrainerFn.FITTING:
             seed_everything(self._module.hparams["seed"], workers=True, verbose=False)
-            self.trained_on = list(getattr(trainer.datamodule, "training_sets", [])) or ["unknown"]
-            self._resumed_from = trainer.ckpt_path
+
+    def on_fit_start(self) -> None:
+        """Note what is trained on."""
+        trainer = self._module.trainer
+        self.trained_on = list(getattr(trainer.datamodule, "training_sets", [])) or ["unknown"]
+        self._resumed_from = trainer.ckpt_path
 
     def on_test_start(self) -> None:
         """Say so where the numbers are those of untrained adapters."""
@@ -154,10 +156,8 @@ class ZeroShotMixin:
                 adopt(loader.dataset)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep what was trained and name the backbone, instead of storing it."""
+        """Name the backbone, whose weights are not in the checkpoint, and the training data."""
         super().on_save_checkpoint(checkpoint)  # type: ignore[misc]
-        state = checkpoint["state_dict"]
-        checkpoint["state_dict"] = {name: value for name, value in state.items() if not is_frozen(name)}
         checkpoint["anomalib_zsad"] = {"backbone": self._clip.identity, "trained_on": self.trained_on}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -173,15 +173,6 @@ class ZeroShotMixin:
             super().on_load_checkpoint(checkpoint)  # type: ignore[misc]
 
     _resumed_from: Any = None
-
-    @property
-    def strict_loading(self) -> bool:
-        """Frozen weights are not in checkpoints; `on_load_checkpoint` checks that all others are."""
-        return False
-
-    @strict_loading.setter
-    def strict_loading(self, value: bool) -> None:
-        """Accept Lightning's own assignment of a default."""
 
     @property
     def _module(self) -> Any:  # this mixin is always mixed into an AnomalibModule

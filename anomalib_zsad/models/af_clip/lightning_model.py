@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from anomalib.data import Batch
 from anomalib.models import AnomalibModule
 from torch import Tensor
 from torch.optim import Adam, Optimizer
@@ -19,7 +18,8 @@ from anomalib_zsad.models.af_clip.torch_model import AFClipModel, Precision
 from anomalib_zsad.models.mixin import ZeroShotMixin
 from anomalib_zsad.models.trained_weights import load_trained
 
-class AFClip(ZeroShotMixin, AnomalibModule):
+
+class AFClip(ZeroShotMixin, AnomalibModule):  # type: ignore[misc]  # what the mixin replaces is typed narrowly
     """AF-CLIP: zero-shot anomaly detection via anomaly-focused CLIP adaptation (arXiv 2507.19949).
 
     An adaptor and twelve word vectors are trained once on an auxiliary dataset with normal and anomalous images and
@@ -62,7 +62,7 @@ class AFClip(ZeroShotMixin, AnomalibModule):
         >>> Engine().train(AFClip(), datamodule=VisA(root="./datasets/visa", target=MVTec()))  # doctest: +SKIP
     """
 
-    model: AFClipModel  # type: ignore[assignment]
+    model: AFClipModel
     loss: AFClipLoss
 
     def __init__(
@@ -85,7 +85,7 @@ class AFClip(ZeroShotMixin, AnomalibModule):
         variant: Variant = "released",
         lr: float = 1e-4,
         betas: tuple[float, float] = (0.5, 0.999),
-        epochs: int = 2,
+        epochs: int = 2,  # noqa: ARG002  # read as a hyper-parameter
         precision: Precision = "fp32",
         weights: str | Path | None = None,
         seed: int = 0,
@@ -130,7 +130,7 @@ class AFClip(ZeroShotMixin, AnomalibModule):
         load_trained(model, read_released(Path(prompt), Path(adaptor)), {}, origin=f"{prompt} and {adaptor}")
         return model
 
-    def loss_terms(self, batch: Batch) -> dict[str, Tensor]:
+    def loss_terms(self, batch: Any) -> dict[str, Tensor]:
         """Compute the losses, eq. 15."""
         return self.loss(self.model.logits(batch.image), batch.gt_label, batch.gt_mask)
 

@@ -4,11 +4,10 @@ from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F  # noqa: N812
+from torch.nn import functional as F
 
 from anomalib_zsad.functional.losses import binary_focal_loss, masked_alignment
 from anomalib_zsad.models.af_clip.torch_model import Logits
-
 
 Variant = Literal["released", "paper"]
 

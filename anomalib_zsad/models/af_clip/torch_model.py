@@ -76,7 +76,9 @@ class AFClipModel(nn.Module):
         taps = self.encode(images)
         with torch.autocast(images.device.type, enabled=False):
             text = self.text_features()
-            tokens = [JointTokens.of(self.adaptor(tap, grid, self.aggregate), self.adaptor.to_out, self.clip) for tap in taps]
+            tokens = [
+                JointTokens.of(self.adaptor(tap, grid, self.aggregate), self.adaptor.to_out, self.clip) for tap in taps
+            ]
             total = torch.stack([token.cosines(text).sum(0) for token in tokens]).sum(0) / self.temperature
         return Logits(total[:, 0], total[:, 1:].unflatten(1, grid), tokens)
 
@@ -89,7 +91,7 @@ class AFClipModel(nn.Module):
             return [tap.float() for tap in self.clip.encode_patches(images, self.layers)]
 
     def score(self, logits: Logits, size: tuple[int, int]) -> InferenceBatch:
-        """Turn logits into probabilities of the anomalous state, eq. 10 and 12, and the map into one of the image's size."""
+        """Turn logits into probabilities of the anomalous state, eq. 10 and 12; the map gets the image's size."""
         maps = smooth_upsample(logits.patches.softmax(-1)[..., 1], size, self.blur_sigma)
         # Rounding of the two matrix products must not leave [0, 1].
         return InferenceBatch(pred_score=logits.image.softmax(-1)[:, 1], anomaly_map=maps.clamp(0, 1)[:, None])

@@ -1,0 +1,205 @@
+"""What ACD-CLIP adds to CLIP: adapters in both streams, heads and fusion gates (sections 2.1 and 2.2 of the paper)."""
+
+import math
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from anomalib_zsad.clip.backbone import FrozenClip
+
+Variant = Literal["released", "paper"]
+Grid = tuple[int, int]
+
+UP_STD = 0.02
+"""Standard deviation of the initial W_up."""
+
+
+class Lora(nn.Module):
+    """Low-rank adapter: x W_down W_up * alpha / sqrt(rank).
+
+    Args:
+        width: C, width of the stream.
+        rank: Columns of W_down.
+        alpha: Scale of the update.
+    """
+
+    def __init__(self, width: int, rank: int = 16, alpha: float = 2.0) -> None:
+        super().__init__()
+        self.down = _down(width, rank)
+        self.up = _up(rank, width)
+        self.scale = alpha / math.sqrt(rank)
+
+    def forward(
+        self,
+        tokens: Tensor,  # (B, T, C)
+        grid: Grid | None = None,  # noqa: ARG002  # a plain LoRA knows no neighbours
+    ) -> Tensor:  # (B, T, C)
+        """Compute the update of every token by itself."""
+        return tokens @ self.down @ self.up * self.scale
+
+
+class ConvLora(nn.Module):
+    """Low-rank adapter with convolutions of several sizes over the grid of patches, eq. 1-3.
+
+    All of it is linear. The projections up and the 1 x 1 convolution over the concatenated branches are one matrix
+    from the small rank to the width, so the wide branches of eq. 1 are never built.
+
+    Args:
+        width: C, width of the stream.
+        kernels: k, side of each branch's convolutions in patches, odd.
+        rank: Columns of W_down.
+        conv_rank: Channels between the two convolutions of a branch.
+        alpha: Scale of the released update: alpha / conv_rank and alpha / sqrt(rank).
+        variant: "paper" scales each convolution by 1 / k instead (eq. 2-3).
+    """
+
+    def __init__(
+        self,
+        width: int,
+        kernels: Sequence[int] = (3, 5),
+        rank: int = 16,
+        conv_rank: int = 8,
+        alpha: float = 2.0,
+        variant: Variant = "released",
+    ) -> None:
+        super().__init__()
+        if not kernels or any(kernel < 1 or kernel % 2 == 0 for kernel in kernels):
+            msg = f"kernels must be odd and positive, got {list(kernels)}"
+            raise ValueError(msg)
+        released = alpha / conv_rank * alpha / math.sqrt(rank)
+        scales = [released if variant == "released" else 1 / kernel**2 for kernel in kernels]
+        self.branches = nn.ModuleList(
+            ConvBranch(width, kernel, rank, conv_rank, scale) for kernel, scale in zip(kernels, scales, strict=True)
+        )
+        self.fuse = nn.Conv2d(len(kernels) * width, width, kernel_size=1, bias=False)
+
+    def forward(
+        self,
+        tokens: Tensor,  # (B, N, C)
+        grid: Grid,
+    ) -> Tensor:  # (B, N, C)
+        """Compute the update of every patch from its neighbourhood."""
+        down = torch.cat([branch.down for branch in self.branches], dim=1)
+        planes = (tokens @ down).transpose(1, 2).unflatten(2, grid).chunk(len(self.branches), dim=1)
+        convolved = [branch(plane) for branch, plane in zip(self.branches, planes, strict=True)]
+        return torch.cat(convolved, dim=1).flatten(2).transpose(1, 2) @ self._up()
+
+    def _up(self) -> Tensor:  # (branches * rank, C)
+        fuse = self.fuse.weight[:, :, 0, 0].chunk(len(self.branches), dim=1)
+        return torch.cat([branch.up @ part.T for branch, part in zip(self.branches, fuse, strict=True)])
+
+
+class ConvBranch(nn.Module):
+    """Two convolutions between W_down and W_up, which `ConvLora` applies for all branches together."""
+
+    def __init__(self, width: int, kernel: int, rank: int, conv_rank: int, scale: float) -> None:
+        super().__init__()
+        self.down = _down(width, rank)
+        self.conv_down = nn.Conv2d(rank, conv_rank, kernel, padding="same", bias=False)
+        self.conv_up = nn.Conv2d(conv_rank, rank, kernel, padding="same", bias=False)
+        self.up = _up(rank, width)
+        self.scale = scale
+
+    def forward(
+        self,
+        planes: Tensor,  # (B, rank, gh, gw)
+    ) -> Tensor:  # (B, rank, gh, gw)
+        """Convolve twice."""
+        return self.conv_up(self.conv_down(planes)) * self.scale
+
+
+class Mixed(nn.Module):
+    """An adapter in a residual stream: x <- (1 - w) x + w a, a rescaled to the length of x token by token.
+
+    Args:
+        adapter: A `Lora` or `ConvLora`.
+        width: C, width of the stream.
+        weight: Initial w, which is learnt for every channel.
+    """
+
+    def __init__(self, adapter: nn.Module, width: int, weight: float = 0.2) -> None:
+        super().__init__()
+        self.adapter = adapter
+        self.weight = nn.Parameter(torch.full((1, 1, width), weight))
+
+    def forward(
+        self,
+        tokens: Tensor,  # (B, T, C)
+        grid: Grid | None = None,
+    ) -> Tensor:  # (B, T, C)
+        """Replace the tokens."""
+        adapted = F.normalize(self.adapter(tokens, grid), dim=-1) * tokens.norm(dim=-1, keepdim=True)
+        return torch.lerp(tokens, adapted, self.weight)
+
+
+class Head(nn.Module):
+    """From patch tokens to unit-length tokens that are compared with text."""
+
+    def __init__(self, width: int, hidden: int, joint: int) -> None:
+        super().__init__()
+        self.inner = nn.Linear(width, hidden)
+        self.outer = nn.Linear(hidden, joint)
+        self.norm = nn.LayerNorm(joint)
+
+    def forward(
+        self,
+        patches: Tensor,  # (B, N, C)
+    ) -> Tensor:  # (B, N, D), unit length
+        """Project the patches."""
+        return F.normalize(self.norm(self.outer(F.leaky_relu(self.inner(patches)))), dim=-1)
+
+
+class FusionGateway(nn.Module):
+    """Mix the text features of all levels as the mean patch asks for, each state by itself, eq. 4-5."""
+
+    def __init__(self, joint: int, hidden: int, n_groups: int) -> None:
+        super().__init__()
+        self.inner = nn.Linear(joint, hidden)
+        self.outer = nn.Linear(hidden, 2 * n_groups)
+
+    def forward(
+        self,
+        context: Tensor,  # (B, D)
+        text: Tensor,  # (B or 1, G, D, S)
+    ) -> Tensor:  # (B, D, S)
+        """Weigh the levels."""
+        weights = self.outer(F.gelu(self.inner(context))).unflatten(-1, (-1, 2)).softmax(1)  # (B, G, S)
+        return (weights[:, :, None] * text).sum(1)
+
+
+class VisionAdapter(nn.Module):
+    """All that is learnt for the vision tower: per group an adapter, two heads and a gate.
+
+    Args:
+        clip: The frozen CLIP.
+        n_groups: G.
+        adapters: One `ConvLora` or `Lora` a group.
+        weight: Initial mixing weight.
+        head_width: Hidden width of the heads.
+        gate_width: Hidden width of the gates.
+        variant: "paper" has one detection head, that of the last group.
+        dynamic_fusion: False has no gates.
+    """
+
+    def __init__(
+        self,
+        clip: FrozenClip,
+        adapters: Sequence[nn.Module],
+        weight: float = 0.2,
+        head_width: int = 256,
+        gate_width: int = 256,
+        variant: Variant = "released",
+        dynamic_fusion: bool = True,
+    ) -> None:
+        super().__init__()
+        width, joint, n_groups = clip.vision_width, clip.text_width, len(adapters)
+        n_detecting = n_groups if variant == "released" else 1
+        n_gates = n_groups if dynamic_fusion else 0
+        self.mixed = nn.ModuleList(Mixed(adapter, width, weight) for adapter in adapters)
+        self.segmentation = nn.ModuleList(Head(width, head_width, joint) for _ in range(n_groups))
+        self.detection = nn.ModuleList(Head(width, head_width, joint) for _ in range(n_detecting))
+        self.gates = nn.ModuleList(FusionGateway(joint, gate_width, n_groups) for _ in range(n_gates))
+        self.layers = clip.group_ends...

@@ -1,0 +1,284 @@
+"""What every method promises; a method's test is a subclass that names the model and its arguments."""
+
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+import torch
+from anomalib.data import InferenceBatch
+from anomalib.engine import Engine
+from anomalib.models import AnomalibModule, list_models
+from torch import Tensor
+
+from anomalib_zsad.data import MVTec, VisA
+from anomalib_zsad.data.item import CategoryBatch
+from tests.small_clip import IMAGE_SIZE
+
+TRAINED_ON = ["candle", "pcb1"]
+UNSEEN = ["bottle", "grid"]
+
+
+def engine_in(folder: Path, **arguments: Any) -> Engine:
+    """An engine that writes into a folder, on the CPU, without bars."""
+    quiet = {"enable_progress_bar": False, "enable_model_summary": False, "logger": False}
+    return Engine(default_root_dir=folder, accelerator="cpu", devices=1, **{**quiet, **arguments})
+
+
+def images(count: int = 3, size: tuple[int, int] = (IMAGE_SIZE, IMAGE_SIZE)) -> Tensor:
+    """Normalised random images."""
+    return torch.randn(count, 3, *size, generator=torch.Generator().manual_seed(0))
+
+
+def batch() -> CategoryBatch:
+    """Three images, the last two anomalous in a quarter of their pixels."""
+    mask = torch.zeros(3, IMAGE_SIZE, IMAGE_SIZE, dtype=torch.uint8)
+    mask[1:, : IMAGE_SIZE // 2, : IMAGE_SIZE // 2] = 1
+    label = torch.tensor([0, 1, 1])
+    return CategoryBatch(image=images(), gt_label=label, gt_mask=mask, category=["candle", "pcb1", "candle"])
+
+
+class MethodContract:
+    """Subclass it, name the model, and every test below runs on it."""
+
+    model_class: ClassVar[type[AnomalibModule]]
+    arguments: ClassVar[dict[str, Any]] = {}
+    largest_checkpoint: ClassVar[int] = 2_000_000
+    """Bytes of a checkpoint with the small CLIP, optimiser included."""
+
+    def build(self, clip: Path | None, **arguments: Any) -> Any:
+        return self.model_class(pretrained=clip, **{"image_size": IMAGE_SIZE, **self.arguments, **arguments})
+
+    @pytest.fixture
+    def model(self, small_clip: Path) -> Any:
+        return self.build(small_clip)
+
+    @pytest.fixture
+    def data(self, visa_root: Path, mvtec_root: Path) -> VisA:
+        plumbing = {"num_workers": 0, "train_batch_size": 4, "eval_batch_size": 4}
+        target = MVTec(mvtec_root, UNSEEN, **plumbing)
+        return VisA(visa_root, TRAINED_ON, target=target, val_ratio=0.3, **plumbing)
+
+    @pytest.fixture(scope="class")
+    def trained(self, small_clip: Path, visa_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+        """A checkpoint of two epochs of training."""
+        folder = tmp_path_factory.mktemp("trained")
+        data = VisA(visa_root, TRAINED_ON, val_ratio=0.3, num_workers=0, train_batch_size=4)
+        engine = engine_in(folder)
+        engine.fit(self.build(small_clip, epochs=2), datamodule=data)
+        return Path(engine.best_model_path)
+
+    # What anomalib sees
+
+    def test_is_listed_by_anomalib(self, model: Any) -> None:
+        assert self.model_class in AnomalibModule.__subclasses__()
+        assert model.name in list_models("pascal")
+
+    def test_hyper_parameters_are_plain_data(self, trained: Path) -> None:
+        checkpoint = torch.load(trained, weights_only=True)
+        assert checkpoint["hyper_parameters"]["epochs"] == 2
+
+    def test_pre_processing_is_that_of_clip(self, model: Any) -> None:
+        white = model.pre_processor.transform(torch.ones(1, 3, 100, 80))
+        assert white.shape == (1, 3, IMAGE_SIZE, IMAGE_SIZE)
+        expected = torch.tensor(
+            [(1 - 0.48145466) / 0.26862954, (1 - 0.4578275) / 0.26130258, (1 - 0.40821073) / 0.27577711]
+        )
+        torch.testing.assert_close(white[0, :, 0, 0], expected)
+
+    # Scores
+
+    def test_scores_are_probabilities(self, model: Any) -> None:
+        result = model.model.eval()(images())
+        assert isinstance(result, InferenceBatch)
+        assert result.pred_score.shape == (3,)
+        assert result.anomaly_map.shape == (3, 1, IMAGE_SIZE, IMAGE_SIZE)
+        for values in (result.pred_score, result.anomaly_map):
+            assert values.isfinite().all()
+            assert 0 <= values.min() <= values.max() <= 1
+
+    @torch.no_grad()
+    def test_an_image_is_scored_alike_in_any_batch(self, model: Any) -> None:
+        together = model.model.eval()(images())
+        alone = [model.model(image[None]) for image in images()]
+        torch.testing.assert_close(
+            together.pred_score, torch.cat([each.pred_score for each in alone]), atol=1e-5, rtol=0
+        )
+        maps = torch.cat([each.anomaly_map for each in alone])
+        torch.testing.assert_close(together.anomaly_map, maps, atol=1e-5, rtol=0)
+
+    @torch.no_grad()
+    def test_evaluation_draws_no_random_number(self, model: Any) -> None:
+        model.eval()
+        results = []
+        for seed in (1, 2):
+            torch.manual_seed(seed)
+            results.append(model.model(images()))
+        assert torch.equal(results[0].pred_score, results[1].pred_score)
+        assert torch.equal(results[0].anomaly_map, results[1].anomaly_map)
+
+    @torch.no_grad()
+    def test_images_need_not_be_square_nor_of_the_configured_size(self, model: Any) -> None:
+        result = model.model.eval()(images(2, (42, 70)))
+        assert result.anomaly_map.shape == (2, 1, 42, 70)
+
+    def test_an_image_size_off_the_patch_grid_is_refused(self, small_clip: Path) -> None:
+        with pytest.raises(ValueError, match=r"image_size must be a multiple of the patch size 14 x 14 .* got 60 x 60"):
+            self.build(small_clip, image_size=60)
+
+    @torch.no_grad()
+    def test_bfloat16_scores_are_close(self, small_clip: Path) -> None:
+        exact, rough = (
+            self.build(small_clip, precision=precision).eval().model(images()) for precision in ("fp32", "bf16")
+        )
+        assert not torch.equal(exact.pred_score, rough.pred_score)
+        torch.testing.assert_close(exact.pred_score, rough.pred_score.float(), atol=1e-2, rtol=0)
+        torch.testing.assert_close(exact.anomaly_map, rough.anomaly_map.float(), atol=1e-2, rtol=0)
+
+    @pytest.mark.gpu
+    @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+    @torch.no_grad()
+    def test_a_gpu_scores_as_the_cpu_does(self, model: Any) -> None:
+        on_cpu = model.eval().model(images())
+        on_gpu = model.cuda().model(images().cuda())
+        torch.testing.assert_close(on_cpu.pred_score, on_gpu.pred_score.cpu(), atol=1e-3, rtol=0)
+        torch.testing.assert_close(on_cpu.anomaly_map, on_gpu.anomaly_map.cpu(), atol=1e-3, rtol=0)
+
+    # Learning
+
+    def test_gradients_reach_what_is_trained_and_nothing_else(self, model: Any) -> None:
+        model.train()
+        model.loss_terms(batch())["loss"].backward()
+        trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+        reached = {name for name, parameter in model.named_parameters() if parameter.grad is not None}
+        assert trained == reached
+        assert not any(name.startswith("model.clip.") for name in trained)
+        assert all(parameter.grad.isfinite().all() for parameter in model.parameters() if parameter.requires_grad)
+        assert any(parameter.grad.abs().max() > 0 for parameter in model.parameters() if parameter.requires_grad)
+
+    def test_the_optimizer_holds_what_is_trained(self, model: Any) -> None:
+        optimizers = model.configure_optimizers()
+        optimizer = optimizers if isinstance(optimizers, torch.optim.Optimizer) else optimizers["optimizer"]
+        held = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
+        assert held == {id(parameter) for parameter in model.parameters() if parameter.requires_grad}
+
+    def test_clip_never_leaves_eval_mode(self, model: Any) -> None:
+        model.train()
+        assert not any(module.training for module in model.model.clip.modules())
+
+    def test_initialisation_follows_the_seed(self, small_clip: Path) -> None:
+        first, same, other = (
+            torch.cat([p.flatten() for p in self.build(small_clip, seed=seed).parameters() if p.requires_grad])
+            for seed in (1, 1, 2)
+        )
+        assert torch.equal(first, same)
+        assert not torch.equal(first, other)
+
+    def test_a_lost_loss_stops_training_and_leaves_the_weights(self, model: Any, data: VisA, tmp_path: Path) -> None:
+        before = {name: p.detach().clone() for name, p in model.named_parameters() if p.requires_grad}
+        real = model.loss_terms
+        model.loss_terms = lambda batch: {"loss": real(batch)["loss"] * float("nan")}
+        with pytest.raises(FloatingPointError, match="expected finite losses, got loss = nan"):
+            engine_in(tmp_path).fit(model, datamodule=data)
+        assert all(torch.equal(p, before[name]) for name, p in model.named_parameters() if name in before)
+
+    # Checkpoints
+
+    def test_training_leaves_clip_alone_and_changes_the_rest(self, trained: Path, small_clip: Path) -> None:
+        untouched = self.build(small_clip)
+        model = self.model_class.load_from_checkpoint(trained)
+        for (name, before), (_, after) in zip(untouched.named_parameters(), model.named_parameters(), strict=True):
+            assert torch.equal(before, after) != before.requires_grad, name
+
+    def test_a_checkpoint_holds_what_was_trained(self, trained: Path) -> None:
+        checkpoint = torch.load(trained, weights_only=True)
+        assert not any("clip" in name for name in checkpoint["state_dict"])
+        assert trained.stat().st_size < self.largest_checkpoint
+        identity = checkpoint["anomalib_zsad"]["backbone"]
+        assert {"backbone", "pretrained", "sha256", "fingerprint", "activation", "image_size"} <= identity.keys()
+        assert checkpoint["anomalib_zsad"]["trained_on"] == [f"VisA/{name}" for name in TRAINED_ON]
+
+    @torch.no_grad()
+    def test_a_loaded_checkpoint_scores_the_same(self, trained: Path, small_clip: Path, tmp_path: Path) -> None:
+        model = self.model_class.load_from_checkpoint(trained).eval()
+        expected = model.model(images())
+        model.save_weights(tmp_path / "weights.safetensors")
+        again = self.build(small_clip, weights=tmp_path / "weights.safetensors").eval()
+        assert torch.equal(again.model(images()).pred_score, expected.pred_score)
+        assert torch.equal(again.model(images()).anomaly_map, expected.anomaly_map)
+        assert again.trained_on == model.trained_on
+        assert torch.equal(again.post_processor.image_threshold, model.post_processor.image_threshold)
+
+    def test_another_backbone_is_refused(self, trained: Path, other_clip: Path, tmp_path: Path) -> None:
+        with pytest.raises(
+            ValueError, match=r"was trained with the backbone .*clip\.pt.* but this model has .*other\.pt"
+        ):
+            self.model_class.load_from_checkpoint(trained, pretrained=str(other_clip))
+        self.model_class.load_from_checkpoint(trained).save_weights(tmp_path / "weights.safetensors")
+        with pytest.raises(ValueError, match=r"weights\.safetensors was trained with the backbone"):
+            self.build(other_clip, weights=tmp_path / "weights.safetensors")
+
+    def test_a_damaged_or_foreign_checkpoint_is_named(self, trained: Path, small_clip: Path, tmp_path: Path) -> None:
+        cut, foreign = tmp_path / "cut.ckpt", tmp_path / "foreign.ckpt"
+        cut.write_bytes(trained.read_bytes()[:-1000])
+        version = {"pytorch-lightning_version": "2.6.0"}
+        torch.save({"state_dict": {}, "hyper_parameters": {"pretrained": str(small_clip)}, **version}, foreign)
+        with pytest.raises(ValueError, match=r"cut\.ckpt: expected a checkpoint, but the file is truncated"):
+            self.model_class.load_from_checkpoint(cut)
+        with pytest.raises(ValueError, match="got one of another model"):
+            self.model_class.load_from_checkpoint(foreign, image_size=IMAGE_SIZE, **self.arguments)
+        torch.save({"weight": torch.zeros(1)}, tmp_path / "plain.pt")
+        with pytest.raises(ValueError, match=r"plain\.pt: expected a checkpoint of Lightning"):
+            self.model_class.load_from_checkpoint(tmp_path / "plain.pt")
+        with pytest.raises(ValueError, match=r"cut\.ckpt: expected a checkpoint, but the file is truncated"):
+            engine_in(tmp_path).predict(self.build(small_clip), dataloaders=[], ckpt_path=cut)
+        with pytest.raises(FileNotFoundError, match=r"gone\.ckpt: expected a checkpoint, found no such file"):
+            self.model_class.load_from_checkpoint(tmp_path / "gone.ckpt")
+
+    # The engine
+
+    def test_train_then_predict(self, model: Any, data: VisA, tmp_path: Path) -> None:
+        engine = engine_in(tmp_path)
+        (metrics,) = engine.train(model, datamodule=data)
+        assert 0 <= metrics["pixel_AUROC"] <= 1
+        run = Path(engine.trainer.default_root_dir)
+        assert {"metrics.csv", "scores.csv", "images", "weights"} <= {path.name for path in run.iterdir()}
+        assert {path.name for path in (run / "images").iterdir()} == set(UNSEEN)
+        assert not torch.isnan(model.post_processor.image_threshold)
+
+        picture = next((data.target.source.root / UNSEEN[0] / "test" / "broken").iterdir())
+        predictions = engine_in(tmp_path).predict(model, data_path=picture)
+        assert 0 <= predictions[0].pred_score.item() <= 1
+        folder = engine_in(tmp_path).predict(model, data_path=picture.parent)
+        assert len(folder) == len(list(picture.parent.iterdir()))
+
+    def test_a_checkpoint_is_tested_and_used_for_prediction(
+        self, trained: Path, small_clip: Path, mvtec_root: Path, tmp_path: Path
+    ) -> None:
+        target = MVTec(mvtec_root, UNSEEN, num_workers=0)
+        (metrics,) = engine_in(tmp_path).test(self.build(small_clip), datamodule=target, ckpt_path=trained)
+        assert "image_AUROC" in metrics
+        model = self.build(small_clip)
+        engine = engine_in(tmp_path)
+        engine.predict(model, data_path=mvtec_root / UNSEEN[0] / "test" / "good", ckpt_path=trained)
+        rows = (Path(engine.trainer.default_root_dir) / "predictions.csv").read_text().splitlines()
+        assert rows[0].split(",")[:4] == ["image_path", "score", "threshold", "label"]
+        assert len(rows) == 1 + len(list((mvtec_root / UNSEEN[0] / "test" / "good").iterdir()))
+
+    def test_an_untrained_model_does_not_predict(self, model: Any, mvtec_root: Path, tmp_path: Path) -> None:
+        with pytest.raises(ValueError, match="holds no trained weights"):
+            engine_in(tmp_path).predict(model, data_path=mvtec_root / UNSEEN[0] / "test" / "good")
+
+    def test_training_resumes_and_tests_what_it_trained(
+        self, trained: Path, small_clip: Path, data: VisA, tmp_path: Path
+    ) -> None:
+        model = self.build(small_clip, epochs=3)
+        engine = engine_in(tmp_path)
+        engine.train(model, datamodule=data, ckpt_path=trained)
+        assert engine.trainer.state.finished
+        saved = torch.load(trained, weights_only=True)
+        final = torch.load(Path(engine.trainer.default_root_dir) / "weights/lightning/model.ckpt", weights_only=True)
+        assert final["epoch"] == saved["epoch"] + 1
+        learnt = {name: value for name, value in model.state_dict().items() if name in final["state_dict"]}
+        assert all(
+            torch.equal(value, final["state_dict"][name]) for name, value in learnt.items() if name.startswith("model.")
+        )
