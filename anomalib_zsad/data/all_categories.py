@@ -7,7 +7,8 @@ from anomalib_zsad.data.category_dataset import CategoryDataset
 class AllCategories(CategoryDataModule):
     """All test images of all or some categories of any anomalib datamodule.
 
-    The training data are the normal training images, the references of few-shot detection.
+    The training data are the normal training images, the references of few-shot detection. There are no validation
+    data: thresholds are those that the model brings.
 
     Example:
         >>> from anomalib.data import MVTecAD
@@ -21,3 +22,7 @@ class AllCategories(CategoryDataModule):
         self.val_data = self.test_data
         normal = [normal_training(part, name, self.seed) for name, part in self.parts().items()]
         self.train_data = CategoryDataset.concatenate(normal)
+
+    def val_dataloader(self) -> list:
+        """Offer nothing: thresholds are not fitted to test data."""
+        return []

@@ -60,6 +60,11 @@ class ZeroShotMixin:
         """Score the images of a batch; a model that uses more of it than the images says so here."""
         return self.model(batch.image)
 
+    @property
+    def holds_nothing(self) -> bool:
+        """Whether scores would mean nothing, since nothing was trained."""
+        return not self.trained_on
+
     # What anomalib asks for
 
     @property
@@ -143,12 +148,12 @@ class ZeroShotMixin:
 
     def on_test_start(self) -> None:
         """Say so where the numbers are those of untrained adapters."""
-        if not self.trained_on:
+        if self.holds_nothing:
             logger.warning("%s", _untrained(self))
 
     def on_predict_start(self) -> None:
         """Refuse to predict with untrained adapters; read image files as in training."""
-        if not self.trained_on:
+        if self.holds_nothing:
             raise ValueError(_untrained(self))
         loaders = self._module.trainer.predict_dataloaders
         for loader in loaders if isinstance(loaders, list) else [loaders]:

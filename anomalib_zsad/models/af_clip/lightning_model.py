@@ -15,15 +15,17 @@ from anomalib_zsad.models.af_clip.adapter import Adaptor, StatePrompts, WindowAg
 from anomalib_zsad.models.af_clip.loss import AFClipLoss, Variant
 from anomalib_zsad.models.af_clip.released import read_released
 from anomalib_zsad.models.af_clip.torch_model import AFClipModel, Precision
+from anomalib_zsad.models.few_shot import FewShotMixin, check_few_shot
 from anomalib_zsad.models.mixin import ZeroShotMixin
 from anomalib_zsad.models.trained_weights import load_trained
 
 
-class AFClip(ZeroShotMixin, AnomalibModule):  # type: ignore[misc]  # what the mixin replaces is typed narrowly
-    """AF-CLIP: zero-shot anomaly detection via anomaly-focused CLIP adaptation (arXiv 2507.19949).
+class AFClip(FewShotMixin, ZeroShotMixin, AnomalibModule):  # type: ignore[misc]  # what the mixin replaces is typed narrowly
+    """AF-CLIP and AF-CLIP+: anomaly detection via anomaly-focused CLIP adaptation (arXiv 2507.19949).
 
     An adaptor and twelve word vectors are trained once on an auxiliary dataset with normal and anomalous images and
-    masks; the result detects anomalies in categories it has never seen. No class name is used.
+    masks; the result detects anomalies in categories it has never seen. No class name is used. With `k_shot` or
+    `reference` it also compares with normal images of the target (AF-CLIP+), and nothing is trained.
 
     Args:
         backbone: An open_clip model name; not used where `pretrained` is a file, whose shapes tell the architecture.
@@ -47,6 +49,10 @@ class AFClip(ZeroShotMixin, AnomalibModule):  # type: ignore[misc]  # what the m
         lr: Adam's learning rate.
         betas: Adam's betas.
         epochs: Epochs of training (the trainer's `max_epochs`).
+        k_shot: Normal training images of each target category to remember; 0 for zero-shot.
+        reference: A folder or list of normal images to remember instead; with `k_shot`, k of them.
+        alpha: Weight of the zero-shot scores beside those of the memory (eq. 18).
+        coreset_ratio: The share of the remembered patches to keep, for large k; None keeps all.
         precision: "bf16" runs the frozen backbone in bfloat16; what learns stays in float32.
         weights: An adapter file, written by `anomalib-zsad convert` or `save_weights`. None: to be trained.
         seed: Of initialisation and training.
@@ -86,12 +92,17 @@ class AFClip(ZeroShotMixin, AnomalibModule):  # type: ignore[misc]  # what the m
         lr: float = 1e-4,
         betas: tuple[float, float] = (0.5, 0.999),
         epochs: int = 2,  # noqa: ARG002  # read as a hyper-parameter
+        k_shot: int = 0,
+        reference: str | Path | Sequence[str | Path] | None = None,  # noqa: ARG002  # read as a hyper-parameter
+        alpha: float = 0.1,
+        coreset_ratio: float | None = None,
         precision: Precision = "fp32",
         weights: str | Path | None = None,
         seed: int = 0,
         **components: Any,
     ) -> None:
         super().__init__(**components)
+        check_few_shot(k_shot, alpha, coreset_ratio)
         clip = FrozenClip.load(backbone, pretrained, image_size, activation="quick_gelu", position_resize="bilinear")
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
@@ -105,6 +116,7 @@ class AFClip(ZeroShotMixin, AnomalibModule):  # type: ignore[misc]  # what the m
             layers=clip.quarters() if feature_layers is None else feature_layers,
             temperature=temperature,
             blur_sigma=blur_sigma,
+            alpha=alpha,
             precision=precision,
         )
         self.loss = AFClipLoss(focal_gamma, lambda1, lambda2, variant)

@@ -1,6 +1,6 @@
 """What AF-CLIP computes: taps of a frozen CLIP, one adaptor, cosines with two learnt prompts."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Literal, NamedTuple
 
 import torch
@@ -10,8 +10,11 @@ from torch import Tensor, nn
 from anomalib_zsad.clip.backbone import FrozenClip
 from anomalib_zsad.functional.scoring import smooth_upsample
 from anomalib_zsad.models.af_clip.adapter import Adaptor, JointTokens, StatePrompts, WindowAggregation
+from anomalib_zsad.models.memory import MemoryBank
 
 Precision = Literal["fp32", "bf16"]
+Scores = tuple[Tensor, Tensor]
+"""Image scores (B,) and maps (B, gh, gw), both in [0, 1]."""
 
 
 class Logits(NamedTuple):
@@ -23,9 +26,10 @@ class Logits(NamedTuple):
 
 
 class AFClipModel(nn.Module):
-    """AF-CLIP, zero-shot: normalised images in, scores in [0, 1] out.
+    """AF-CLIP and, once it remembers normal images, AF-CLIP+: normalised images in, scores in [0, 1] out.
 
-    Source: "AF-CLIP: Zero-Shot Anomaly Detection via Anomaly-Focused CLIP Adaptation" (arXiv 2507.19949), eq. 3-12.
+    Source: "AF-CLIP: Zero-Shot Anomaly Detection via Anomaly-Focused CLIP Adaptation" (arXiv 2507.19949), eq. 3-12 and
+    16-18.
 
     Args:
         clip: The frozen CLIP.
@@ -35,6 +39,7 @@ class AFClipModel(nn.Module):
         layers: Vision blocks whose tokens are used, counted from 1.
         temperature: Divides every cosine.
         blur_sigma: Standard deviation in pixels of the blur of the final map.
+        alpha: Weight of the zero-shot scores beside those of the memory (eq. 18).
         precision: "bf16" runs the frozen backbone in bfloat16; what learns stays in float32.
     """
 
@@ -47,6 +52,7 @@ class AFClipModel(nn.Module):
         layers: Sequence[int],
         temperature: float = 0.07,
         blur_sigma: float = 4.0,
+        alpha: float = 0.1,
         precision: Precision = "fp32",
     ) -> None:
         super().__init__()
@@ -54,9 +60,11 @@ class AFClipModel(nn.Module):
         self.adaptor = adaptor
         self.prompts = prompts
         self.aggregate = aggregate
+        self.memory = MemoryBank()
         self.layers = clip.check_layers(layers)
         self.temperature = temperature
         self.blur_sigma = blur_sigma
+        self.alpha = alpha
         self.precision = precision
         self._text: tuple[tuple[int, torch.device], Tensor] | None = None
 
@@ -65,22 +73,19 @@ class AFClipModel(nn.Module):
         images: Tensor,  # (B, 3, H, W), normalised
     ) -> InferenceBatch:
         """Score images: `pred_score` (B,) and `anomaly_map` (B, 1, H, W), both in [0, 1]."""
-        return self.score(self.logits(images), size=(images.shape[-2], images.shape[-1]))
+        grid = self.clip.grid_of(*images.shape[-2:])
+        taps = self.encode(images)
+        score, maps = self._scores(taps, grid)
+        maps = smooth_upsample(maps, (images.shape[-2], images.shape[-1]), self.blur_sigma)
+        # Rounding of the two matrix products must not leave [0, 1].
+        return InferenceBatch(pred_score=score, anomaly_map=maps.clamp(0, 1)[:, None])
 
     def logits(
         self,
         images: Tensor,  # (B, 3, H, W), normalised
     ) -> Logits:
-        """Compare the tokens of every layer and window with both prompts, eq. 9."""
-        grid = self.clip.grid_of(*images.shape[-2:])
-        taps = self.encode(images)
-        with torch.autocast(images.device.type, enabled=False):
-            text = self.text_features()
-            tokens = [
-                JointTokens.of(self.adaptor(tap, grid, self.aggregate), self.adaptor.to_out, self.clip) for tap in taps
-            ]
-            total = torch.stack([token.cosines(text).sum(0) for token in tokens]).sum(0) / self.temperature
-        return Logits(total[:, 0], total[:, 1:].unflatten(1, grid), tokens)
+        """Compare images with both prompts."""
+        return self.compare(self.encode(images), self.clip.grid_of(*images.shape[-2:]))
 
     def encode(
         self,
@@ -90,11 +95,44 @@ class AFClipModel(nn.Module):
         with torch.autocast(images.device.type, torch.bfloat16, enabled=self._autocasts(images)):
             return [tap.float() for tap in self.clip.encode_patches(images, self.layers)]
 
-    def score(self, logits: Logits, size: tuple[int, int]) -> InferenceBatch:
-        """Turn logits into probabilities of the anomalous state, eq. 10 and 12; the map gets the image's size."""
-        maps = smooth_upsample(logits.patches.softmax(-1)[..., 1], size, self.blur_sigma)
-        # Rounding of the two matrix products must not leave [0, 1].
-        return InferenceBatch(pred_score=logits.image.softmax(-1)[:, 1], anomaly_map=maps.clamp(0, 1)[:, None])
+    def compare(
+        self,
+        taps: list[Tensor],  # L x (B, 1 + N, C)
+        grid: tuple[int, int],
+    ) -> Logits:
+        """Compare the tokens of every layer and window with both prompts, eq. 9."""
+        with torch.autocast(taps[0].device.type, enabled=False):
+            text = self.text_features()
+            inner = (self.adaptor(tap, grid, self.aggregate) for tap in taps)
+            tokens = [JointTokens.of(each, self.adaptor.to_out, self.clip) for each in inner]
+            total = torch.stack([each.cosines(text).sum(0) for each in tokens]).sum(0) / self.temperature
+        return Logits(total[:, 0], total[:, 1:].unflatten(1, grid), tokens)
+
+    @staticmethod
+    def score(logits: Logits) -> Scores:
+        """Turn logits into probabilities of the anomalous state, eq. 10 and 12."""
+        return logits.image.softmax(-1)[:, 1], logits.patches.softmax(-1)[..., 1]
+
+    @torch.no_grad()
+    def remember(
+        self,
+        images: Iterable[Tensor],  # of (1, 3, H, W), normalised
+        coreset_ratio: float | None = None,
+    ) -> None:
+        """Fill the memory with the aggregated patches of normal images, before the adaptor, eq. 16."""
+        with torch.inference_mode(mode=False):
+            sets = [self._patches(self.encode(image), self.clip.grid_of(*image.shape[-2:])) for image in images]
+            self.memory.fill(torch.cat(sets, dim=2).squeeze(1), coreset_ratio)
+
+    def recall(
+        self,
+        taps: list[Tensor],  # L x (B, 1 + N, C)
+        grid: tuple[int, int],
+    ) -> Scores:
+        """Compare patches with the memory, eq. 17; the image's score is its largest patch's."""
+        with torch.autocast(taps[0].device.type, enabled=False):
+            maps = self.memory(self._patches(taps, grid))
+        return maps.amax(-1), maps.unflatten(1, grid)
 
     def text_features(self) -> Tensor:  # (S, D), unit length
         """Encode the prompts; without gradients once for every state of the prompts."""
@@ -105,6 +143,28 @@ class AFClipModel(nn.Module):
             with torch.inference_mode(mode=False), torch.no_grad():
                 self._text = (state, self.prompts(self.clip))
         return self._text[1]
+
+    def _scores(
+        self,
+        taps: list[Tensor],  # L x (B, 1 + N, C)
+        grid: tuple[int, int],
+    ) -> Scores:
+        """Score with the prompts, with the memory, or with both, eq. 18, divided by its bound so that 1 is the most."""
+        if self.memory.is_empty:
+            return self.score(self.compare(taps, grid))
+        memory = self.recall(taps, grid)
+        if not self.alpha:
+            return memory
+        zero_shot = self.score(self.compare(taps, grid))
+        score, maps = ((m + self.alpha * z) / (1 + self.alpha) for m, z in zip(memory, zero_shot, strict=True))
+        return score, maps
+
+    def _patches(
+        self,
+        taps: list[Tensor],  # L x (B, 1 + N, C)
+        grid: tuple[int, int],
+    ) -> Tensor:  # (L R, B, N, C)
+        return torch.cat([self.aggregate(tap, grid)[:, :, 1:] for tap in taps])
 
     def _autocasts(self, images: Tensor) -> bool:
         return self.precision == "bf16" or torch.is_autocast_enabled(images.device.type)

@@ -1,0 +1,76 @@
+"""Memory of normal patches: what few-shot detection compares with."""
+
+from typing import Any
+
+import torch
+from anomalib.models.components import KCenterGreedy
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+_CHUNK = 2048
+"""Patches of the memory that are compared at a time: no more than (B, N, 2048) similarities exist at once."""
+
+
+class MemoryBank(nn.Module):
+    """Unit-length features of the patches of normal references, one set for every layer and scale.
+
+    A patch is as anomalous as its nearest neighbour in the memory is far away: (1 - cos) / 2, in [0, 1].
+
+    Source: AF-CLIP eq. 16-17.
+    """
+
+    features: Tensor  # (K, M, C), empty without references
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("features", torch.empty(0, 0, 0))
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing to compare with."""
+        return self.features.numel() == 0
+
+    def fill(
+        self,
+        features: Tensor,  # (K, M, C)
+        coreset_ratio: float | None = None,
+    ) -> None:
+        """Replace what is remembered.
+
+        Args:
+            features: Features of the references' patches, of any length.
+            coreset_ratio: The share of the patches to keep, in (0, 1), chosen by anomalib's greedy k-center sampler.
+                None keeps all.
+        """
+        features = F.normalize(features, dim=-1)
+        if coreset_ratio is not None:
+            features = torch.stack([_coreset(each, coreset_ratio) for each in features])
+        self.features = features
+
+    def forward(
+        self,
+        features: Tensor,  # (K, B, N, C)
+    ) -> Tensor:  # (B, N) in [0, 1]
+        """Measure how far every patch is from its nearest neighbours, on average over the K sets."""
+        nearest = [self._nearest(each, bank) for each, bank in zip(features, self.features, strict=True)]
+        return ((1 - torch.stack(nearest)) / 2).clamp(0, 1).mean(0)
+
+    @staticmethod
+    def _nearest(
+        features: Tensor,  # (B, N, C)
+        bank: Tensor,  # (M, C)
+    ) -> Tensor:  # (B, N)
+        features = F.normalize(features, dim=-1)
+        return torch.stack([(features @ part.T).amax(-1) for part in bank.split(_CHUNK)]).amax(0)
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
+        if (saved := state_dict.get(prefix + "features")) is not None:
+            self.features = torch.empty_like(saved, device=self.features.device)
+        super()._load_from_state_dict(state_dict, prefix, *rest)
+
+
+def _coreset(
+    features: Tensor,  # (M, C)
+    ratio: float,
+) -> Tensor:
+    return features[KCenterGreedy(features, ratio).select_coreset_idxs()]

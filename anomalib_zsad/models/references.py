@@ -1,0 +1,67 @@
+"""The normal images that few-shot detection refers to: which they are, and reading them."""
+
+import zlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from anomalib.data.utils import LabelName, get_image_filenames
+from torch import Tensor
+
+from anomalib_zsad.data.reading import read_image
+
+
+def normal_images_of(datamodule: Any, category: str) -> list[Path]:
+    """List the normal training images of a category, sorted: those of a datamodule's target where it has one.
+
+    Args:
+        datamodule: A datamodule of anomalib or of this package, after its `setup`.
+        category: The category.
+    """
+    while getattr(datamodule, "target", None) is not None:
+        datamodule = datamodule.target
+    if hasattr(datamodule, "normal_images"):
+        return datamodule.normal_images(category)
+    samples = datamodule.train_data.samples
+    return sorted(Path(path) for path in samples.loc[samples["label_index"] == LabelName.NORMAL, "image_path"])
+
+
+def files_of(reference: str | Path | Sequence[str | Path]) -> list[Path]:
+    """List the images of a folder, or those that are named, sorted.
+
+    Raises:
+        FileNotFoundError: If one does not exist.
+        ValueError: If there is none.
+    """
+    named = [reference] if isinstance(reference, str | Path) else list(reference)
+    missing = [path for path in named if not Path(path).exists()]
+    if missing or not named:
+        msg = f"reference: expected a folder of images or image files, found no {missing[0] if missing else 'name'}"
+        raise FileNotFoundError(msg)
+    return sorted(file for path in named for file in get_image_filenames(path))
+
+
+def draw(
+    paths: Sequence[Path],
+    shots: int,
+    seed: int,
+    category: str,
+) -> list[Path]:
+    """Choose references: the same for the same seed, and those of k shots are among those of more.
+
+    Raises:
+        ValueError: If there are too few images.
+    """
+    if shots > len(paths):
+        msg = f"k_shot={shots}: expected at least {shots} normal images of {category}, found {len(paths)}"
+        raise ValueError(msg)
+    generator = np.random.default_rng([seed, zlib.crc32(category.encode())])
+    return [paths[index] for index in generator.permutation(len(paths))[:shots]]
+
+
+def read_references(paths: Sequence[Path], pre_processor: Any) -> Iterator[Tensor]:  # of (1, 3, H, W)
+    """Read images one after the other, as the model takes them."""
+    for path in paths:
+        image = read_image(path)[None]
+        yield pre_processor.transform(image) if pre_processor else image
