@@ -39,3 +39,17 @@ def masked_alignment(
     both = (n_normal.sum() > 0) & (n_anomalous.sum() > 0)
     gap = unlike / n_unlike.clamp(min=1) - alike / n_alike.clamp(min=1)
     return F.relu(gap).mean() * both
+
+
+def dice_loss(
+    probabilities: Tensor,  # (B, ...) in [0, 1]
+    target: Tensor,  # the same shape, in {0, 1}
+    smooth: float = 1.0,
+) -> Tensor:
+    """Dice loss of every image, mean over the batch.
+
+    Source: Milletari et al. 2016, with unsquared sums as ACD-CLIP and KAnoCLIP have them.
+    """
+    p, t = probabilities.flatten(1), target.flatten(1)
+    overlap = 2 * (p * t).sum(1) + smooth
+    return 1 - (overlap / (p.sum(1) + t.sum(1) + smooth)).mean()

@@ -2,8 +2,9 @@
 
 from functools import lru_cache
 
+import numpy as np
 import torch
-from scipy.ndimage import gaussian_filter1d
+from scipy.ndimage import correlate1d, gaussian_filter1d
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -28,6 +29,28 @@ def smooth_upsample(
     return rows @ maps @ columns.T
 
 
+def blur_then_upsample(
+    maps: Tensor,  # (..., gh, gw)
+    size: tuple[int, int],
+    blur_size: int = 1,
+    blur_sigma: float = 1.0,
+) -> Tensor:  # (..., H, W)
+    """Blur maps at patch resolution, then bring them to image size: bilinear, align_corners=True.
+
+    As in `smooth_upsample` each axis is one fixed matrix.
+
+    Args:
+        maps: Maps at patch resolution.
+        size: Height and width of the result in pixels.
+        blur_size: Side of the Gaussian window in patches, odd; 1 for no blur. Borders are mirrored without repeating
+            the edge.
+        blur_sigma: Standard deviation of the window in patches.
+    """
+    sides = zip(maps.shape[-2:], size, strict=True)
+    rows, columns = (_blur_matrix(n, m, blur_size, blur_sigma).to(maps) for n, m in sides)
+    return rows @ maps @ columns.T
+
+
 @lru_cache(maxsize=16)
 def _smooth_matrix(n: int, size: int, sigma: float) -> Tensor:  # (size, n)
     with torch.inference_mode(mode=False):
@@ -35,3 +58,14 @@ def _smooth_matrix(n: int, size: int, sigma: float) -> Tensor:  # (size, n)
         if not sigma:
             return upsample
         return torch.from_numpy(gaussian_filter1d(upsample.double().numpy(), sigma, axis=0)).float()
+
+
+@lru_cache(maxsize=16)
+def _blur_matrix(n: int, size: int, blur_size: int, blur_sigma: float) -> Tensor:  # (size, n)
+    offset = np.arange(blur_size) - blur_size // 2
+    window = np.exp(-(offset**2) / (2 * blur_sigma**2))
+    blur = correlate1d(np.eye(n), window / window.sum(), axis=0, mode="mirror")
+    position = np.linspace(0, n - 1, size)
+    upsample = np.stack([np.interp(position, np.arange(n), unit) for unit in np.eye(n)], axis=1)
+    with torch.inference_mode(mode=False):
+        return torch.from_numpy(upsample @ blur).float()
