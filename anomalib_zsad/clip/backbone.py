@@ -10,6 +10,7 @@ from weakref import WeakValueDictionary
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from anomalib_zsad.clip.layout import architecture_of, config_of, read_state_dict
 from anomalib_zsad.clip.weights import resolve, sha256_of
@@ -186,9 +187,14 @@ class FrozenClip(nn.Module):
         images: Tensor,  # (B, 3, H, W), normalised
         layers: Sequence[int],
         edit: Edit | None = None,
+        checkpointing: bool = False,
     ) -> list[Tensor]:  # L x (B, 1 + N, C)
-        """Read the residual stream of the vision tower right after the given blocks (1-based, no ln_post)."""
-        return self._run_blocks(self._vision.transformer.resblocks, self._embed(images), layers, edit, causal=False)
+        """Read the residual stream of the vision tower right after the given blocks (1-based, no ln_post).
+
+        With `checkpointing` the backward pass computes the blocks again instead of keeping their intermediate results.
+        """
+        blocks = self._vision.transformer.resblocks
+        return self._run_blocks(blocks, self._embed(images), layers, edit, causal=False, checkpointing=checkpointing)
 
     def project(
         self,
@@ -268,10 +274,14 @@ class FrozenClip(nn.Module):
         layers: Sequence[int],
         edit: Edit | None,
         causal: bool,
+        checkpointing: bool = False,
     ) -> list[Tensor]:
         taps = {}
         for index, block in enumerate(blocks[: max(layers)], start=1):
-            stream = self._block(block, stream, causal)
+            if checkpointing and stream.requires_grad:
+                stream = checkpoint(self._block, block, stream, causal, use_reentrant=False, preserve_rng_state=False)
+            else:
+                stream = self._block(block, stream, causal)
             stream = edit(index, stream) if edit else stream
             if index in layers:
                 taps[index] = stream
