@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -71,7 +71,7 @@ class ConvLora(nn.Module):
             raise ValueError(msg)
         released = alpha / conv_rank * alpha / math.sqrt(rank)
         scales = [released if variant == "released" else 1 / kernel**2 for kernel in kernels]
-        self.branches = nn.ModuleList(
+        self.branches: Any = nn.ModuleList(
             ConvBranch(width, kernel, rank, conv_rank, scale) for kernel, scale in zip(kernels, scales, strict=True)
         )
         self.fuse = nn.Conv2d(len(kernels) * width, width, kernel_size=1, bias=False)
@@ -171,17 +171,16 @@ class FusionGateway(nn.Module):
 
 
 class VisionAdapter(nn.Module):
-    """All that is learnt for the vision tower: per group an adapter, two heads and a gate.
+    """All that is learnt for the vision tower: in every group an adapter, two heads and a gate.
 
     Args:
         clip: The frozen CLIP.
-        n_groups: G.
-        adapters: One `ConvLora` or `Lora` a group.
+        adapters: One `ConvLora` or `Lora` a group, G of them.
         weight: Initial mixing weight.
         head_width: Hidden width of the heads.
         gate_width: Hidden width of the gates.
-        variant: "paper" has one detection head, that of the last group.
-        dynamic_fusion: False has no gates.
+        variant: "paper" classifies with the last group only, so it has one detection head.
+        dynamic_fusion: Without it there are no gates: every group is compared with the mean of all levels.
     """
 
     def __init__(
@@ -198,8 +197,59 @@ class VisionAdapter(nn.Module):
         width, joint, n_groups = clip.vision_width, clip.text_width, len(adapters)
         n_detecting = n_groups if variant == "released" else 1
         n_gates = n_groups if dynamic_fusion else 0
+        self.layers = group_ends(clip.n_blocks, n_groups)
         self.mixed = nn.ModuleList(Mixed(adapter, width, weight) for adapter in adapters)
         self.segmentation = nn.ModuleList(Head(width, head_width, joint) for _ in range(n_groups))
         self.detection = nn.ModuleList(Head(width, head_width, joint) for _ in range(n_detecting))
         self.gates = nn.ModuleList(FusionGateway(joint, gate_width, n_groups) for _ in range(n_gates))
-        self.layers = clip.group_ends...
+
+    def edit(self, block: int, stream: Tensor, grid: Grid) -> Tensor:  # (B, 1 + N, C)
+        """Replace the patch tokens after the last block of a group; the class token passes."""
+        if block not in self.layers:
+            return stream
+        with torch.autocast(stream.device.type, enabled=False):
+            stream = stream.float()
+            patches = self.mixed[self.layers.index(block)](stream[:, 1:], grid)
+            return torch.cat([stream[:, :1], patches], dim=1)
+
+    def fuse(
+        self,
+        group: int,
+        tokens: Tensor,  # (B, N, D) of that group
+        text: Tensor,  # (B or 1, G, D, S)
+    ) -> Tensor:  # (B or 1, D, S)
+        """Mix the levels of text for a group."""
+        return self.gates[group](tokens.mean(1), text) if self.gates else text.mean(1)
+
+
+class TextAdapter(nn.Module):
+    """All that is learnt for the text tower: in every group a LoRA and a layer norm.
+
+    Args:
+        clip: The frozen CLIP.
+        adapters: One `Lora` a group, G of them.
+        weight: Initial mixing weight.
+    """
+
+    def __init__(self, clip: FrozenClip, adapters: Sequence[nn.Module], weight: float = 0.2) -> None:
+        super().__init__()
+        self.layers = group_ends(clip.n_text_blocks, len(adapters))
+        self.mixed = nn.ModuleList(Mixed(adapter, clip.text_width, weight) for adapter in adapters)
+        self.norms = nn.ModuleList(nn.LayerNorm(clip.text_width) for _ in adapters)
+
+    def edit(self, block: int, stream: Tensor) -> Tensor:  # (P, T, D)
+        """Replace all tokens after the last block of a group."""
+        return self.mixed[self.layers.index(block)](stream) if block in self.layers else stream
+
+
+def group_ends(n_blocks: int, n_groups: int) -> list[int]:
+    """Name the last block of every group, counted from 1."""
+    return [n_blocks * group // n_groups for group in range(1, n_groups + 1)]
+
+
+def _down(width: int, rank: int) -> nn.Parameter:
+    return nn.Parameter(nn.init.kaiming_uniform_(torch.empty(rank, width), a=math.sqrt(5)).T.contiguous())
+
+
+def _up(rank: int, width: int) -> nn.Parameter:
+    return nn.Parameter(torch.randn(rank, width) * UP_STD)

@@ -1,0 +1,36 @@
+"""Which datasets are medical; all others count as industrial."""
+
+from typing import Literal
+
+from anomalib.data import AnomalibDataModule
+
+from anomalib_zsad.data.parts import dataset_key
+
+Domain = Literal["industrial", "medical"]
+
+MEDICAL = frozenset(
+    {
+        "bmad",
+        "brainmri",
+        "br35h",
+        "headct",
+        "covid19",
+        "isic",
+        "isic2016",
+        "colondb",
+        "cvccolondb",
+        "clinicdb",
+        "cvcclinicdb",
+        "cvc300",
+        "kvasir",
+        "kvasirseg",
+        "endo",
+        "endotect",
+    },
+)
+"""Keys of the medical datasets, as `dataset_key` gives them."""
+
+
+def domain_of(datamodule: AnomalibDataModule | str | None) -> Domain:
+    """Tell the domain of the dataset that a datamodule tests on; industrial where nothing is known."""
+    return "medical" if datamodule is not None and dataset_key(datamodule) in MEDICAL else "industrial"

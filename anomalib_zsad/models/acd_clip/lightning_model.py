@@ -1,0 +1,272 @@
+"""How ACD-CLIP is built, trained and loaded."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, get_args
+
+import torch
+from anomalib.data import InferenceBatch
+from anomalib.models import AnomalibModule
+from lightning.pytorch.trainer.states import TrainerFn
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import Tensor
+from torch.nn.utils import clip_grad_norm_
+from torch.optim import Adam, Optimizer
+from torch.optim.lr_scheduler import StepLR
+
+from anomalib_zsad.clip.backbone import Activation, FrozenClip
+from anomalib_zsad.data.domains import Domain, domain_of
+from anomalib_zsad.data.item import ANY_CATEGORY, categories_of
+from anomalib_zsad.data.parts import dataset_key
+from anomalib_zsad.models.acd_clip.adapter import ConvLora, Lora, TextAdapter, Variant, VisionAdapter
+from anomalib_zsad.models.acd_clip.augmentation import augment
+from anomalib_zsad.models.acd_clip.loss import ACDClipLoss
+from anomalib_zsad.models.acd_clip.prompts import (
+    ABNORMAL_STATES,
+    NORMAL_STATES,
+    TEMPLATES,
+    ClassNames,
+    ClassPrompts,
+)
+from anomalib_zsad.models.acd_clip.released import groups_in, read_released
+from anomalib_zsad.models.acd_clip.torch_model import SCORING, ACDClipModel, Precision, Scoring
+from anomalib_zsad.models.adapter_file import load_adapter
+from anomalib_zsad.models.mixin import ZeroShotMixin
+from anomalib_zsad.models.trained_weights import load_trained
+
+
+class ACDClip(ZeroShotMixin, AnomalibModule):  # type: ignore[misc]  # what the mixin replaces is typed narrowly
+    """ACD-CLIP: decoupling representation and dynamic fusion for zero-shot anomaly detection.
+
+    Adapters in both towers of CLIP, with convolutions in the vision tower, are trained once on an auxiliary dataset
+    with normal and anomalous images and masks. Every group of blocks compares its patches with text about the class
+    of the image, mixed from all levels of the text tower as the image asks for.
+
+    Args:
+        backbone: An open_clip model name; not used where `pretrained` is a file, whose shapes tell the architecture.
+        pretrained: A tag of open_clip, a file with the weights of a CLIP, or None for untrained weights (tests only).
+        image_size: Height and width in pixels that images are resized to; multiples of the patch size.
+        n_groups: Groups that the blocks of both towers are divided into (N); it divides both.
+        variant: "released" is what the published results were made with, "paper" the equations of the paper.
+        domain: "industrial" or "medical" decides how scores are made. None: as the datamodule's dataset is, else
+            industrial.
+        class_name: The class of all images. None: the sample's own, else the datamodule's, else "object".
+        class_names: Descriptive names of classes that take precedence over the published ones, by category: a mapping
+            or a YAML file.
+        activation: "gelu" as the published adapters were trained, or "quick_gelu" as OpenAI's weights were.
+        conv_lora: False for standard LoRA in the vision tower, without convolutions (table 2 of the paper).
+        dynamic_fusion: False for the mean of all levels of text in every group (table 2 of the paper).
+        kernels: Sides of the convolutions in patches, odd (eq. 2-3).
+        rank: Rank of all adapters.
+        conv_rank: Channels between the convolutions of a branch.
+        alpha: Scale of the adapters.
+        mix: Initial weight of adapted tokens in the streams.
+        head_width: Hidden width of the segmentation and detection heads.
+        gate_width: Hidden width of the fusion gates.
+        temperature: Divides the similarities of patches and text (tau of eq. 6).
+        normal_states: Ways to name a normal object; {} stands for the class.
+        abnormal_states: Ways to name an anomalous one.
+        templates: Sentences of the prompts; {} stands for the named object.
+        class_weight: Weight of the class probability in the image score, the rest is that of the map's maximum.
+            None: 0.9 in the industrial domain, 0.5 in the medical one.
+        blur_size: Side of the Gaussian window over the logit maps in patches, odd; 1 for no blur. None: 7 in the
+            industrial domain, 9 in the medical one, and 1 in the variant "paper".
+        blur_sigma: Its standard deviation in patches. None: 1 in the industrial domain, 1.5 in the medical one.
+        focal_gamma: Focusing exponent of the focal loss (eq. 7).
+        dice_smooth: Added to numerator and denominator of the dice losses (eq. 7).
+        lambda_focal: Weight of the focal loss (eq. 7).
+        lambda_dice: Weight of the dice losses (eq. 7).
+        lambda_class: Weight of the cross-entropy (eq. 8).
+        augmentation: Vary the training images (see `TrainingAugmentation`), unless the datamodule does.
+        lr_text: Adam's learning rate of the text adapters.
+        lr_vision: Adam's learning rate of the vision adapters, heads and gates.
+        lr_decay: Factor on both after every epoch.
+        betas: Adam's betas.
+        mix_clip: Largest norm of the gradient of each mixing vector.
+        epochs: Epochs of training (the trainer's `max_epochs`).
+        precision: "bf16" runs the frozen vision tower in bfloat16; what learns stays in float32.
+        gradient_checkpointing: Compute the vision blocks again in the backward pass: less memory, more time.
+        weights: An adapter file, written by `anomalib-zsad convert` or `save_weights`. None: to be trained.
+        seed: Of initialisation and training.
+        **components: anomalib's pre_processor, post_processor, evaluator and visualizer.
+
+    Raises:
+        ValueError: If an argument does not fit the backbone.
+        OSError: If weights can neither be found nor downloaded.
+
+    Example:
+        >>> from anomalib.engine import Engine
+        >>> from anomalib_zsad import ACDClip, MVTec, VisA
+        >>> Engine().train(ACDClip(), datamodule=VisA(root="./datasets/visa", target=MVTec()))  # doctest: +SKIP
+    """
+
+    model: ACDClipModel
+    loss: ACDClipLoss
+
+    def __init__(
+        self,
+        backbone: str = "ViT-L-14-336",
+        pretrained: str | Path | None = "openai",
+        image_size: int | tuple[int, int] = 518,
+        n_groups: int = 4,
+        variant: Variant = "released",
+        domain: Domain | None = None,
+        class_name: str | None = None,
+        class_names: dict[str, str] | str | Path | None = None,
+        activation: Activation = "gelu",
+        conv_lora: bool = True,
+        dynamic_fusion: bool = True,
+        kernels: Sequence[int] = (3, 5),
+        rank: int = 16,
+        conv_rank: int = 8,
+        alpha: float = 2.0,
+        mix: float = 0.2,
+        head_width: int = 256,
+        gate_width: int = 256,
+        temperature: float = 0.1,
+        normal_states: Sequence[str] = NORMAL_STATES,
+        abnormal_states: Sequence[str] = ABNORMAL_STATES,
+        templates: Sequence[str] = TEMPLATES,
+        class_weight: float | None = None,
+        blur_size: int | None = None,
+        blur_sigma: float | None = None,
+        focal_gamma: float = 2.0,
+        dice_smooth: float = 1.0,
+        lambda_focal: float = 1.0,
+        lambda_dice: float = 1.0,
+        lambda_class: float = 1.0,
+        augmentation: bool = True,
+        lr_text: float = 5e-4,
+        lr_vision: float = 1e-3,
+        lr_decay: float = 0.9,
+        betas: tuple[float, float] = (0.9, 0.999),
+        mix_clip: float = 1.0,
+        epochs: int = 20,  # noqa: ARG002  # read as a hyper-parameter
+        precision: Precision = "fp32",
+        gradient_checkpointing: bool = False,
+        weights: str | Path | None = None,
+        seed: int = 0,
+        **components: Any,
+    ) -> None:
+        super().__init__(**components)
+        _check_choice("variant", variant, get_args(Variant))
+        _check_choice("domain", domain, (*get_args(Domain), None))
+        clip = FrozenClip.load(backbone, pretrained, image_size, activation, position_resize="bicubic_antialias")
+        _check_groups(n_groups, clip)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            vision_adapters = [
+                ConvLora(clip.vision_width, kernels, rank, conv_rank, alpha, variant)
+                if conv_lora
+                else Lora(clip.vision_width, rank, alpha)
+                for _ in range(n_groups)
+            ]
+            vision = VisionAdapter(clip, vision_adapters, mix, head_width, gate_width, variant, dynamic_fusion)
+            text = TextAdapter(clip, [Lora(clip.text_width, rank, alpha) for _ in range(n_groups)], mix)
+        self.class_names = ClassNames(class_names)
+        given = {"class_weight": class_weight, "blur_size": blur_size, "blur_sigma": blur_sigma}
+        self.own_scoring = {name: value for name, value in given.items() if value is not None}
+        self.model = ACDClipModel(
+            clip,
+            vision,
+            text,
+            ClassPrompts(normal_states, abnormal_states, templates),
+            variant=variant,
+            temperature=temperature,
+            scoring=_scoring(domain or "industrial", variant, self.own_scoring),
+            class_name=self.class_names.describe(class_name or ANY_CATEGORY),
+            precision=precision,
+            gradient_checkpointing=gradient_checkpointing,
+        )
+        self.loss = ACDClipLoss(focal_gamma, dice_smooth, lambda_focal, lambda_dice, lambda_class)
+        self.augmentation = augmentation
+        self.lr_text = lr_text
+        self.lr_vision = lr_vision
+        self.lr_decay = lr_decay
+        self.betas = betas
+        self.mix_clip = mix_clip
+        self.trained_on = []
+        if weights is not None:
+            load_trained(self, *load_adapter(Path(weights)), origin=str(weights))
+
+    @classmethod
+    def load_released(cls, checkpoint: str | Path, **arguments: Any) -> "ACDClip":
+        """Build the model with a checkpoint that the authors published.
+
+        Args:
+            checkpoint: `{"epoch", "text_adapter": state dict, "image_adapter": state dict}`.
+            **arguments: Those of the class; `n_groups` is read from the checkpoint where it is not given.
+
+        Raises:
+            ValueError: If the file is not what it should be, asks for more than tensors, or does not fit the backbone.
+        """
+        tensors = read_released(Path(checkpoint))
+        model = cls(**{"n_groups": groups_in(tensors), **arguments})
+        load_trained(model, tensors, {}, origin=str(checkpoint))
+        return model
+
+    def predict_batch(self, batch: Any) -> InferenceBatch:
+        """Score a batch, each image as one of its own class."""
+        return self.model(batch.image, self.names_of(batch))
+
+    def loss_terms(self, batch: Any) -> dict[str, Tensor]:
+        """Compute the losses, eq. 7-8."""
+        logits = self.model.logits(batch.image, self.names_of(batch))
+        maps = self.model.anomaly_map(logits, size=(batch.image.shape[-2], batch.image.shape[-1]))
+        return self.loss(logits.image, maps, batch.gt_label, batch.gt_mask)
+
+    def names_of(self, batch: Any) -> list[str]:
+        """Name the class of every image in the words of its prompts."""
+        datamodule = getattr(self._trainer, "datamodule", None)
+        own = self.hparams["class_name"]
+        dataset = None if own or datamodule is None else dataset_key(self._read_from(datamodule))
+        return [self.class_names.describe(name, dataset) for name in categories_of(batch, datamodule, own)]
+
+    def setup(self, stage: str) -> None:
+        """Score as the domain asks for, and vary the training images."""
+        super().setup(stage)
+        datamodule = getattr(self.trainer, "datamodule", None)
+        domain = self.hparams["domain"] or domain_of(datamodule)
+        self.model.scoring = _scoring(domain, self.model.variant, self.own_scoring)
+        if stage == TrainerFn.FITTING and self.augmentation:
+            augment(datamodule, self.hparams["image_size"])
+
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:  # noqa: ARG002
+        """Clip the gradient of each mixing vector by its norm."""
+        for mixed in (*self.model.vision.mixed, *self.model.text.mixed):
+            clip_grad_norm_(mixed.weight, self.mix_clip)
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """Train both adapters with Adam, each at its own rate, which falls after every epoch."""
+        groups = [
+            {"params": list(self.model.text.parameters()), "lr": self.lr_text},
+            {"params": list(self.model.vision.parameters()), "lr": self.lr_vision},
+        ]
+        optimizer = Adam(groups, betas=self.betas)
+        scheduler = StepLR(optimizer, step_size=1, gamma=self.lr_decay)
+        return {"optimizer": optimizer, "lr_scheduler": scheduler}
+
+    def _read_from(self, datamodule: Any) -> Any:
+        # A datamodule with a target trains and validates on a dataset of its own name, and tests on the target's.
+        return datamodule.name if self.trainer.state.fn == TrainerFn.FITTING else datamodule
+
+
+def _scoring(domain: Domain, variant: Variant, own: dict[str, Any]) -> Scoring:
+    blur = {} if variant == "released" else {"blur_size": 1}
+    return replace(SCORING[domain], **{**blur, **own})
+
+
+def _check_choice(name: str, value: object, choices: Sequence[object]) -> None:
+    if value not in choices:
+        msg = f"{name} must be one of {', '.join(map(str, choices))}, got {value!r}"
+        raise ValueError(msg)
+
+
+def _check_groups(n_groups: int, clip: FrozenClip) -> None:
+    if n_groups < 1 or clip.n_blocks % n_groups or clip.n_text_blocks % n_groups:
+        msg = (
+            f"n_groups must divide the {clip.n_blocks} vision blocks and the {clip.n_text_blocks} text blocks of this "
+            f"backbone, got {n_groups}"
+        )
+        raise ValueError(msg)

@@ -1,0 +1,66 @@
+"""How ACD-CLIP is trained: cross-entropy of the class, focal and dice losses of the map."""
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from anomalib_zsad.functional.losses import dice_loss
+
+MARGIN = 1e-5
+"""How far the focal loss keeps targets from 0 and 1, and what it adds in the logarithm."""
+
+
+class ACDClipLoss(nn.Module):
+    """The losses of ACD-CLIP, eq. 7-8.
+
+    Args:
+        focal_gamma: Focusing exponent.
+        dice_smooth: Added to numerator and denominator of the dice losses.
+        lambda_focal: Weight of the focal loss.
+        lambda_dice: Weight of the two dice losses.
+        lambda_class: Weight of the cross-entropy.
+    """
+
+    def __init__(
+        self,
+        focal_gamma: float = 2.0,
+        dice_smooth: float = 1.0,
+        lambda_focal: float = 1.0,
+        lambda_dice: float = 1.0,
+        lambda_class: float = 1.0,
+    ) -> None:
+        super().__init__()
+        self.focal_gamma = focal_gamma
+        self.dice_smooth = dice_smooth
+        self.lambda_focal = lambda_focal
+        self.lambda_dice = lambda_dice
+        self.lambda_class = lambda_class
+
+    def forward(
+        self,
+        logits: Tensor,  # (B, S) of the images
+        maps: Tensor,  # (B, H, W) probabilities
+        label: Tensor,  # (B,) true where anomalous
+        mask: Tensor,  # (B, H, W) nonzero where anomalous
+    ) -> dict[str, Tensor]:
+        """Compute every term and their weighted sum, `loss`."""
+        target = (mask > 0).float()
+        terms = {
+            "loss_class": F.cross_entropy(logits, label.long()),
+            "loss_focal": _focal(maps, target, self.focal_gamma),
+            "loss_dice_normal": dice_loss(1 - maps, 1 - target, self.dice_smooth),
+            "loss_dice_anomalous": dice_loss(maps, target, self.dice_smooth),
+        }
+        dice = terms["loss_dice_normal"] + terms["loss_dice_anomalous"]
+        total = self.lambda_class * terms["loss_class"] + self.lambda_focal * terms["loss_focal"]
+        return {"loss": total + self.lambda_dice * dice, **terms}
+
+
+def _focal(
+    maps: Tensor,  # (B, H, W)
+    target: Tensor,  # (B, H, W) in {0, 1}
+    gamma: float,
+) -> Tensor:
+    target = target.clamp(MARGIN, 1 - MARGIN)
+    likelihood = target * maps + (1 - target) * (1 - maps) + MARGIN
+    # At a perfect pixel rounding may take it above 1.
+    return (-((1 - likelihood).clamp(min=0) ** gamma) * likelihood.log()).mean()

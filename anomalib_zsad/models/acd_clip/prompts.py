@@ -1,0 +1,114 @@
+"""What ACD-CLIP says about a class: prompts of both states, and descriptive names."""
+
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
+
+import yaml
+
+NORMAL_STATES = ("{}", "a {}", "the {}")
+ABNORMAL_STATES = (
+    "a damaged {}",
+    "a broken {}",
+    "a {} with flaw",
+    "a {} with defect",
+    "a {} with damage",
+)
+TEMPLATES = ("{}.", "a photo of {}.")
+
+_NAMES = Path(__file__).with_name("class_names.yaml")
+_ANY = "*"
+
+Names = dict[str, str]
+
+
+class ClassPrompts:
+    """The prompts about a class, state by state.
+
+    Args:
+        normal: Ways to name a normal object; {} stands for the class.
+        abnormal: Ways to name an anomalous one.
+        templates: Sentences; {} stands for the named object.
+
+    Raises:
+        ValueError: If one of them has no {}.
+    """
+
+    def __init__(
+        self,
+        normal: Sequence[str] = NORMAL_STATES,
+        abnormal: Sequence[str] = ABNORMAL_STATES,
+        templates: Sequence[str] = TEMPLATES,
+    ) -> None:
+        for name, texts in (("normal_states", normal), ("abnormal_states", abnormal), ("templates", templates)):
+            if not texts or any(text.count("{}") != 1 for text in texts):
+                msg = f"{name} must be texts with one {{}} each, got {list(texts)}"
+                raise ValueError(msg)
+        self.states = (tuple(normal), tuple(abnormal))
+        self.templates = tuple(templates)
+
+    def of(self, class_name: str) -> list[list[str]]:
+        """Write the prompts of the normal state and those of the anomalous one."""
+        return [
+            [template.format(words.format(class_name)) for words in state for template in self.templates]
+            for state in self.states
+        ]
+
+
+class ClassNames:
+    """Descriptive names of classes, as the published results were made with.
+
+    Args:
+        own: Names that take precedence, by category: a mapping, or a YAML file with one.
+
+    Raises:
+        ValueError: If the file is not a mapping from text to text.
+        FileNotFoundError: If there is no such file.
+    """
+
+    def __init__(self, own: Mapping[str, str] | str | Path | None = None) -> None:
+        given = _read(Path(own)) if isinstance(own, str | Path) else dict(own or {})
+        self._own = {_key(category): name for category, name in given.items()}
+
+    def describe(self, category: str, dataset: str | None = None) -> str:
+        """Name a class in the words of its prompts.
+
+        Args:
+            category: As the dataset calls it.
+            dataset: The key of the dataset (see `dataset_key`); None where it is not known, then any dataset's name
+                for the category will do.
+
+        Returns:
+            The descriptive name where there is one, else the category's own with spaces for underscores.
+        """
+        published = _published()
+        key, plain = _key(category), category.replace("_", " ")
+        if key in self._own:
+            return self._own[key]
+        if dataset is None:
+            return next((names[key] for names in published.values() if key in names), plain)
+        names = published.get(dataset, {})
+        return names.get(key, names.get(_ANY, plain))
+
+
+@lru_cache(maxsize=1)
+def _published() -> dict[str, Names]:
+    tables = yaml.safe_load(_NAMES.read_text())
+    return {dataset: {_key(category): name for category, name in names.items()} for dataset, names in tables.items()}
+
+
+def _read(path: Path) -> Names:
+    try:
+        content = yaml.safe_load(path.read_text())
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        msg = f"{path}: expected a YAML file with one name for each class, but it cannot be read"
+        raise ValueError(msg) from error
+    pairs = content.items() if isinstance(content, dict) else [(None, None)]
+    if not all(isinstance(text, str) for pair in pairs for text in pair):
+        msg = f"{path}: expected one name for each class, such as 'bottle: dark bottle', got {str(content)[:60]!r}"
+        raise ValueError(msg)
+    return dict(pairs)
+
+
+def _key(category: str) -> str:
+    return category.lower()
