@@ -29,7 +29,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="anomalib-zsad", description="Zero-shot anomaly detection with CLIP.")
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for add in (_add_convert, _add_weights):
+    for add in (_add_convert, _add_few_shot, _add_weights):
         add(commands)
     return parser
 
@@ -45,6 +45,16 @@ def _add_convert(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     method.add_argument("--adaptor", type=Path, required=True, help="the authors' *_adaptor.pt")
     method.add_argument("--out", type=Path, required=True, help="the adapter file to write, *.safetensors")
     method.set_defaults(run=_convert_af_clip)
+
+
+def _add_few_shot(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    text = "Test with several numbers of references, each over several draws: mean and deviation of every metric."
+    command = commands.add_parser("few-shot", help=text, description=text)
+    command.add_argument("--shots", type=int, nargs="+", default=[0, 1, 2, 4], help="numbers of references (0 1 2 4)")
+    command.add_argument("--draws", type=int, default=5, help="draws of references for each (%(default)s)")
+    command.add_argument("--out", type=Path, default=Path("few_shot"), help="folder for the results (%(default)s)")
+    command.add_argument("arguments", nargs="+", metavar="-- ARGUMENTS", help="those of `anomalib test`")
+    command.set_defaults(run=_few_shot)
 
 
 def _add_weights(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -77,6 +87,14 @@ def _convert_af_clip(options: argparse.Namespace) -> int:
     count = sum(tensor.numel() for tensor in tensors.values())
     print(f"{options.out}: {len(tensors)} tensors, {count} parameters, {options.out.stat().st_size} bytes")
     print(f"SHA-256 {hash_file(options.out)}")
+    return 0
+
+
+def _few_shot(options: argparse.Namespace) -> int:
+    from anomalib_zsad.evaluation.draws import repeat_draws
+
+    repeat_draws(options.arguments, options.shots, options.draws, options.out)
+    print(f"every run and category: {options.out / 'few_shot.csv'}, the table: {options.out / 'few_shot.md'}")
     return 0
 
 

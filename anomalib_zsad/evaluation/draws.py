@@ -1,0 +1,84 @@
+"""Few-shot detection over several draws of references: the mean of each metric and its deviation."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+from anomalib.cli import AnomalibCLI
+from rich.console import Console
+from rich.table import Table
+
+from anomalib_zsad.atomic import whole_file
+from anomalib_zsad.evaluation.table import MEAN, METRICS, write_csv
+
+
+def repeat_draws(
+    arguments: Sequence[str],
+    shots: Sequence[int],
+    draws: int,
+    folder: Path,
+) -> pd.DataFrame:
+    """Run `anomalib test` for every number of references and every draw, with one backbone.
+
+    The draws are the model's seeds 0, 1, and so on; zero-shot needs no more than one. After each run the results so
+    far are written: `few_shot.csv` with a row for every run and category, `few_shot.md` with the table.
+
+    Args:
+        arguments: Those of `anomalib test`.
+        shots: Numbers of references.
+        draws: Draws for each number.
+        folder: Where results go.
+
+    Returns:
+        A row a number of references: mean and standard deviation over draws of the means over categories.
+    """
+    rows: list[pd.DataFrame] = []
+    previous = None  # keeps the backbone alive from run to run, so that it is loaded once
+    for shot in shots:
+        for draw in range(draws if shot else 1):
+            cell = folder / f"{shot}_shot" / f"draw_{draw}"
+            previous = AnomalibCLI(args=["test", *arguments, *_of_cell(shot, draw, cell)])
+            rows.append(previous.model.evaluator.table.assign(shots=shot, draw=draw))
+            table = summarise(pd.concat(rows))
+            _write(folder, pd.concat(rows), table)
+    Console().print(_printed(table))
+    return table
+
+
+def summarise(rows: pd.DataFrame) -> pd.DataFrame:
+    """Average over draws the means over categories; the deviation is that of a sample (n - 1)."""
+    means = rows[rows["category"] == MEAN]
+    return means.groupby("shots")[list(METRICS)].agg(["mean", "std"]).dropna(axis="columns", how="all")
+
+
+def _of_cell(shot: int, draw: int, folder: Path) -> list[str]:
+    options = {"k_shot": shot, "seed": draw, "visualizer": "false"}
+    return [*(f"--model.{name}={value}" for name, value in options.items()), f"--default_root_dir={folder}"]
+
+
+def _write(folder: Path, rows: pd.DataFrame, table: pd.DataFrame) -> None:
+    write_csv(folder / "few_shot.csv", rows)
+    with whole_file(folder / "few_shot.md") as temporary:
+        lines = [_cells(table, shot) for shot in table.index]
+        header = ["shots", *_metrics(table)]
+        text = "\n".join(f"| {' | '.join(line)} |" for line in [header, ["---"] * len(header), *lines])
+        temporary.write_text(text + "\n", encoding="utf-8")
+
+
+def _metrics(table: pd.DataFrame) -> list[str]:
+    return [metric for metric in METRICS if metric in table.columns.get_level_values(0)]
+
+
+def _cells(table: pd.DataFrame, shot: int) -> list[str]:
+    pairs = (table.loc[shot, metric] for metric in _metrics(table))
+    return [
+        str(shot),
+        *(f"{100 * pair['mean']:.1f} ± {100 * pair['std']:.1f}".removesuffix(" ± nan") for pair in pairs),
+    ]
+
+
+def _printed(table: pd.DataFrame) -> Table:
+    printed = Table("shots", *_metrics(table), title="mean over categories, mean ± deviation over draws, %")
+    for shot in table.index:
+        printed.add_row(*_cells(table, shot))
+    return printed
