@@ -48,7 +48,7 @@ def repeat_draws(
 def summarise(rows: pd.DataFrame) -> pd.DataFrame:
     """Average over draws the means over categories; the deviation is that of a sample (n - 1)."""
     means = rows[rows["category"] == MEAN]
-    return means.groupby("shots")[list(METRICS)].agg(["mean", "std"]).dropna(axis="columns", how="all")
+    return means.groupby("shots")[list(METRICS)].agg(["mean", "std"])
 
 
 def _of_cell(shot: int, draw: int, folder: Path) -> list[str]:
@@ -66,15 +66,13 @@ def _write(folder: Path, rows: pd.DataFrame, table: pd.DataFrame) -> None:
 
 
 def _metrics(table: pd.DataFrame) -> list[str]:
-    return [metric for metric in METRICS if metric in table.columns.get_level_values(0)]
+    return [metric for metric in METRICS if table[metric, "mean"].notna().any()]
 
 
 def _cells(table: pd.DataFrame, shot: int) -> list[str]:
-    pairs = (table.loc[shot, metric] for metric in _metrics(table))
-    return [
-        str(shot),
-        *(f"{100 * pair['mean']:.1f} ± {100 * pair['std']:.1f}".removesuffix(" ± nan") for pair in pairs),
-    ]
+    percent = 100 * table.loc[shot].astype(float)
+    pairs = [(percent[metric, "mean"], percent[metric, "std"]) for metric in _metrics(table)]
+    return [str(shot), *(f"{mean:.1f} ± {deviation:.1f}".removesuffix(" ± nan") for mean, deviation in pairs)]
 
 
 def _printed(table: pd.DataFrame) -> Table:
