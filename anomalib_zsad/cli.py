@@ -4,8 +4,12 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from anomalib_zsad._version import __version__
+
+if TYPE_CHECKING:
+    import torch
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -45,6 +49,11 @@ def _add_convert(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     method.add_argument("--adaptor", type=Path, required=True, help="the authors' *_adaptor.pt")
     method.add_argument("--out", type=Path, required=True, help="the adapter file to write, *.safetensors")
     method.set_defaults(run=_convert_af_clip)
+    text = "ACD-CLIP: one published checkpoint. Pickles are read without running them."
+    method = methods.add_parser("acd-clip", help=text, description=text)
+    method.add_argument("--checkpoint", type=Path, required=True, help="the authors' file, one an epoch")
+    method.add_argument("--out", type=Path, required=True, help="the adapter file to write, *.safetensors")
+    method.set_defaults(run=_convert_acd_clip)
 
 
 def _add_few_shot(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -84,9 +93,29 @@ def _convert_af_clip(options: argparse.Namespace) -> int:
         "origin": f"released by the authors: {options.prompt.name}, {options.adaptor.name}",
     }
     save_adapter(options.out, tensors, {"method": "AFClip", **origin})
+    return _say_written(options.out, tensors)
+
+
+def _convert_acd_clip(options: argparse.Namespace) -> int:
+    from anomalib_zsad.clip.digest import hash_file
+    from anomalib_zsad.models.acd_clip.released import read_released
+    from anomalib_zsad.models.adapter_file import save_adapter
+
+    tensors = read_released(options.checkpoint)
+    origin = {
+        "checkpoint_sha256": hash_file(options.checkpoint),
+        "origin": f"released by the authors: {options.checkpoint.name}",
+    }
+    save_adapter(options.out, tensors, {"method": "ACDClip", **origin})
+    return _say_written(options.out, tensors)
+
+
+def _say_written(path: Path, tensors: "dict[str, torch.Tensor]") -> int:
+    from anomalib_zsad.clip.digest import hash_file
+
     count = sum(tensor.numel() for tensor in tensors.values())
-    print(f"{options.out}: {len(tensors)} tensors, {count} parameters, {options.out.stat().st_size} bytes")
-    print(f"SHA-256 {hash_file(options.out)}")
+    print(f"{path}: {len(tensors)} tensors, {count} parameters, {path.stat().st_size} bytes")
+    print(f"SHA-256 {hash_file(path)}")
     return 0
 
 
