@@ -12,7 +12,6 @@ from lightning.pytorch import Callback, seed_everything
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.types import STEP_OUTPUT
 from torch import Tensor, nn
-from torchvision.transforms.v2 import Compose, InterpolationMode, Normalize, Resize
 
 from anomalib_zsad.clip.backbone import FrozenClip
 from anomalib_zsad.data.predicting import adopt
@@ -21,12 +20,10 @@ from anomalib_zsad.evaluation.post_processor import MonotonePostProcessor
 from anomalib_zsad.evaluation.predictions import PredictionWriter
 from anomalib_zsad.evaluation.visualizer import CategoryVisualizer
 from anomalib_zsad.models.checkpoint import CheckedCheckpointIO, check_backbone, check_complete, check_readable
+from anomalib_zsad.models.pre_processor import ClipPreProcessor
 from anomalib_zsad.models.trained_weights import save_trained
 
 logger = logging.getLogger(__name__)
-
-CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
-CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 
 
 class ZeroShotMixin:
@@ -79,10 +76,7 @@ class ZeroShotMixin:
 
     def configure_pre_processor(self) -> PreProcessor:
         """Resize to `image_size` (bicubic, antialias) and normalise as CLIP was trained."""
-        size = self._module.hparams["image_size"]
-        size = (size, size) if isinstance(size, int) else tuple(size)
-        resize = Resize(size, interpolation=InterpolationMode.BICUBIC, antialias=True)
-        return PreProcessor(Compose([resize, Normalize(mean=list(CLIP_MEAN), std=list(CLIP_STD))]))
+        return ClipPreProcessor.of_size(self._module.hparams["image_size"])
 
     def configure_post_processor(self) -> MonotonePostProcessor:
         """Bring the thresholds of the validation data to 0.5 and keep every rank."""

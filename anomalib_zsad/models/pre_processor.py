@@ -1,0 +1,47 @@
+"""From images of any size to what CLIP was trained on, alike in training and in an exported graph."""
+
+from functools import partial
+from typing import Any
+
+from anomalib.pre_processing import PreProcessor
+from torchvision.transforms.v2 import Compose, InterpolationMode, Normalize, Resize, Transform
+
+from anomalib_zsad.functional.resizing import resize_bicubic
+
+CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
+CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+
+
+class ClipPreProcessor(PreProcessor):
+    """anomalib's pre-processor, whose exported resize antialiases as the one in training does.
+
+    anomalib turns antialiasing off in what it exports: images larger than the model's input then get other scores.
+
+    Args:
+        transform: What to do with images of floats in [0, 1].
+    """
+
+    def __init__(self, transform: Transform) -> None:
+        super().__init__(transform)
+        self.export_transform = _with_antialias(transform, self.export_transform)
+
+    @classmethod
+    def of_size(cls, image_size: int | tuple[int, int]) -> "ClipPreProcessor":
+        """Resize to a height and width in pixels (bicubic, antialias) and normalise as CLIP was trained."""
+        size = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
+        resize = Resize(size, interpolation=InterpolationMode.BICUBIC, antialias=True)
+        return cls(Compose([resize, Normalize(mean=list(CLIP_MEAN), std=list(CLIP_STD))]))
+
+    def load_checkpoint_config(self, config: dict[str, Any]) -> None:
+        """Restore the transform of a checkpoint."""
+        super().load_checkpoint_config(config)
+        self.export_transform = _with_antialias(self.transform, self.export_transform)
+
+
+def _with_antialias(transform: Any, exported: Any) -> Any:
+    if isinstance(transform, Compose):
+        return Compose(list(map(_with_antialias, transform.transforms, exported.transforms)))
+    bicubic = isinstance(transform, Resize) and transform.interpolation == InterpolationMode.BICUBIC
+    if bicubic and transform.antialias and len(transform.size) == 2:
+        return partial(resize_bicubic, size=tuple(transform.size))
+    return exported

@@ -1,0 +1,29 @@
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torchvision.transforms.v2 import InterpolationMode
+from torchvision.transforms.v2.functional import resize
+
+from anomalib_zsad.functional.resizing import resize_bicubic
+
+sides = st.integers(1, 300)
+
+
+@settings(deadline=None, max_examples=60)
+@given(sides, sides, sides, sides)
+def test_equals_torchvision(height, width, to_height, to_width):
+    images = torch.rand(2, 3, height, width, generator=torch.Generator().manual_seed(height))
+    expected = resize(images, [to_height, to_width], interpolation=InterpolationMode.BICUBIC, antialias=True)
+    torch.testing.assert_close(resize_bicubic(images, (to_height, to_width)), expected, atol=1e-4, rtol=0)
+
+
+def test_of_large_images_is_exact():
+    images = torch.rand(1, 1, 9000, 7, generator=torch.Generator().manual_seed(0)).double()
+    expected = resize(images, [518, 7], interpolation=InterpolationMode.BICUBIC, antialias=True)
+    torch.testing.assert_close(resize_bicubic(images, (518, 7)), expected, atol=1e-12, rtol=0)
+    torch.testing.assert_close(resize_bicubic(images.float(), (518, 7)).double(), expected, atol=1e-6, rtol=0)
+
+
+def test_to_the_same_size_changes_nothing():
+    images = torch.rand(1, 3, 37, 52, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(resize_bicubic(images, (37, 52)), images)
