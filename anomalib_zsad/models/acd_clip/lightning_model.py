@@ -188,7 +188,9 @@ class ACDClip(ZeroShotMixin, AnomalibModule):  # type: ignore[misc]  # what the 
         self.mix_clip = mix_clip
         self.trained_on = []
         if weights is not None:
-            load_trained(self, *load_adapter(Path(weights)), origin=str(weights))
+            tensors, metadata = load_adapter(Path(weights))
+            _check_same_groups(n_groups, tensors, metadata, weights)
+            load_trained(self, tensors, metadata, origin=str(weights))
 
     @classmethod
     def load_released(cls, checkpoint: str | Path, **arguments: Any) -> "ACDClip":
@@ -269,4 +271,10 @@ def _check_groups(n_groups: int, clip: FrozenClip) -> None:
             f"n_groups must divide the {clip.n_blocks} vision blocks and the {clip.n_text_blocks} text blocks of this "
             f"backbone, got {n_groups}"
         )
+        raise ValueError(msg)
+
+
+def _check_same_groups(n_groups: int, tensors: dict[str, Tensor], metadata: dict[str, str], path: str | Path) -> None:
+    if metadata["method"] == ACDClip.__name__ and groups_in(tensors) != n_groups:
+        msg = f"{path}: expected weights of n_groups={n_groups}, got those of n_groups={groups_in(tensors)}"
         raise ValueError(msg)

@@ -1,0 +1,16 @@
+from typing import ClassVar
+
+from anomalib_zsad.models.acd_clip import ACDClip
+from tests.contract import MethodContract
+
+
+class TestACDClip(MethodContract):
+    model_class = ACDClip
+    arguments: ClassVar = {"n_groups": 2}
+    largest_checkpoint = 3_000_000
+
+
+class TestACDClipOfThePaper(MethodContract):
+    model_class = ACDClip
+    arguments: ClassVar = {"n_groups": 2, "variant": "paper", "gradient_checkpointing": True}
+    largest_checkpoint = 3_000_000
