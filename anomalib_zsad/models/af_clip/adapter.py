@@ -87,12 +87,10 @@ class JointTokens:
         weight, bias = out.weight - out.weight.mean(0), out.bias - out.bias.mean()  # the mean that ln_post subtracts
         to_joint = clip.projection.T * norm.weight
         matrix, offset, shift = to_joint @ weight, to_joint @ bias, clip.projection.T @ norm.bias
-        gram = torch.cat([matrix.T @ matrix, weight.T @ weight], dim=1)
-        joint, plain = ((inner @ gram).unflatten(-1, (2, -1)) * inner[..., None, :]).sum(-1, keepdim=True).unbind(-2)
-        variance = plain + 2 * inner @ (weight.T @ bias)[:, None] + bias.square().sum()
+        variance = _squared_norms(inner, weight) + 2 * inner @ (weight.T @ bias)[:, None] + bias.square().sum()
         s = torch.sqrt(variance / len(bias) + norm.eps)
         cross = inner @ torch.stack([matrix.T @ offset, matrix.T @ shift], dim=1)
-        square = joint + 2 * cross[..., :1] + offset.square().sum()
+        square = _squared_norms(inner, matrix) + 2 * cross[..., :1] + offset.square().sum()
         square = square + 2 * s * (cross[..., 1:] + offset @ shift) + s.square() * shift.square().sum()
         return cls(inner, s, square.clamp(min=torch.finfo(square.dtype).tiny).sqrt(), matrix, offset, shift)
 
@@ -190,3 +188,13 @@ class StatePrompts(nn.Module):
         """Encode the prompts."""
         words = torch.cat([self.vectors.expand(len(self.words), -1, -1), self.words], dim=1)
         return F.normalize(clip.encode_text(words, self.end), dim=-1)
+
+
+def _squared_norms(
+    vectors: Tensor,  # (..., I)
+    matrix: Tensor,  # (O, I)
+) -> Tensor:  # (..., 1)
+    """Measure |matrix v|^2 without the product itself where the quadratic form in v is the smaller one."""
+    if len(matrix) > matrix.shape[1]:
+        return ((vectors @ (matrix.T @ matrix)) * vectors).sum(-1, keepdim=True)
+    return (vectors @ matrix.T).square().sum(-1, keepdim=True)
