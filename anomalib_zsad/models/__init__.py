@@ -1,5 +1,6 @@
 """The methods, each an anomalib model."""
 
+from anomalib_zsad.models.acd_clip import ACDClip
 from anomalib_zsad.models.af_clip import AFClip
 
-__all__ = ["AFClip"]
+__all__ = ["ACDClip", "AFClip"]
