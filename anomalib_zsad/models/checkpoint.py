@@ -1,6 +1,5 @@
 """Checkpoints that hold what was trained and name the backbone that it belongs to."""
 
-import logging
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +7,6 @@ import torch
 from anomalib.engine.plugins import AnomalibCheckpointIO
 from anomalib.utils.serialization import anomalib_safe_globals
 from lightning.pytorch import LightningModule
-
-logger = logging.getLogger(__name__)
 
 _NUMBERS = {"activation": "another activation", "position_resize": "another resizing of position embeddings"}
 
@@ -82,8 +79,6 @@ def check_backbone(saved: dict[str, Any], ours: dict[str, Any], what: str) -> No
         if saved[key] != ours[key]:
             msg = f"{what} was trained with {words} of the backbone: {key}={saved[key]!r}, this model has {ours[key]!r}"
             raise ValueError(msg)
-    if list(saved["image_size"]) != list(ours["image_size"]):
-        logger.warning("%s was trained at %s px, this model runs at %s.", what, saved["image_size"], ours["image_size"])
 
 
 def _named(identity: dict[str, Any]) -> str:

@@ -1,6 +1,7 @@
 """From a model to an adapter file and back: what was learnt, its thresholds, its backbone and its training data."""
 
 import json
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,8 @@ from torch import Tensor
 
 from anomalib_zsad.models.adapter_file import save_adapter
 from anomalib_zsad.models.checkpoint import check_backbone
+
+logger = logging.getLogger(__name__)
 
 _THRESHOLDS = ("_image_threshold", "_pixel_threshold")
 _PREFIX = "post_processor."
@@ -48,7 +51,10 @@ def load_trained(
         msg = f"{origin}: expected weights of {name}, got those of {metadata['method']}"
         raise ValueError(msg)
     if "backbone" in metadata:
-        check_backbone(json.loads(metadata["backbone"]), module.model.clip.identity, origin)
+        saved, ours = json.loads(metadata["backbone"]), module.model.clip.identity
+        check_backbone(saved, ours, origin)
+        if saved["image_size"] != ours["image_size"]:
+            logger.warning("%s: trained at %s px, used at %s.", origin, saved["image_size"], ours["image_size"])
     _check_shapes(_trainable(module), {key: v for key, v in tensors.items() if not key.startswith(_PREFIX)}, origin)
     module.model.load_state_dict({key: v for key, v in tensors.items() if not key.startswith(_PREFIX)}, strict=False)
     for key, target in _thresholds(module).items():
