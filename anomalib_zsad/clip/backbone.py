@@ -3,6 +3,7 @@
 import hashlib
 import logging
 from collections.abc import Callable, Sequence
+from copy import deepcopy
 from pathlib import Path
 from typing import Any, Literal, cast
 from weakref import WeakValueDictionary
@@ -196,6 +197,17 @@ class FrozenClip(nn.Module):
         blocks = self._vision.transformer.resblocks
         return self._run_blocks(blocks, self._embed(images), layers, edit, causal=False, checkpointing=checkpointing)
 
+    def without_text(self) -> "FrozenClip":
+        """Copy this CLIP without its text tower; the weights of the vision tower are shared."""
+        copy = deepcopy(self, {id(tensor): tensor for tensor in (*self.parameters(), *self.buffers())})
+        for name in ("transformer", "token_embedding", "positional_embedding", "ln_final", "text_projection"):
+            setattr(copy.clip, name, None)
+        return copy
+
+    def block_weights(self) -> list[Tensor]:
+        """The matrices of the vision tower's blocks: what nearly all arithmetic is spent on."""
+        return [weight for weight in self._vision.transformer.parameters() if weight.ndim == 2]
+
     def project(
         self,
         tokens: Tensor,  # (..., C)
@@ -253,7 +265,8 @@ class FrozenClip(nn.Module):
         ready = grid == self.grid_of(*self.image_size)
         positions = self.positions if ready else self._resize_positions(grid)
         patches = self._vision.conv1(images).flatten(2).transpose(1, 2)
-        first = self._vision.class_embedding.expand(len(images), 1, -1).to(patches.dtype)
+        batch = images.shape[0]  # len() would fix the batch size of an exported graph
+        first = self._vision.class_embedding.expand(batch, 1, -1).to(patches.dtype)
         return self._vision.ln_pre(torch.cat([first, patches], dim=1) + positions)
 
     def _resize_positions(self, grid: tuple[int, int]) -> Tensor:  # (1 + N, C)

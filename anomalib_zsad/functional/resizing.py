@@ -25,7 +25,8 @@ def resize_bicubic(
     """
     height, width = images.shape[-2:]
     rows, columns = (_weights(n, m, images) for n, m in ((height, size[0]), (width, size[1])))
-    return rows @ images @ columns.T
+    # In this order: OpenVINO cannot fuse the normalisation that follows into a product with a constant on its right.
+    return rows @ (images @ columns.T)
 
 
 def _weights(n: int, size: int, like: Tensor) -> Tensor:  # (size, n)

@@ -42,6 +42,12 @@ class FewShotMixin:
         """Whether scores would mean nothing: neither trained nor with references."""
         return not self.is_few_shot and super().holds_nothing  # type: ignore[misc]
 
+    def check_exportable(self) -> None:
+        """Fill the memory where it is empty: an exported model cannot."""
+        super().check_exportable()  # type: ignore[misc]
+        if self._options["reference"] is not None or (self.is_few_shot and self.memory_of is None):
+            self._recollect(ANY_CATEGORY)
+
     def predict_batch(self, batch: Any) -> InferenceBatch:
         """Score images, each with the memory of its category."""
         if not self.is_few_shot:

@@ -20,13 +20,14 @@ from anomalib_zsad.evaluation.post_processor import MonotonePostProcessor
 from anomalib_zsad.evaluation.predictions import PredictionWriter
 from anomalib_zsad.evaluation.visualizer import CategoryVisualizer
 from anomalib_zsad.models.checkpoint import CheckedCheckpointIO, check_backbone, check_complete, check_readable
+from anomalib_zsad.models.export import ExportHooks
 from anomalib_zsad.models.pre_processor import ClipPreProcessor
 from anomalib_zsad.models.trained_weights import save_trained
 
 logger = logging.getLogger(__name__)
 
 
-class ZeroShotMixin:
+class ZeroShotMixin(ExportHooks):
     """The plumbing of a model that is trained on an auxiliary dataset and detects anomalies elsewhere.
 
     A model is declared as `class AFClip(ZeroShotMixin, AnomalibModule)`: anomalib lists direct subclasses only. It
@@ -61,6 +62,11 @@ class ZeroShotMixin:
     def holds_nothing(self) -> bool:
         """Whether scores would mean nothing, since nothing was trained."""
         return not self.trained_on
+
+    def check_exportable(self) -> None:
+        """Refuse to export untrained adapters."""
+        if self.holds_nothing:
+            raise ValueError(_untrained(self))
 
     # What anomalib asks for
 
@@ -162,7 +168,11 @@ class ZeroShotMixin:
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Check that a checkpoint is one of this model, whole, and of this backbone."""
         check_complete(checkpoint, self._module)
-        check_backbone(checkpoint["anomalib_zsad"]["backbone"], self._clip.identity, "the checkpoint")
+        saved, ours = checkpoint["anomalib_zsad"]["backbone"], self._clip.identity
+        check_backbone(saved, ours, "the checkpoint")
+        if saved["image_size"] != ours["image_size"]:
+            words = "Images are resized to %s px, as the checkpoint was trained; image_size %s is not used."
+            logger.warning(words, saved["image_size"], ours["image_size"])
         if self._is_test_after_resumed_fit():
             # anomalib's `train` passes the checkpoint that it resumed from to the test as well.
             logger.info("Testing the weights just trained, not those of the checkpoint that training resumed from.")

@@ -43,6 +43,8 @@ class AFClipModel(nn.Module):
         precision: "bf16" runs the frozen backbone in bfloat16; what learns stays in float32.
     """
 
+    folded_text: Tensor | None
+
     def __init__(
         self,
         clip: FrozenClip,
@@ -66,6 +68,7 @@ class AFClipModel(nn.Module):
         self.blur_sigma = blur_sigma
         self.alpha = alpha
         self.precision = precision
+        self.register_buffer("folded_text", None, persistent=False)
         self._text: tuple[tuple[int, torch.device], Tensor] | None = None
 
     def forward(
@@ -136,6 +139,8 @@ class AFClipModel(nn.Module):
 
     def text_features(self) -> Tensor:  # (S, D), unit length
         """Encode the prompts; without gradients once for every state of the prompts."""
+        if self.folded_text is not None:
+            return self.folded_text
         if torch.is_grad_enabled() and self.prompts.vectors.requires_grad:
             return self.prompts(self.clip)
         state = (self.prompts.vectors._version, self.prompts.vectors.device)
@@ -143,6 +148,11 @@ class AFClipModel(nn.Module):
             with torch.inference_mode(mode=False), torch.no_grad():
                 self._text = (state, self.prompts(self.clip))
         return self._text[1]
+
+    def fold_text(self) -> None:
+        """Keep the encoded prompts without what encodes them, for export: they do not depend on the image."""
+        self.folded_text = self.prompts(self.clip)
+        self.clip = self.clip.without_text()
 
     def _scores(
         self,

@@ -1,0 +1,102 @@
+"""What is exported of a model, and how it is made smaller, through anomalib's export."""
+
+from copy import deepcopy
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import torch
+from anomalib.data import AnomalibDataModule
+from anomalib.deploy import CompressionType
+from torch import nn
+from torchmetrics import Metric
+
+from anomalib_zsad.models import quantisation
+
+OPSET = 18
+"""The exporter's own ONNX opset: asked for less, it converts back and may fail to."""
+
+
+class ExportHooks:
+    """anomalib's export of a copy that holds what inference needs, its text encoded where no image changes it."""
+
+    model: nn.Module
+
+    def check_exportable(self) -> None:
+        """Refuse to export what would not score.
+
+        Raises:
+            ValueError: If nothing was trained.
+        """
+        raise NotImplementedError
+
+    def to_torch(self, export_root: Path | str, model_file_name: str = "model") -> Path:
+        """Write a file for anomalib's `TorchInferencer`: a pickle, which needs this package to be read."""
+        return super(ExportHooks, _deployable(self)).to_torch(export_root, model_file_name)  # type: ignore[misc]
+
+    def to_onnx(
+        self,
+        export_root: Path | str,
+        model_file_name: str = "model",
+        input_size: tuple[int, int] | None = None,
+        **options: Any,
+    ) -> Path:
+        """Write an ONNX graph from RGB images of floats in [0, 1] to scores and labels.
+
+        Args:
+            export_root: A folder; the file goes to `weights/onnx` in it.
+            model_file_name: Its name, without suffix.
+            input_size: Height and width of every image that the graph will be given; any multiple of 1 pixel, since
+                it resizes. None: images of any size, each resized exactly as in training.
+            **options: Those of `torch.onnx.export`.
+        """
+        _expect_installed("ONNX", "onnx", "onnxscript")
+        deployed = _deployable(self)
+        deployed.model.precision = "fp32"  # the runtime decides
+        options.setdefault("opset_version", OPSET)
+        return super(ExportHooks, deployed).to_onnx(export_root, model_file_name, input_size, **options)  # type: ignore[misc]
+
+    def to_openvino(self, export_root: Path | str, *arguments: Any, **options: Any) -> Path:
+        """Write an OpenVINO graph; the arguments are those of anomalib."""
+        _expect_installed("OpenVINO", "onnx", "onnxscript", "openvino")
+        return super().to_openvino(export_root, *arguments, **options)  # type: ignore[misc]
+
+    def _compress_ov_model(
+        self,
+        model: Any,
+        compression_type: CompressionType | None = None,
+        datamodule: AnomalibDataModule | None = None,
+        *arguments: Any,
+        **options: Any,
+    ) -> Any:
+        # anomalib would quantise the resize and the similarities as well, and collate images of different sizes.
+        _expect_installed(f"OpenVINO with {compression_type}", "nncf")
+        blocks = self.model.clip.block_weights()  # type: ignore[union-attr, operator]
+        if compression_type == CompressionType.INT8:
+            return quantisation.compress(model, blocks)
+        if compression_type == CompressionType.INT8_PTQ:
+            if datamodule is None:
+                msg = "INT8_PTQ needs images to calibrate with: expected a datamodule (--data), got none"
+                raise ValueError(msg)
+            return quantisation.quantise(model, blocks, datamodule)
+        return super()._compress_ov_model(model, compression_type, datamodule, *arguments, **options)  # type: ignore[misc]
+
+
+def _deployable(module: Any) -> Any:
+    """Copy a model for inference: weights are shared, the text tower is left out where the text is constant."""
+    module.check_exportable()
+    memo: dict[int, Any] = {id(part): None for part in module.modules() if isinstance(part, Metric)}
+    memo.update({id(part): None for part in (module.evaluator, module.visualizer)})
+    memo.update({id(each): nn.Parameter(each.detach(), requires_grad=False) for each in module.parameters()})
+    memo.update({id(each): each for each in module.buffers()})
+    with torch.inference_mode(mode=False), torch.no_grad():
+        copy = deepcopy(module, memo).eval()
+        copy.model.fold_text()
+    return copy
+
+
+def _expect_installed(what: str, *packages: str) -> None:
+    missing = [package for package in packages if find_spec(package) is None]
+    if missing:
+        msg = f"Export to {what} needs {' and '.join(missing)}: pip install 'anomalib-zsad[export]'"
+        raise ModuleNotFoundError(msg, name=missing[0])
