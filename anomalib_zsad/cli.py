@@ -33,7 +33,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="anomalib-zsad", description="Zero-shot anomaly detection with CLIP.")
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for add in (_add_convert, _add_few_shot, _add_weights):
+    for add in (_add_convert, _add_few_shot, _add_weights, _add_demo):
         add(commands)
     return parser
 
@@ -79,6 +79,14 @@ def _add_weights(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
         action.add_argument("backbone", metavar="BACKBONE", help="a model name of open_clip, such as ViT-L-14-336")
         action.add_argument("tag", metavar="TAG", nargs="?", default="openai", help="a tag or a file (%(default)s)")
         action.set_defaults(run=run)
+
+
+def _add_demo(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    text = "Train, test and predict on drawn pictures with a small untrained CLIP: a few minutes, no network."
+    command = commands.add_parser("demo", help=text, description=text)
+    command.add_argument("--out", type=Path, default=Path("demo"), help="folder for the results (%(default)s)")
+    command.add_argument("--seed", type=int, default=0, help="of the pictures and of the training (%(default)s)")
+    command.set_defaults(run=_demo)
 
 
 def _convert_af_clip(options: argparse.Namespace) -> int:
@@ -150,4 +158,11 @@ def _weights_verify(options: argparse.Namespace) -> int:
     digest, checked = verify(located)
     print(f"{digest}  {located.path}")
     print("matches what was published or recorded" if checked else "no published or recorded SHA-256 to check against")
+    return 0
+
+
+def _demo(options: argparse.Namespace) -> int:
+    from anomalib_zsad.demo.run import run_demo
+
+    run_demo(options.out, options.seed)
     return 0

@@ -1,0 +1,1 @@
+"""A demonstration on drawn pictures, with a small untrained CLIP: no download."""
