@@ -1,0 +1,55 @@
+"""Every configuration in `configs/` is read by anomalib's command line as `anomalib train -c` reads it."""
+
+import socket
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+CONFIGS = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "configs").rglob("*.yaml"))
+
+
+@pytest.fixture(autouse=True)
+def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        msg = "reading a configuration must not open a connection"
+        raise AssertionError(msg)
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+
+
+def read(path: Path, monkeypatch: pytest.MonkeyPatch) -> object:
+    """Parse without building anything."""
+    from anomalib.cli.cli import AnomalibCLI
+
+    monkeypatch.setattr(AnomalibCLI, "instantiate_classes", lambda self: None)
+    return AnomalibCLI(args=["train", "-c", str(path)], run=False).config["train"]
+
+
+def test_there_is_a_configuration() -> None:
+    assert "configs/af_clip.yaml" in CONFIGS
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_it_is_read(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = read(ROOT / name, monkeypatch)
+
+    assert config.model.class_path.startswith("anomalib_zsad.")
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_it_opens_with_its_command_time_and_score(name: str) -> None:
+    head = (ROOT / name).read_text().split("\nmodel:")[0]
+
+    assert f"-c {name}" in head
+    assert "\n# Time:" in head
+    assert "\n# Score:" in head
+
+
+@pytest.mark.parametrize(("right", "wrong"), [("prompt_length:", "prompt_lenght:"), ("epochs: 2", "epochs: two")])
+def test_a_broken_one_is_seen(right: str, wrong: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    broken = tmp_path / "broken.yaml"
+    broken.write_text((ROOT / "configs/af_clip.yaml").read_text().replace(right, wrong))
+
+    with pytest.raises(SystemExit):
+        read(broken, monkeypatch)
