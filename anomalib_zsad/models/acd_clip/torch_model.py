@@ -76,6 +76,8 @@ class ACDClipModel(nn.Module):
             intermediate results.
     """
 
+    folded_text: Tensor | None
+
     def __init__(
         self,
         clip: FrozenClip,
@@ -100,6 +102,7 @@ class ACDClipModel(nn.Module):
         self.class_name = class_name
         self.precision = precision
         self.gradient_checkpointing = gradient_checkpointing
+        self.register_buffer("folded_text", None, persistent=False)
         self._known: tuple[object, dict[str, Tensor]] = (None, {})
 
     def forward(
@@ -158,22 +161,30 @@ class ACDClipModel(nn.Module):
         are taken of the difference.
         """
         difference = logits.patches[..., 1] - logits.patches[..., 0]
-        if self.variant == "released":
-            return blur_then_upsample(difference.mean(1), size, blur_size, blur_sigma).sigmoid()
-        maps = blur_then_upsample(difference.sigmoid().mean(1), size, blur_size, blur_sigma)
-        return maps.clamp(0, 1)  # rounding of the matrix products must not leave [0, 1]
+        with torch.autocast(difference.device.type, enabled=False):
+            if self.variant == "released":
+                return blur_then_upsample(difference.mean(1), size, blur_size, blur_sigma).sigmoid()
+            maps = blur_then_upsample(difference.sigmoid().mean(1), size, blur_size, blur_sigma)
+            return maps.clamp(0, 1)  # rounding of the matrix products must not leave [0, 1]
 
     def text_features(
         self,
         class_names: Sequence[str] | None = None,  # B
     ) -> Tensor:  # (B, G, D, S), unit length; (1, G, D, S) where all images have the default class
         """Encode what is said of the classes; without gradients once for every class and state of the adapter."""
+        if self.folded_text is not None:
+            return self.folded_text
         names = list(class_names) if class_names else [self.class_name]
         if torch.is_grad_enabled() and any(parameter.requires_grad for parameter in self.text.parameters()):
             features = self._encode_classes(list(dict.fromkeys(names)))
         else:
             features = self._remembered(names)
         return torch.stack([features[name] for name in names])
+
+    def fold_text(self) -> None:
+        """Keep what is said of the default class without what encodes it, for export: no image changes it."""
+        self.folded_text = self.text_features()
+        self.clip = self.clip.without_text()
 
     def _compare(
         self,

@@ -91,3 +91,14 @@ def test_a_class_name_overrides_the_categories(small_clip, model):
     expected = model.model(images(2), ["wood surface"] * 2)
     assert torch.equal(one.predict_batch(named).pred_score, expected.pred_score)
     assert torch.equal(one.model(images(2)).pred_score, expected.pred_score)
+
+
+@torch.no_grad()
+def test_folded_text_needs_no_text_tower(model, encoded):
+    expected = model.model(images())
+    model.model.fold_text()
+    assert model.model.clip.clip.transformer is None
+    result = model.model(images())
+    assert len(encoded) == 1
+    assert torch.equal(result.pred_score, expected.pred_score)
+    assert torch.equal(result.anomaly_map, expected.anomaly_map)

@@ -6,7 +6,7 @@ from torch.nn import functional as F
 
 from anomalib_zsad.models.acd_clip import ACDClip
 from anomalib_zsad.models.acd_clip.adapter import group_ends
-from tests.contract import images
+from tests.contract import batch, images
 
 GROUPS = 2
 RECTANGLE = (42, 70)
@@ -246,3 +246,15 @@ def test_gradient_checkpointing_changes_no_gradient(small_clip):
         gradients.append([p.grad for p in model.parameters() if p.requires_grad])
     for kept, computed_again in zip(*gradients, strict=True):
         torch.testing.assert_close(kept, computed_again)
+
+
+def test_what_learns_stays_in_float32_under_autocast(small_clip):
+    model = build(small_clip)
+    exact = model.loss_terms(batch())["loss"]
+    with torch.autocast("cpu", torch.bfloat16):
+        terms = model.loss_terms(batch())
+        terms["loss"].backward()
+    assert {term.dtype for term in terms.values()} == {torch.float32}
+    assert terms["loss"] != exact
+    torch.testing.assert_close(terms["loss"], exact, atol=2e-2, rtol=0)
+    assert {p.grad.dtype for p in model.parameters() if p.requires_grad} == {torch.float32}
