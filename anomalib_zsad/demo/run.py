@@ -6,6 +6,7 @@ from typing import Any
 
 from anomalib.engine import Engine
 from PIL import Image
+from torchmetrics.functional.classification import binary_auroc
 from torchvision.transforms import v2
 
 from anomalib_zsad import AFClip, AllCategories, Auxiliary
@@ -80,24 +81,22 @@ def best_and_worst(
         Titled columns for `save_sheet`.
     """
     anomalous = [item for batch in batches for item in batch if item.gt_label]
-    ranked = sorted(anomalous, key=contrast, reverse=True)
+    ranked = sorted(anomalous, key=agreement, reverse=True)
     return [
         ("Best: image, ground truth, map", [_row(item) for item in ranked[:count]]),
         ("Worst: image, ground truth, map", [_row(item) for item in reversed(ranked[-count:])]),
     ]
 
 
-def contrast(
+def agreement(
     item: Any,  # a predicted image with ground truth
 ) -> float:
-    """Give the mean of the map on the defect less that elsewhere."""
-    inside = item.gt_mask.bool()
-    values = item.anomaly_map.squeeze()
-    return float(values[inside].mean() - values[~inside].mean())
+    """Give the AUROC of the pixels of one image: how well its map tells the defect from the rest."""
+    return binary_auroc(item.anomaly_map.flatten(), item.gt_mask.flatten().int()).item()
 
 
 def _row(
-    item: Any,  # as for `contrast`
+    item: Any,  # as for `agreement`
 ) -> Row:
     path = Path(item.image_path)
     caption = f"{path.parents[2].name}, {path.parent.name}: score {item.pred_score.item():.2f}"

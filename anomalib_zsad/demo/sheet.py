@@ -21,7 +21,7 @@ class Row:
     Args:
         image: The picture.
         truth: Its mask (H, W), true where anomalous.
-        anomaly_map: (1, H, W) or (H, W), in [0, 1].
+        anomaly_map: (1, H, W) or (H, W); drawn from blue, its lowest value, to red, its highest.
         caption: A few words.
     """
 
@@ -56,7 +56,7 @@ def _draw_column(page: Image.Image, left: int, title: str, rows: Sequence[Row]) 
         panels = (
             row.image,
             visualize_anomaly_map(row.truth.float(), colormap=False),
-            visualize_anomaly_map(row.anomaly_map),
+            visualize_anomaly_map(row.anomaly_map, normalize=True),
         )
         for place, panel in enumerate(panels):
             small = panel.convert("RGB").resize((_SIDE, _SIDE), Image.Resampling.BICUBIC)

@@ -53,11 +53,11 @@ def test_the_dataset_is_read_and_follows_its_seed(tmp_path: Path) -> None:
 
 def test_the_sheet_shows_image_truth_and_map(tmp_path: Path) -> None:
     truth = torch.zeros(8, 8, dtype=torch.bool)
-    row = Row(Image.new("RGB", (8, 8), (255, 0, 0)), truth, torch.zeros(1, 8, 8), "words")
+    row = Row(Image.new("RGB", (8, 8), (255, 0, 0)), truth, torch.eye(8)[None], "words")
     save_sheet([("left", [row, row]), ("right", [row])], tmp_path / "sheet.png")
 
     colours = np.asarray(Image.open(tmp_path / "sheet.png")).reshape(-1, 3)
-    assert {(255, 0, 0), (0, 0, 0), (0, 0, 143)} <= set(map(tuple, colours.tolist()))
+    assert {(255, 0, 0), (0, 0, 0), (0, 0, 143), (128, 0, 0)} <= set(map(tuple, colours.tolist()))
 
 
 @pytest.mark.slow
