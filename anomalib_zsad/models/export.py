@@ -56,10 +56,35 @@ class ExportHooks:
         options.setdefault("opset_version", OPSET)
         return super(ExportHooks, deployed).to_onnx(export_root, model_file_name, input_size, **options)  # type: ignore[misc]
 
-    def to_openvino(self, export_root: Path | str, *arguments: Any, **options: Any) -> Path:
-        """Write an OpenVINO graph; the arguments are those of anomalib."""
+    def to_openvino(
+        self,
+        export_root: Path | str,
+        model_file_name: str = "model",
+        input_size: tuple[int, int] | None = None,
+        compression_type: CompressionType | None = None,
+        datamodule: AnomalibDataModule | None = None,
+        **options: Any,
+    ) -> Path:
+        """Write an OpenVINO graph.
+
+        Args:
+            export_root: A folder; the files go to `weights/openvino` in it.
+            model_file_name: Their name, without suffix.
+            input_size: As in `to_onnx`.
+            compression_type: FP16 halves the file, INT8 stores the backbone's weights in eight bits, INT8_PTQ computes
+                with them in eight bits.
+            datamodule: For INT8_PTQ: its validation images set the ranges.
+            **options: anomalib's `ov_kwargs`, `onnx_kwargs`, and for INT8_ACQ `metric`, `task` and `max_drop`.
+        """
         _expect_installed("OpenVINO", "onnx", "onnxscript", "openvino")
-        return super().to_openvino(export_root, *arguments, **options)  # type: ignore[misc]
+        if compression_type not in {None, CompressionType.FP16}:
+            _expect_installed(f"OpenVINO in {CompressionType(compression_type).name}", "nncf")
+        if compression_type == CompressionType.INT8_PTQ and datamodule is None:
+            msg = "INT8_PTQ needs images that set the ranges: expected a datamodule (--data), got none"
+            raise ValueError(msg)
+        return super().to_openvino(  # type: ignore[misc]
+            export_root, model_file_name, input_size, compression_type, datamodule, **options
+        )
 
     def _compress_ov_model(
         self,
@@ -67,19 +92,14 @@ class ExportHooks:
         compression_type: CompressionType | None = None,
         datamodule: AnomalibDataModule | None = None,
         *arguments: Any,
-        **options: Any,
     ) -> Any:
-        # anomalib would quantise the resize and the similarities as well, and collate images of different sizes.
-        _expect_installed(f"OpenVINO with {compression_type}", "nncf")
+        # anomalib would quantise the resizing and the cosines as well, and collate images of different sizes.
         blocks = self.model.clip.block_weights()  # type: ignore[union-attr, operator]
         if compression_type == CompressionType.INT8:
             return quantisation.compress(model, blocks)
-        if compression_type == CompressionType.INT8_PTQ:
-            if datamodule is None:
-                msg = "INT8_PTQ needs images to calibrate with: expected a datamodule (--data), got none"
-                raise ValueError(msg)
+        if compression_type == CompressionType.INT8_PTQ and datamodule is not None:
             return quantisation.quantise(model, blocks, datamodule)
-        return super()._compress_ov_model(model, compression_type, datamodule, *arguments, **options)  # type: ignore[misc]
+        return super()._compress_ov_model(model, compression_type, datamodule, *arguments)  # type: ignore[misc]
 
 
 def _deployable(module: Any) -> Any:
