@@ -1,6 +1,6 @@
 """Time and memory of ACD-CLIP at full size: ViT-L/14, 518 px, batch 1, untrained weights, on the CPU.
 
-    python benchmarks/acd_clip.py          # ratios to the bare forward pass of the vision tower, then memory
+    python benchmarks/acd_clip.py          # memory, then ratios to the bare forward pass of the vision tower
     python benchmarks/acd_clip.py memory   # memory only
 
 Times are interleaved with those of open_clip's own forward pass in one process, and each ratio is the median over the
@@ -102,11 +102,11 @@ def main() -> None:
     if options.what in MEASURED:
         peak(options.what)
         return
+    print("peak memory", flush=True)
+    for name in MEASURED:  # first: a process starts with the peak of the one that starts it
+        subprocess.run([sys.executable, __file__, name], check=True)
     if options.what == "all":
         compare(options.rounds)
-    print("peak memory", flush=True)
-    for name in MEASURED:
-        subprocess.run([sys.executable, __file__, name], check=True)
 
 
 if __name__ == "__main__":
