@@ -1,0 +1,197 @@
+"""What every exported method promises; a method's test is a subclass that names the model and its arguments."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+import torch
+from anomalib.data import InferenceBatch
+from anomalib.deploy import CompressionType, OpenVINOInferencer, TorchInferencer
+from anomalib.models import AnomalibModule
+from PIL import Image
+
+from anomalib_zsad.data import VisA
+from tests.contract import engine_in
+from tests.small_clip import ARCHITECTURE, IMAGE_SIZE
+
+onnx = pytest.importorskip("onnx")
+onnxruntime = pytest.importorskip("onnxruntime")
+openvino = pytest.importorskip("openvino")
+pytest.importorskip("onnxscript")
+
+Answer = Callable[[Path], Any]
+EXACT = {"INFERENCE_PRECISION_HINT": "f32"}
+"""Processors that know bfloat16 compute in it unless told otherwise."""
+VOCABULARY = ARCHITECTURE["text_cfg"]["vocab_size"]
+
+
+def picture(height: int, width: int, seed: int) -> np.ndarray:  # (H, W, 3)
+    """Blocks of colour under fine noise: only with antialiasing does it look the same when it is small."""
+    generator = np.random.default_rng(seed)
+    blocks = Image.fromarray(generator.integers(60, 200, (7, 9, 3), dtype=np.uint8)).resize((width, height), 0)
+    noise = generator.integers(-55, 55, (height, width, 3))
+    return (np.asarray(blocks) + noise).astype(np.uint8)
+
+
+def feed(*paths: Path) -> np.ndarray:  # (B, 3, H, W) in [0, 1]
+    """Read images for a plain runtime."""
+    images = [np.asarray(Image.open(path).convert("RGB"), np.float32) / 255 for path in paths]
+    return np.stack(images).transpose(0, 3, 1, 2)
+
+
+class ExportContract:
+    """Subclass it, name the model, and every test below runs on it."""
+
+    model_class: ClassVar[type[AnomalibModule]]
+    arguments: ClassVar[dict[str, Any]] = {}
+
+    @pytest.fixture(scope="class")
+    def model(self, small_clip: Path) -> Any:
+        """A model as if it were trained: parameters moved off their start, thresholds within its scores."""
+        model = self.model_class(pretrained=small_clip, image_size=IMAGE_SIZE, **self.arguments).eval()
+        model.trained_on = ["VisA/candle"]
+        generator = torch.Generator().manual_seed(0)
+        with torch.no_grad():
+            for parameter in (each for each in model.parameters() if each.requires_grad):
+                parameter.add_(torch.randn(parameter.shape, generator=generator) * 0.05)
+            raw = model.model(model.pre_processor.transform(torch.from_numpy(feed_of(picture(100, 100, seed=5)))))
+            model.post_processor._image_threshold.copy_(raw.pred_score[0] * 0.9)
+            model.post_processor._pixel_threshold.copy_(raw.anomaly_map.median())
+        return model
+
+    @pytest.fixture(scope="class")
+    def files(self, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+        """A large JPEG and a PNG of one channel."""
+        folder = tmp_path_factory.mktemp("files")
+        Image.fromarray(picture(1000, 1400, seed=1)).save(folder / "large.jpg", quality=92)
+        Image.fromarray(picture(300, 201, seed=2)[..., 0]).save(folder / "grey.png")
+        return [folder / "large.jpg", folder / "grey.png"]
+
+    @pytest.fixture(scope="class")
+    def expected(self, model: Any, files: list[Path], tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
+        """What Lightning says of them."""
+        folder = tmp_path_factory.mktemp("expected")
+        return [engine_in(folder).predict(model, data_path=path)[0] for path in files]
+
+    @pytest.fixture(scope="class")
+    def graph(self, model: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+        """An ONNX graph for images of any size."""
+        return model.to_onnx(tmp_path_factory.mktemp("graph"))
+
+    @pytest.fixture(autouse=True)
+    def elsewhere(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """OpenVINOInferencer leaves a cache where it runs."""
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setenv("TRUST_REMOTE_CODE", "1")
+
+    # Same file, same answer
+
+    def test_torch(self, model: Any, files: list[Path], expected: list[Any], tmp_path: Path) -> None:
+        path = model.to_torch(tmp_path)
+        inferencer = TorchInferencer(path, device="cpu")
+        assert path.stat().st_size < VOCABULARY * ARCHITECTURE["text_cfg"]["width"] * 4
+        with torch.no_grad():
+            assert_same(inferencer.predict, files, expected, 1e-3)
+            together = inferencer.model(torch.from_numpy(feed(files[0], files[0], files[0])))
+        torch.testing.assert_close(together.pred_score, expected[0].pred_score.expand(3), atol=1e-3, rtol=0)
+        assert model.model.clip._clip.token_embedding is not None
+
+    def test_onnx(self, graph: Path, files: list[Path], expected: list[Any]) -> None:
+        session = onnxruntime.InferenceSession(graph)
+        names = [output.name for output in session.get_outputs()]
+
+        def answer(*paths: Path) -> InferenceBatch:
+            return InferenceBatch(**dict(zip(names, session.run(None, {"input": feed(*paths)}), strict=True)))
+
+        assert_same(answer, files, expected, 1e-3)
+        together = answer(files[0], files[0], files[0])
+        np.testing.assert_allclose(together.pred_score, expected[0].pred_score.numpy().repeat(3), atol=1e-3, rtol=0)
+        assert together.anomaly_map.shape == (3, 1, IMAGE_SIZE, IMAGE_SIZE)
+
+    def test_openvino(self, graph: Path, files: list[Path], expected: list[Any]) -> None:
+        inferencer = OpenVINOInferencer(graph, device="CPU", config=EXACT)
+        assert_same(inferencer.predict, files, expected, 1e-3)
+        together = inferencer.model(feed(files[1], files[1], files[1]))
+        np.testing.assert_allclose(together["pred_score"], expected[1].pred_score.numpy().repeat(3), atol=1e-3, rtol=0)
+
+    @pytest.mark.slow
+    def test_openvino_fp16(self, model: Any, files: list[Path], expected: list[Any], tmp_path: Path) -> None:
+        path = model.to_openvino(tmp_path, compression_type=CompressionType.FP16)
+        assert_same(OpenVINOInferencer(path, device="CPU", config=EXACT).predict, files, expected, 1e-2)
+
+    @pytest.mark.slow
+    def test_fixed_size_that_is_not_square(self, model: Any, files: list[Path], tmp_path: Path) -> None:
+        session = onnxruntime.InferenceSession(model.to_onnx(tmp_path, input_size=(300, 201)))
+        assert session.get_inputs()[0].shape[1:] == [3, 300, 201]
+        for images in (feed(files[1]), feed(files[1], files[1], files[1])):
+            with torch.no_grad():
+                expected = model(torch.from_numpy(images))
+            score, *_ = session.run(["pred_score"], {"input": images})
+            np.testing.assert_allclose(score, expected.pred_score, atol=1e-3, rtol=0)
+        with pytest.raises(Exception, match=r"(?i)invalid dimensions"):
+            session.run(None, {"input": feed(files[0])})
+
+    # What ships
+
+    def test_text_is_folded(self, graph: Path) -> None:
+        held = onnx.load(graph, load_external_data=False).graph.initializer
+        assert any("visual.conv1.weight" in tensor.name for tensor in held)
+        assert not any("token_embedding" in tensor.name or VOCABULARY in tensor.dims for tensor in held)
+        assert not any("clip.transformer" in tensor.name for tensor in held)
+
+    # Eight bits
+
+    @pytest.mark.slow
+    def test_eight_bit_weights(self, model: Any, files: list[Path], expected: list[Any], tmp_path: Path) -> None:
+        pytest.importorskip("nncf")
+        path = model.to_openvino(tmp_path, compression_type=CompressionType.INT8)
+        assert len(stored_in_eight_bits(path)) == 4 * ARCHITECTURE["vision_cfg"]["layers"]
+        assert_same(OpenVINOInferencer(path, device="CPU", config=EXACT).predict, files, expected, 5e-2)
+
+    @pytest.mark.slow
+    def test_eight_bit_arithmetic(
+        self, model: Any, files: list[Path], expected: list[Any], visa_root: Path, tmp_path: Path
+    ) -> None:
+        pytest.importorskip("nncf")
+        data = VisA(visa_root, ["candle", "pcb1"], val_ratio=0.3, num_workers=0)
+        path = model.to_openvino(
+            tmp_path, input_size=(300, 201), compression_type=CompressionType.INT8_PTQ, datamodule=data
+        )
+        assert len(stored_in_eight_bits(path)) == 4 * ARCHITECTURE["vision_cfg"]["layers"]
+        assert_same(OpenVINOInferencer(path, device="CPU", config=EXACT).predict, files[1:], expected[1:], 1e-1)
+
+    # Refusals
+
+    def test_untrained_is_refused(self, small_clip: Path, tmp_path: Path) -> None:
+        untrained = self.model_class(pretrained=small_clip, image_size=IMAGE_SIZE, **self.arguments)
+        for export in (untrained.to_torch, untrained.to_onnx, untrained.to_openvino):
+            with pytest.raises(ValueError, match="holds no trained weights"):
+                export(tmp_path)
+        assert not list(tmp_path.rglob("model.*"))
+
+
+def feed_of(
+    pixels: np.ndarray,  # (H, W, 3)
+) -> np.ndarray:  # (1, 3, H, W) in [0, 1]
+    return pixels.astype(np.float32).transpose(2, 0, 1)[None] / 255
+
+
+def assert_same(answer: Answer, files: list[Path], expected: list[Any], tolerance: float) -> None:
+    """Scores and maps are near, and decisions the same but where a score lies on the threshold."""
+    for path, wanted in zip(files, expected, strict=True):
+        got = answer(path)
+        score, maps = np.asarray(got.pred_score).squeeze(), np.asarray(got.anomaly_map).squeeze()
+        np.testing.assert_allclose(score, wanted.pred_score.squeeze().numpy(), atol=tolerance, rtol=0)
+        np.testing.assert_allclose(maps, wanted.anomaly_map.squeeze().numpy(), atol=tolerance, rtol=0)
+        assert bool(np.asarray(got.pred_label).squeeze()) == bool(score > 0.5)
+        sure = np.abs(wanted.anomaly_map.squeeze().numpy() - 0.5) > tolerance
+        assert (np.asarray(got.pred_mask).squeeze() == wanted.pred_mask.squeeze().numpy())[sure].all()
+
+
+def stored_in_eight_bits(path: Path) -> list[Any]:
+    """The matrices of a graph that are held in eight bits."""
+    nodes = openvino.Core().read_model(path).get_ordered_ops()
+    constants = [node for node in nodes if node.get_type_name() == "Constant" and sum(n > 1 for n in node.shape) == 2]
+    return [node for node in constants if node.get_element_type() in (openvino.Type.i8, openvino.Type.u8)]

@@ -1,0 +1,85 @@
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+from anomalib.deploy import CompressionType
+
+from anomalib_zsad.models import ACDClip, AFClip, export
+from tests.contract import UNSEEN, engine_in
+from tests.export_contract import ExportContract, feed
+from tests.small_clip import IMAGE_SIZE
+
+
+class TestAFClip(ExportContract):
+    model_class = AFClip
+
+
+class TestACDClip(ExportContract):
+    model_class = ACDClip
+    arguments: ClassVar = {"n_groups": 2}
+
+
+@pytest.fixture
+def model(small_clip):
+    model = AFClip(pretrained=small_clip, image_size=IMAGE_SIZE)
+    model.trained_on = ["VisA/candle"]
+    return model
+
+
+@pytest.mark.parametrize(("absent", "what"), [("onnxscript", "to_onnx"), ("openvino", "to_openvino")])
+def test_missing_extras_are_named(model, absent, what, tmp_path, monkeypatch):
+    found = export.find_spec
+    monkeypatch.setattr(export, "find_spec", lambda name: None if name == absent else found(name))
+    with pytest.raises(ModuleNotFoundError, match=rf"needs {absent}: pip install 'anomalib-zsad\[export\]'"):
+        getattr(model, what)(tmp_path)
+
+
+def test_missing_nncf_is_named_before_the_export(model, tmp_path, monkeypatch):
+    found = export.find_spec
+    monkeypatch.setattr(export, "find_spec", lambda name: None if name == "nncf" else found(name))
+    with pytest.raises(ModuleNotFoundError, match=r"INT8 needs nncf: pip install 'anomalib-zsad\[export\]'"):
+        model.to_openvino(tmp_path, compression_type=CompressionType.INT8)
+
+
+def test_calibration_without_images_is_refused_before_the_export(model, tmp_path):
+    with pytest.raises(ValueError, match=r"expected a datamodule \(--data\), got none"):
+        model.to_openvino(tmp_path, compression_type=CompressionType.INT8_PTQ)
+
+
+def test_exporting_leaves_the_model_as_it_was(model, tmp_path):
+    images = torch.rand(1, 3, 40, 40)
+    state = {name: value.clone() for name, value in model.state_dict().items()}
+    trainable = [name for name, value in model.named_parameters() if value.requires_grad]
+    before = model.eval()(images).pred_score
+    model.to_torch(tmp_path)
+    assert torch.equal(model(images).pred_score, before)
+    for name, value in model.state_dict().items():
+        torch.testing.assert_close(value, state[name], atol=0, rtol=0, equal_nan=True)
+    assert trainable == [name for name, value in model.named_parameters() if value.requires_grad]
+    assert model.post_processor._pixel_threshold_metric is not None
+
+
+def few_shot(clip: Path, **arguments) -> AFClip:
+    model = AFClip(pretrained=clip, image_size=IMAGE_SIZE, **arguments)
+    model.trained_on = ["VisA/candle"]
+    return model
+
+
+def test_memory_ships(small_clip, mvtec_root, tmp_path):
+    model = few_shot(small_clip, reference=mvtec_root / UNSEEN[0] / "train" / "good")
+    path = next((mvtec_root / UNSEEN[0] / "test" / "broken").iterdir())
+    session = onnxruntime.InferenceSession(model.to_onnx(tmp_path))
+    score, maps = session.run(["pred_score", "anomaly_map"], {"input": feed(path)})
+    (expected,) = engine_in(tmp_path).predict(model, data_path=path)
+    (zero_shot,) = engine_in(tmp_path).predict(few_shot(small_clip), data_path=path)
+    np.testing.assert_allclose(score, expected.pred_score.numpy(), atol=1e-3, rtol=0)
+    np.testing.assert_allclose(maps.squeeze(), expected.anomaly_map.squeeze().numpy(), atol=1e-3, rtol=0)
+    assert abs(zero_shot.pred_score.item() - score.item()) > 1e-2
+
+
+def test_an_empty_memory_that_nothing_fills_is_refused(small_clip, tmp_path):
+    with pytest.raises(ValueError, match=r"k_shot=2: expected a datamodule with normal training images, or reference"):
+        few_shot(small_clip, k_shot=2).to_onnx(tmp_path)
