@@ -83,7 +83,8 @@ def main() -> None:
         CASES[options.memory_of]()()
         print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
         return
-    _report(_times(options.repeats), {name: _peak(name) for name in CASES})
+    peaks = {name: _peak(name) for name in CASES}  # first: a process starts with the peak of its parent
+    _report(_times(options.repeats), peaks)
 
 
 def _model(**arguments: object) -> object:
