@@ -83,8 +83,8 @@ def best_and_worst(
     anomalous = [item for batch in batches for item in batch if item.gt_label]
     ranked = sorted(anomalous, key=agreement, reverse=True)
     return [
-        ("Best: image, ground truth, map", [_row(item) for item in ranked[:count]]),
-        ("Worst: image, ground truth, map", [_row(item) for item in reversed(ranked[-count:])]),
+        ("Best: image, ground truth, map", [row_of(item) for item in ranked[:count]]),
+        ("Worst: image, ground truth, map", [row_of(item) for item in reversed(ranked[-count:])]),
     ]
 
 
@@ -95,9 +95,10 @@ def agreement(
     return binary_auroc(item.anomaly_map.flatten(), item.gt_mask.flatten().int()).item()
 
 
-def _row(
+def row_of(
     item: Any,  # as for `agreement`
 ) -> Row:
+    """Give the row of one image for `save_sheet`."""
     path = Path(item.image_path)
     caption = f"{path.parents[2].name}, {path.parent.name}: score {item.pred_score.item():.2f}"
     return Row(Image.open(path), item.gt_mask, item.anomaly_map, caption)
