@@ -20,8 +20,11 @@ class CheckedCheckpointIO(AnomalibCheckpointIO):
         return super().load_checkpoint(path, *options, **more)
 
 
-def check_readable(path: str | Path) -> None:
+def check_readable(path: str | Path) -> dict[str, Any]:
     """Check that a checkpoint exists and can be read, before Lightning tries.
+
+    Returns:
+        Its content, without the data of its tensors.
 
     Raises:
         FileNotFoundError: If there is no such file.
@@ -39,6 +42,21 @@ def check_readable(path: str | Path) -> None:
     if not isinstance(content, dict) or not {"state_dict", "pytorch-lightning_version"} <= content.keys():
         msg = f"{path}: expected a checkpoint of Lightning, got another file of torch"
         raise ValueError(msg)
+    return content
+
+
+def check_method(checkpoint: dict[str, Any], name: str) -> None:
+    """Check that a checkpoint is one of a model of this package, and of which.
+
+    Raises:
+        ValueError: If it is of another model.
+    """
+    if "anomalib_zsad" not in checkpoint:
+        msg = f"expected a checkpoint of {name}, got one of another model (it names no CLIP backbone)"
+        raise ValueError(msg)
+    if (saved := checkpoint["anomalib_zsad"].get("method", name)) != name:
+        msg = f"expected a checkpoint of {name}, got one of {saved}"
+        raise ValueError(msg)
 
 
 def check_complete(checkpoint: dict[str, Any], module: LightningModule) -> None:
@@ -48,9 +66,7 @@ def check_complete(checkpoint: dict[str, Any], module: LightningModule) -> None:
         ValueError: If it is of another model, or a tensor is missing or of another shape.
     """
     name = type(module).__name__
-    if "anomalib_zsad" not in checkpoint:
-        msg = f"expected a checkpoint of {name}, got one of another model (it names no CLIP backbone)"
-        raise ValueError(msg)
+    check_method(checkpoint, name)
     found = {key: tuple(value.shape) for key, value in checkpoint["state_dict"].items()}
     for key, parameter in module.named_parameters():
         if parameter.requires_grad and found.get(key) != tuple(parameter.shape):

@@ -19,7 +19,13 @@ from anomalib_zsad.evaluation.evaluator import ZeroShotEvaluator
 from anomalib_zsad.evaluation.post_processor import MonotonePostProcessor
 from anomalib_zsad.evaluation.predictions import PredictionWriter
 from anomalib_zsad.evaluation.visualizer import CategoryVisualizer
-from anomalib_zsad.models.checkpoint import CheckedCheckpointIO, check_backbone, check_complete, check_readable
+from anomalib_zsad.models.checkpoint import (
+    CheckedCheckpointIO,
+    check_backbone,
+    check_complete,
+    check_method,
+    check_readable,
+)
 from anomalib_zsad.models.export import ExportHooks
 from anomalib_zsad.models.pre_processor import ClipPreProcessor
 from anomalib_zsad.models.trained_weights import save_trained
@@ -46,8 +52,8 @@ class ZeroShotMixin(ExportHooks):
 
     @classmethod
     def load_from_checkpoint(cls, checkpoint_path: str | Path, *options: Any, **more: Any) -> Any:
-        """Load a checkpoint, as anomalib does; an unreadable one gives a sentence."""
-        check_readable(checkpoint_path)
+        """Load a checkpoint, as anomalib does; an unreadable one, or one of another model, gives a sentence."""
+        check_method(check_readable(checkpoint_path), cls.__name__)
         return super().load_from_checkpoint(checkpoint_path, *options, **more)  # type: ignore[misc]
 
     def save_weights(self, path: str | Path) -> None:
@@ -163,7 +169,11 @@ class ZeroShotMixin(ExportHooks):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Name the backbone, whose weights are not in the checkpoint, and the training data."""
         super().on_save_checkpoint(checkpoint)  # type: ignore[misc]
-        checkpoint["anomalib_zsad"] = {"backbone": self._clip.identity, "trained_on": self.trained_on}
+        checkpoint["anomalib_zsad"] = {
+            "method": type(self).__name__,
+            "backbone": self._clip.identity,
+            "trained_on": self.trained_on,
+        }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Check that a checkpoint is one of this model, whole, and of this backbone."""

@@ -5,8 +5,10 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
+from anomalib.data import MVTecAD
 from anomalib.deploy import CompressionType
 
+from anomalib_zsad.data import Auxiliary
 from anomalib_zsad.models import ACDClip, AFClip, export
 from tests.contract import UNSEEN, engine_in
 from tests.export_contract import ExportContract, feed
@@ -83,3 +85,12 @@ def test_memory_ships(small_clip, mvtec_root, tmp_path):
 def test_an_empty_memory_that_nothing_fills_is_refused(small_clip, tmp_path):
     with pytest.raises(ValueError, match=r"k_shot=2: expected a datamodule with normal training images, or reference"):
         few_shot(small_clip, k_shot=2).to_onnx(tmp_path)
+
+
+def test_a_checkpoint_of_another_method_is_named(small_clip, mvtec_root, tmp_path):
+    data = Auxiliary(MVTecAD(mvtec_root), UNSEEN, val_ratio=0, num_workers=0)
+    engine = engine_in(tmp_path, limit_train_batches=1, limit_val_batches=0)
+    engine.fit(ACDClip(pretrained=small_clip, image_size=IMAGE_SIZE, n_groups=2, epochs=1), datamodule=data)
+    with pytest.raises(ValueError, match="expected a checkpoint of AFClip, got one of ACDClip"):
+        engine.export(few_shot(small_clip), "torch", ckpt_path=engine.best_model_path)
+    assert not list(tmp_path.rglob("model.pt"))
