@@ -9,6 +9,7 @@ import numpy as np
 from anomalib.data.utils import LabelName, get_image_filenames
 from torch import Tensor
 
+from anomalib_zsad.data.category_datamodule import normal_training
 from anomalib_zsad.data.reading import read_image
 
 
@@ -19,12 +20,13 @@ def normal_images_of(datamodule: Any, category: str) -> list[Path]:
         datamodule: A datamodule of anomalib or of this package, after its `setup`.
         category: The category.
     """
-    while getattr(datamodule, "target", None) is not None:
-        datamodule = datamodule.target
-    if hasattr(datamodule, "normal_images"):
-        return datamodule.normal_images(category)
-    samples = datamodule.train_data.samples
-    return sorted(Path(path) for path in samples.loc[samples["label_index"] == LabelName.NORMAL, "image_path"])
+    parts = getattr(datamodule, "target_parts", getattr(datamodule, "parts", None))
+    if parts is None:
+        samples = datamodule.train_data.samples
+        samples = samples[samples["label_index"] == LabelName.NORMAL]
+    else:
+        samples = normal_training(parts()[category], category, datamodule.seed).samples
+    return sorted(map(Path, samples["image_path"]))
 
 
 def files_of(reference: str | Path | Sequence[str | Path]) -> list[Path]:
