@@ -1,22 +1,16 @@
 """The frozen CLIP: taps, edits and text encoding. The only file that touches open_clip's internals."""
 
-import hashlib
-import logging
 from collections.abc import Callable, Sequence
 from copy import deepcopy
 from pathlib import Path
 from typing import Any, Literal, cast
-from weakref import WeakValueDictionary
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from anomalib_zsad.clip.layout import architecture_of, config_of, read_state_dict
-from anomalib_zsad.clip.weights import resolve, sha256_of
-
-logger = logging.getLogger(__name__)
+from anomalib_zsad.clip.loading import load_shared
 
 Activation = Literal["quick_gelu", "gelu"]
 PositionResize = Literal["bilinear", "bicubic_antialias"]
@@ -25,9 +19,6 @@ Edit = Callable[[int, Tensor], Tensor]
 
 QUICK_GELU = 1.702
 """QuickGELU(x) = x * sigmoid(1.702 x)."""
-
-UNTRAINED_SEED = 0
-"""Seed of the weights of a backbone with `pretrained=None`, the same on every machine with the same torch."""
 
 
 class FrozenClip(nn.Module):
@@ -97,7 +88,7 @@ class FrozenClip(nn.Module):
             ValueError: If the name, tag or file is unknown, unreadable or no CLIP vision transformer.
             OSError: If the weights can neither be found nor downloaded.
         """
-        clip = _load_shared(backbone, pretrained)
+        clip = load_shared(backbone, pretrained)
         return cls(clip, image_size, activation, position_resize, identity=cast("dict", clip.identity))
 
     def train(self, mode: bool = True) -> "FrozenClip":  # noqa: ARG002
@@ -336,63 +327,3 @@ def _scaled_linear(
 def _expect_no_weights(clip: FrozenClip, keys: Any) -> None:
     own = tuple(name for name, _ in clip.named_parameters())
     keys.missing_keys[:] = [key for key in keys.missing_keys if not key.endswith(own)]
-
-
-_shared: WeakValueDictionary[tuple[str, str | None], nn.Module] = WeakValueDictionary()
-
-
-def _load_shared(backbone: str, pretrained: str | Path | None) -> nn.Module:
-    path = None if pretrained is None else resolve(backbone, pretrained)
-    key = (backbone, None) if path is None else ("file", str(path.resolve()))
-    if key not in _shared:
-        _shared[key] = clip = _untrained(backbone) if path is None else _from_file(path)
-        clip.identity = {  # type: ignore[assignment]  # a plain attribute of a module
-            "backbone": backbone,  # a file tells its architecture itself: then this is only what was asked for
-            "pretrained": None if pretrained is None else str(pretrained),
-            "sha256": None if path is None else sha256_of(path),
-            "fingerprint": fingerprint(clip.state_dict()),
-        }
-        return clip
-    return _shared[key]
-
-
-def _from_file(path: Path) -> nn.Module:
-    state = read_state_dict(path)
-    clip = _on_meta(architecture_of(state, path))
-    clip.load_state_dict(state, strict=True, assign=True)
-    return _without_buffers(clip)
-
-
-def _untrained(backbone: str) -> nn.Module:
-    import open_clip
-
-    logger.warning("Backbone %s with pretrained=None: its weights are untrained, for tests and benchmarks.", backbone)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(UNTRAINED_SEED)
-        return _without_buffers(open_clip.CLIP(**config_of(backbone)))
-
-
-def _on_meta(config: dict[str, Any]) -> nn.Module:
-    import open_clip
-
-    with torch.device("meta"):
-        return open_clip.CLIP(**config)
-
-
-def _without_buffers(clip: Any) -> nn.Module:
-    clip.attn_mask = None  # the causal mask: scaled_dot_product_attention brings its own
-    return clip.eval().requires_grad_(requires_grad=False)
-
-
-def fingerprint(
-    state: dict[str, Tensor],
-) -> str:
-    """Identify weights by the SHA-256 of their one-dimensional tensors in float32.
-
-    The digest of a file differs between formats of the same weights; this one does not, and costs nothing.
-    """
-    digest = hashlib.sha256()
-    for name in sorted(name for name, tensor in state.items() if tensor.ndim == 1):
-        digest.update(name.encode())
-        digest.update(state[name].detach().float().cpu().numpy().tobytes())
-    return digest.hexdigest()
