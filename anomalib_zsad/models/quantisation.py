@@ -47,12 +47,13 @@ def quantise(
     """
     import nncf
 
+    images = _images(datamodule)
     return nncf.quantize(
         model,
-        nncf.Dataset(_images(datamodule), partial(_feed, size=_fixed_size(model))),
+        nncf.Dataset(images, partial(_feed, size=_fixed_size(model))),
         model_type=nncf.ModelType.TRANSFORMER,
         ignored_scope=_all_but(model, weights),
-        subset_size=CALIBRATION_IMAGES,
+        subset_size=len(images),
     )
 
 
