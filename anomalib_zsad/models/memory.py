@@ -1,5 +1,7 @@
 """Memory of normal patches: what few-shot detection compares with."""
 
+from collections.abc import Iterable
+from functools import reduce
 from typing import Any
 
 import torch
@@ -32,17 +34,17 @@ class MemoryBank(nn.Module):
 
     def fill(
         self,
-        features: Tensor,  # (K, M, C)
+        references: Iterable[Tensor],  # of (K, N, C)
         coreset_ratio: float | None = None,
     ) -> None:
         """Replace what is remembered.
 
         Args:
-            features: Features of the references' patches, of any length.
+            references: Features of the patches of each reference, of any length; taken one after the other.
             coreset_ratio: The share of the patches to keep, in (0, 1), chosen by anomalib's greedy k-center sampler.
                 None keeps all.
         """
-        features = F.normalize(features, dim=-1)
+        features = reduce(lambda held, new: torch.cat([held, new], dim=1), (F.normalize(r, dim=-1) for r in references))
         if coreset_ratio is not None:
             features = torch.stack([_coreset(each, coreset_ratio) for each in features])
         self.features = features

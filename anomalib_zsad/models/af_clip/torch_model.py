@@ -124,8 +124,8 @@ class AFClipModel(nn.Module):
     ) -> None:
         """Fill the memory with the aggregated patches of normal images, before the adaptor, eq. 16."""
         with torch.inference_mode(mode=False):
-            sets = [self._patches(self.encode(image), self.clip.grid_of(*image.shape[-2:])) for image in images]
-            self.memory.fill(torch.cat(sets, dim=2).squeeze(1), coreset_ratio)
+            sets = (self._patches(self.encode(image), self.clip.grid_of(*image.shape[-2:])) for image in images)
+            self.memory.fill((each.squeeze(1) for each in sets), coreset_ratio)
 
     def recall(
         self,
