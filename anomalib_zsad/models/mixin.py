@@ -167,8 +167,15 @@ class ZeroShotMixin(ExportHooks):
                 adopt(loader.dataset)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Name the backbone, whose weights are not in the checkpoint, and the training data."""
+        """Name the backbone, whose weights are not in the checkpoint, and the training data.
+
+        The last checkpoint holds no state of the optimiser, twice the size of what was trained: more epochs start with
+        a fresh one. Those before it do, so that a training that was interrupted goes on as if it had not been.
+        """
         super().on_save_checkpoint(checkpoint)  # type: ignore[misc]
+        trainer = self._module.trainer
+        if trainer.max_epochs and trainer.current_epoch + trainer.is_last_batch >= trainer.max_epochs > 0:
+            checkpoint["optimizer_states"] = []
         checkpoint["anomalib_zsad"] = {
             "method": type(self).__name__,
             "backbone": self._clip.identity,

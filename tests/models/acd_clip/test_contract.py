@@ -7,10 +7,8 @@ from tests.contract import MethodContract
 class TestACDClip(MethodContract):
     model_class = ACDClip
     arguments: ClassVar = {"n_groups": 2}
-    largest_checkpoint = 3_000_000
 
 
 class TestACDClipOfThePaper(MethodContract):
     model_class = ACDClip
     arguments: ClassVar = {"n_groups": 2, "variant": "paper", "gradient_checkpointing": True}
-    largest_checkpoint = 3_000_000
