@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 
 import pytest
 import torch
@@ -27,6 +28,8 @@ def test_the_last_checkpoint_loads_and_resumes(how, small_clip, visa_root, tmp_p
         [sys.executable, "-W", "ignore", "-c", run, *command, "--trainer.accelerator=cpu"],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
+        # A shell that starts jobs in the background has them ignore Ctrl-C, and their children too.
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
     ) as process:
         checkpoint = tmp_path / "AFClip" / "VisA" / "v0" / "weights" / "lightning" / "model.ckpt"
         deadline = time.monotonic() + 120
@@ -34,7 +37,10 @@ def test_the_last_checkpoint_loads_and_resumes(how, small_clip, visa_root, tmp_p
             time.sleep(0.1)
         time.sleep(1)
         process.send_signal(how)
-        process.wait(60)
+        try:
+            process.wait(60)
+        finally:
+            process.kill()
     saved = torch.load(checkpoint, weights_only=True)
     assert saved["optimizer_states"]
     assert AFClip.load_from_checkpoint(checkpoint).trained_on == ["VisA/candle"]
