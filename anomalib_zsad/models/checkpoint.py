@@ -8,7 +8,7 @@ from anomalib.engine.plugins import AnomalibCheckpointIO
 from anomalib.utils.serialization import anomalib_safe_globals
 from lightning.pytorch import LightningModule
 
-_NUMBERS = {"activation": "another activation", "position_resize": "another resizing of position embeddings"}
+_SETTINGS = {"activation": "another activation", "position_resize": "another resizing of position embeddings"}
 
 
 class CheckedCheckpointIO(AnomalibCheckpointIO):
@@ -91,7 +91,7 @@ def check_backbone(saved: dict[str, Any], ours: dict[str, Any], what: str) -> No
     if saved["fingerprint"] != ours["fingerprint"]:
         msg = f"{what} was trained with the backbone {_named(saved)}, but this model has {_named(ours)}"
         raise ValueError(msg)
-    for key, words in _NUMBERS.items():
+    for key, words in _SETTINGS.items():
         if saved[key] != ours[key]:
             msg = f"{what} was trained with {words} of the backbone: {key}={saved[key]!r}, this model has {ours[key]!r}"
             raise ValueError(msg)
