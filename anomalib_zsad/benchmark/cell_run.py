@@ -10,6 +10,7 @@ from anomalib.engine import Engine
 
 from anomalib_zsad.atomic import whole_file
 from anomalib_zsad.benchmark.grid import Benchmark, Cell, Entry, build_model
+from anomalib_zsad.benchmark.store import Store
 from anomalib_zsad.benchmark.unit_scores import UnitScores
 from anomalib_zsad.data.all_categories import AllCategories
 from anomalib_zsad.data.auxiliary import Auxiliary
@@ -49,15 +50,16 @@ class CellRunner:
         model: Any = build_model(entry, cell, visualizer=False)
         target = self._target(cell)
         tested = AllCategories(target, **self.benchmark.plumbing)
-        self._engine(self.folder / "cells" / cell.name).test(model, datamodule=tested, ckpt_path=checkpoint)
+        self._engine(Store(self.folder).folder_of(cell)).test(model, datamodule=tested, ckpt_path=checkpoint)
         self._last_model = model
         return model.evaluator.table
 
     def _per_category(self, cell: Cell, entry: Entry) -> pd.DataFrame:
         part = parts_of(self._target(cell), [str(cell.category)])[str(cell.category)]
+        part.num_workers, part.eval_batch_size = self.benchmark.num_workers, self.benchmark.eval_batch_size
         evaluator = ZeroShotEvaluator()
         model = build_model(entry, cell, visualizer=False, post_processor=UnitScores(), evaluator=evaluator)
-        self._engine(self.folder / "cells" / cell.name).train(model, datamodule=part)
+        self._engine(Store(self.folder).folder_of(cell)).train(model, datamodule=part)
         self._last_model = model
         table = evaluator.table
         if table is None:

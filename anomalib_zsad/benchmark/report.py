@@ -1,11 +1,11 @@
 """The tables of a benchmark: tidy for programs, Markdown for people."""
 
-import math
 from pathlib import Path
 
 import pandas as pd
 
 from anomalib_zsad.atomic import whole_file
+from anomalib_zsad.benchmark.plots import plot_bars, plot_curves, row_name
 from anomalib_zsad.evaluation.table import METRICS, write_csv
 
 
@@ -28,17 +28,23 @@ def summarise(rows: pd.DataFrame) -> pd.DataFrame:
     return summary.reset_index()
 
 
-def write_report(folder: Path, rows: pd.DataFrame, failures: dict[str, str]) -> None:
+def write_report(
+    folder: Path, rows: pd.DataFrame, failures: dict[str, str], curves: pd.DataFrame | None = None
+) -> None:
     """Write `results.csv`, a row for every category, seed and metric, and `results.md`.
 
     Args:
         folder: The benchmark's folder.
         rows: Tidy results.
         failures: Why cells have none, by name.
+        curves: As for `plots.plot_curves`; with them `bars.png` and `curves.png` are drawn.
     """
     write_csv(folder / "results.csv", rows)
     with whole_file(folder / "results.md") as temporary:
         temporary.write_text(markdown(summarise(rows), failures), encoding="utf-8")
+    if curves is not None:
+        plot_bars(summarise(rows), folder / "bars.png")
+        plot_curves(curves, folder / "curves.png")
 
 
 def markdown(summary: pd.DataFrame, failures: dict[str, str]) -> str:
@@ -57,8 +63,7 @@ def _block(target: str, part: pd.DataFrame) -> str:
     lines = [["model", *metrics], ["---"] * (len(metrics) + 1)]
     for (model, shots), rows in part.groupby(["model", "shots"], dropna=False, sort=False):
         cells = {row["metric"]: _cell(row, most) for row in rows.to_dict("records")}
-        name = str(model) if math.isnan(float(str(shots))) else f"{model}, k = {shots:g}"
-        lines.append([name, *(cells.get(metric, "-") for metric in metrics)])
+        lines.append([row_name(model, shots), *(cells.get(metric, "-") for metric in metrics)])
     table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
     return f"## {target} ({most} categories)\n\n{table}\n"
 

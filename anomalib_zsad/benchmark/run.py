@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -10,6 +11,7 @@ import pandas as pd
 
 from anomalib_zsad.benchmark.cell_run import CellRunner
 from anomalib_zsad.benchmark.grid import Benchmark, Cell
+from anomalib_zsad.benchmark.plots import read_curves
 from anomalib_zsad.benchmark.report import write_report
 from anomalib_zsad.benchmark.store import COLUMNS, Store
 
@@ -47,7 +49,7 @@ def run_benchmark(
         )
         _run_one(run, store, cell, mark)
         _report(store, cells, folder)
-    return _report(store, cells, folder)
+    return _report(store, cells, folder, drawn=True)
 
 
 def _run_one(run: Callable[[Cell], pd.DataFrame], store: Store, cell: Cell, mark: str) -> None:
@@ -62,11 +64,14 @@ def _run_one(run: Callable[[Cell], pd.DataFrame], store: Store, cell: Cell, mark
         store.finish(cell, mark, table, monotonic() - started)
 
 
-def _report(store: Store, cells: list[tuple[Cell, str]], folder: Path) -> dict[str, str]:
+def _report(store: Store, cells: list[tuple[Cell, str]], folder: Path, drawn: bool = False) -> dict[str, str]:
     tables = [table for cell, mark in cells if not (table := store.rows(cell, mark)).empty]
     rows = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=list(COLUMNS))
     failures = {cell.name: reason for cell, mark in cells if (reason := store.reason(cell, mark))}
-    write_report(folder, rows, failures)
+    curves = read_curves(
+        [(asdict(cell), store.folder_of(cell)) for cell, mark in cells if drawn and store.is_finished(cell, mark)]
+    )
+    write_report(folder, rows, failures, curves if drawn else None)
     return failures
 
 

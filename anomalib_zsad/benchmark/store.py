@@ -22,6 +22,10 @@ class Store:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
+    def folder_of(self, cell: Cell) -> Path:
+        """Where a cell's own files are."""
+        return self.folder / "cells" / cell.name
+
     def finish(self, cell: Cell, fingerprint: str, table: pd.DataFrame, seconds: float) -> None:
         """Keep the result of a cell.
 
@@ -62,7 +66,7 @@ class Store:
         return pd.DataFrame(found, columns=list(COLUMNS))
 
     def _path(self, cell: Cell) -> Path:
-        return self.folder / "cells" / cell.name / "cell.json"
+        return self.folder_of(cell) / "cell.json"
 
     def _read(self, cell: Cell, fingerprint: str) -> dict:
         try:
