@@ -72,6 +72,8 @@ def _add_benchmark(commands: "argparse._SubParsersAction[argparse.ArgumentParser
     command.add_argument("-c", "--config", type=Path, required=True, help="a YAML file, as in configs/benchmark")
     command.add_argument("--out", type=Path, help="folder for the results (results/benchmark/<name of the config>)")
     command.add_argument("--accelerator", default="auto", help="of the trainer (%(default)s)")
+    papers = ("acdclip", "afclip", "kanoclip", "wmoeclip")
+    command.add_argument("--compare", choices=papers, help="put the figures of this paper beside ours")
     command.set_defaults(run=_benchmark)
 
 
@@ -145,12 +147,17 @@ def _few_shot(options: argparse.Namespace) -> int:
 
 
 def _benchmark(options: argparse.Namespace) -> int:
+    from anomalib_zsad.benchmark.beside_paper import write_comparison
     from anomalib_zsad.benchmark.grid import read_benchmark
     from anomalib_zsad.benchmark.run import run_benchmark
 
     folder = options.out or Path("results", "benchmark", options.config.stem)
-    failures = run_benchmark(read_benchmark(options.config), folder, accelerator=options.accelerator)
+    benchmark = read_benchmark(options.config)
+    rows, failures = run_benchmark(benchmark, folder, accelerator=options.accelerator)
     print((folder / "results.md").read_text(encoding="utf-8"))
+    if options.compare:
+        write_comparison(folder, benchmark, rows, options.compare)
+        print((folder / f"compared_to_{options.compare}.md").read_text(encoding="utf-8"))
     print(f"every category, seed and metric: {folder / 'results.csv'}, the table: {folder / 'results.md'}")
     return 1 if failures else 0
 

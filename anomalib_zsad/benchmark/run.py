@@ -17,13 +17,16 @@ from anomalib_zsad.benchmark.store import COLUMNS, Store
 
 logger = logging.getLogger(__name__)
 
+Report = tuple[pd.DataFrame, dict[str, str]]
+"""Tidy results, and why cells have none, by name."""
+
 
 def run_benchmark(
     benchmark: Benchmark,
     folder: Path,
     run: Callable[[Cell], pd.DataFrame] | None = None,
     **engine: Any,
-) -> dict[str, str]:
+) -> Report:
     """Run every cell that has no result yet; after each one the report is written anew.
 
     A killed run goes on where it was: finished cells count as long as their settings are the same, and a training that
@@ -36,7 +39,7 @@ def run_benchmark(
         **engine: Arguments of anomalib's engine.
 
     Returns:
-        Why cells failed, by name.
+        The tidy results, and why cells failed, by name.
     """
     store, run = Store(folder), run or CellRunner(benchmark, folder, **engine)
     cells = [(cell, benchmark.fingerprint(cell)) for cell in benchmark.cells()]
@@ -64,7 +67,7 @@ def _run_one(run: Callable[[Cell], pd.DataFrame], store: Store, cell: Cell, mark
         store.finish(cell, mark, table, monotonic() - started)
 
 
-def _report(store: Store, cells: list[tuple[Cell, str]], folder: Path, drawn: bool = False) -> dict[str, str]:
+def _report(store: Store, cells: list[tuple[Cell, str]], folder: Path, drawn: bool = False) -> Report:
     tables = [table for cell, mark in cells if not (table := store.rows(cell, mark)).empty]
     rows = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=list(COLUMNS))
     failures = {cell.name: reason for cell, mark in cells if (reason := store.reason(cell, mark))}
@@ -72,7 +75,7 @@ def _report(store: Store, cells: list[tuple[Cell, str]], folder: Path, drawn: bo
         [(asdict(cell), store.folder_of(cell)) for cell, mark in cells if drawn and store.is_finished(cell, mark)]
     )
     write_report(folder, rows, failures, curves if drawn else None)
-    return failures
+    return rows, failures
 
 
 def _left(done: int, total: int, started: float) -> str:

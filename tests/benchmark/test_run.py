@@ -35,7 +35,7 @@ class Runner:
 
 def test_every_cell_is_run_once_and_reported(mvtec_root, tmp_path):
     runner = Runner()
-    assert run_benchmark(grid(mvtec_root), tmp_path, runner) == {}
+    assert run_benchmark(grid(mvtec_root), tmp_path, runner)[1] == {}
     assert len(runner.asked) == len(set(runner.asked)) == 4
     rows = pd.read_csv(tmp_path / "results.csv")
     assert len(rows) == 4 * 2 * (len(METRICS) - 1)
@@ -82,9 +82,9 @@ def test_a_damaged_cell_is_run_again(mvtec_root, tmp_path):
 
 def test_a_failed_cell_is_named_and_tried_again_and_the_rest_goes_on(mvtec_root, tmp_path):
     name = "ours/MVTec/1_shot/seed_0"
-    assert run_benchmark(grid(mvtec_root), tmp_path, Runner(fails=[name])) == {name: "RuntimeError: no memory"}
+    assert run_benchmark(grid(mvtec_root), tmp_path, Runner(fails=[name]))[1] == {name: "RuntimeError: no memory"}
     assert f"- {name}: RuntimeError: no memory" in (tmp_path / "results.md").read_text()
     assert set(pd.read_csv(tmp_path / "results.csv")["seed"]) == {0, 1}
     again = Runner()
-    assert run_benchmark(grid(mvtec_root), tmp_path, again) == {}
+    assert run_benchmark(grid(mvtec_root), tmp_path, again)[1] == {}
     assert again.asked == [name]
