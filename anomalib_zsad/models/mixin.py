@@ -40,8 +40,9 @@ class ZeroShotMixin(ExportHooks):
 
     A model is declared as `class AFClip(ZeroShotMixin, AnomalibModule)`: anomalib lists direct subclasses only. It
     brings `model` (a torch module with a `clip`, whose forward gives raw probabilities), `loss_terms`,
-    `configure_optimizers` and, among its hyper-parameters, `image_size`, `epochs` and `seed`. Nothing here keeps state
-    but what a checkpoint or a file of weights says of itself: where it was trained.
+    `configure_optimizers` and, among its hyper-parameters, `image_size`, `epochs` and `seed`; where its torch
+    module has a `cacheable` encode, also `cache_features` and `cache_dtype`. Nothing here keeps state but what a
+    checkpoint or a file of weights says of itself: where it was trained.
     """
 
     model: nn.Module
