@@ -20,6 +20,8 @@ from tests.contract import TRAINED_ON, UNSEEN, engine_in
 from tests.small_clip import IMAGE_SIZE
 
 IMAGES = torch.randn(6, 3, 4, 4, generator=torch.Generator().manual_seed(0))
+METHODS = [AFClip]
+"""Those that leave the backbone as it is."""
 DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16}
 
 
@@ -250,23 +252,26 @@ def test_several_may_share_a_folder(tmp_path):
 class Training:
     """A training that notes its losses and counts the images that the backbone sees."""
 
-    def __init__(self, clip, data, folder, epochs=3, **arguments):
-        self.model = AFClip(pretrained=clip, image_size=IMAGE_SIZE, epochs=epochs, lr=1e-3, **arguments)
+    def __init__(self, clip, data, folder, method=AFClip, epochs=3, **arguments):
+        self.model = method(pretrained=clip, image_size=IMAGE_SIZE, epochs=epochs, lr=1e-3, **arguments)
         self.losses, self.encoded = [], 0
-        loss_terms, encode_patches = self.model.loss_terms, self.model.model.clip.encode_patches
+        loss_terms = self.model.loss_terms
 
         def note(batch):
             terms = loss_terms(batch)
             self.losses.append(terms["loss"].item())
             return terms
 
-        def count(images, layers):
-            self.encoded += len(images)
-            return encode_patches(images, layers)
+        def count(module, inputs, output):
+            self.encoded += len(output)
 
-        self.model.loss_terms, self.model.model.clip.encode_patches = note, count
+        self.model.loss_terms = note
         self.engine = engine_in(folder)
-        self.engine.fit(self.model, datamodule=data)
+        handle = self.model.model.clip.clip.visual.conv1.register_forward_hook(count)
+        try:
+            self.engine.fit(self.model, datamodule=data)
+        finally:
+            handle.remove()  # the weights are shared with other models
 
     @property
     def learnt(self):
@@ -277,15 +282,15 @@ def visa(root, **arguments):
     return VisA(root, TRAINED_ON, **{"val_ratio": 0.3, "num_workers": 0, "train_batch_size": 4, **arguments})
 
 
-@pytest.fixture(scope="module")
-def uncached(small_clip, visa_root, tmp_path_factory):
-    return Training(small_clip, visa(visa_root), tmp_path_factory.mktemp("uncached"))
+@pytest.fixture(scope="module", params=METHODS, ids=lambda method: method.__name__)
+def uncached(request, small_clip, visa_root, tmp_path_factory):
+    return Training(small_clip, visa(visa_root), tmp_path_factory.mktemp("uncached"), request.param)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_the_backbone_runs_once_an_image_and_losses_stay(dtype, uncached, small_clip, visa_root, tmp_path):
     data = visa(visa_root)
-    options = {"cache_features": tmp_path / "cache", "cache_dtype": dtype}
+    options = {"method": type(uncached.model), "cache_features": tmp_path / "cache", "cache_dtype": dtype}
     first = Training(small_clip, data, tmp_path, **options)
     images = len(data.train_data) + len(data.val_data)
     assert uncached.encoded == 3 * images
