@@ -28,7 +28,10 @@ _DTD_COUNTS = {
 
 
 class BTAD(KnownSet):
-    """beanTech Anomaly Detection: three products, read as it is unpacked, bmp and png mixed."""
+    """beanTech Anomaly Detection: three products, read as it is unpacked, bmp and png mixed.
+
+    Categories are texts, on the command line as well: `--data.categories '["02"]'`.
+    """
 
     facts = Facts(
         origin="btad.zip of avires.dimi.uniud.it",

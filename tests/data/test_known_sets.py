@@ -8,6 +8,7 @@ import anomalib.data
 import pytest
 from anomalib import TaskType
 from anomalib.data import AnomalibDataModule
+from anomalib.engine import Engine
 from jsonargparse._typehints import resolve_class_path_by_name
 from torchvision.transforms.v2 import Resize
 
@@ -18,6 +19,7 @@ from anomalib_zsad.data.domains import domain_of
 from anomalib_zsad.data.known_set import KnownSet
 from anomalib_zsad.data.parts import dataset_key
 from tests.known_trees import ANOMALOUS, DEFECT_AREA, DTD, NORMAL, TREES
+from tests.small_clip import IMAGE_SIZE
 
 CATEGORIES = {
     "BTAD": ("01", "02", "03"),
@@ -110,6 +112,21 @@ def test_as_target_and_in_all_categories(name: str, roots: dict[str, Path], mvte
         assert sum(map(len, batches)) == sum(expected(name))
         assert {category for batch in batches for category in batch.category} == {last}
         assert domain_of(datamodule) == ("industrial" if name in INDUSTRIAL else "medical")
+
+
+@pytest.mark.parametrize(("name", "missing"), [("HeadCT", "pixel"), ("ColonDB", "image")])
+def test_a_model_is_tested_without_masks_and_without_normal_images(
+    name: str, missing: str, roots: dict[str, Path], small_clip: Path, tmp_path: Path
+) -> None:
+    engine = Engine(default_root_dir=tmp_path, accelerator="cpu", logger=False, enable_progress_bar=False)
+    model = anomalib_zsad.AFClip(pretrained=small_clip, image_size=IMAGE_SIZE)
+
+    (metrics,) = engine.test(model, datamodule=made(name, roots[name]))
+
+    assert {metric.split("_")[0] for metric in metrics} == {"image", "pixel"} - {missing}
+    assert len(list((tmp_path / "AFClip" / name).rglob("*.png"))) + len(list(tmp_path.rglob("*.jpg"))) == sum(
+        expected(name)
+    )
 
 
 def test_training_on_it(name: str, roots: dict[str, Path]) -> None:
