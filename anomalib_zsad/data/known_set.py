@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 from anomalib.data import AnomalibDataModule
 from anomalib.data.utils import LabelName, Split
 
 from anomalib_zsad.data.auxiliary import Auxiliary
-from anomalib_zsad.data.category_dataset import CategoryDataset
+from anomalib_zsad.data.labelled_category import LabelledCategory
 from anomalib_zsad.data.layouts import Layout
 
 logger = logging.getLogger(__name__)
@@ -58,7 +59,7 @@ class KnownSet(Auxiliary):
         **plumbing: Any,
     ) -> None:
         name = type(self).__name__
-        source = KnownCategory(name, self.facts, Path(root or Path("datasets", name)))
+        source = _KnownCategory(name, self.facts, Path(root or Path("datasets", name)))
         super().__init__(source, categories, target, val_ratio, **plumbing)
 
     @property
@@ -67,8 +68,8 @@ class KnownSet(Auxiliary):
         """What is known of the dataset."""
 
 
-class KnownCategory(AnomalibDataModule):
-    """One category of a published dataset, also a datamodule for anomalib's own models.
+class _KnownCategory(LabelledCategory):
+    """One category of a published dataset.
 
     Args:
         name: The dataset's name.
@@ -77,49 +78,28 @@ class KnownCategory(AnomalibDataModule):
     """
 
     def __init__(self, name: str, facts: Facts, root: Path) -> None:
-        super().__init__(train_batch_size=1, eval_batch_size=1, num_workers=0)
+        super().__init__(name)
         self.facts = facts
         self.root = root
         self.category = next(iter(facts.folders))
-        self._name = name
-
-    @property
-    def name(self) -> str:  # type: ignore[override]
-        """The dataset's name."""
-        return self._name
 
     @property
     def categories(self) -> list[str]:
-        """All categories of the dataset, on the disk or not."""
         return list(self.facts.folders)
 
     def has_category(self, category: str) -> bool:
-        """Tell whether a category is on the disk."""
         return self._find(category) is not None
 
     def prepare_data(self) -> None:
-        """Look for the category.
-
-        Raises:
-            FileNotFoundError: It is not there, or not in a layout that is known.
-        """
         layout, folder = self._located()
         layout.prepare(folder)
 
-    def _setup(self, _stage: str | None = None) -> None:
+    def read(self) -> pd.DataFrame:
         layout, folder = self._located()
-        samples = layout.read(folder).assign(category=self.category)
-        # Two tables, so that the labels decide over the masks of the test images alone.
-        self.train_data = CategoryDataset(samples[samples["split"] == Split.TRAIN.value].reset_index(drop=True))
-        self.test_data = CategoryDataset(samples[samples["split"] == Split.TEST.value].reset_index(drop=True))
+        samples = layout.read(folder)
         if layout.counted:
-            self._check_count()
-
-    def _create_test_split(self) -> None:
-        """Keep the test images as they are: anomalib would take normal ones away, or add training images."""
-
-    def _create_val_split(self) -> None:
-        self.val_data = self.test_data
+            self._check_count(samples[samples["split"] == Split.TEST.value]["label_index"])
+        return samples
 
     def _find(self, category: str) -> tuple[Layout, Path] | None:
         folders = [self.root / folder for folder in self.facts.folders[category]]
@@ -137,10 +117,9 @@ class KnownCategory(AnomalibDataModule):
             raise FileNotFoundError(msg)
         return found
 
-    def _check_count(self) -> None:
+    def _check_count(self, labels: pd.Series) -> None:
         expected = self.facts.counts.get(self.category, ())
-        anomalous = int((self.test_data.samples["label_index"] == LabelName.ABNORMAL).sum())
-        count = (len(self.test_data) - anomalous, anomalous)
+        count = (int((labels == LabelName.NORMAL).sum()), int((labels == LabelName.ABNORMAL).sum()))
         if expected and count not in expected and sum(count) not in expected:
             logger.warning(
                 "%s/%s at %s has %s test images, expected %s: figures will differ from published ones.",

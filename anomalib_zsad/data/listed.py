@@ -11,7 +11,7 @@ from anomalib.data import AnomalibDataModule
 from anomalib.data.utils import LabelName, Split
 
 from anomalib_zsad.data.auxiliary import Auxiliary
-from anomalib_zsad.data.category_dataset import CategoryDataset
+from anomalib_zsad.data.labelled_category import LabelledCategory
 
 # Of the two formats: image, mask, category, label.
 _JSONL = ("image_path", "mask_path", "class_name", "label")
@@ -52,12 +52,12 @@ class Listed(Auxiliary):
     ) -> None:
         file = Path(file)
         name = name or (file.absolute().parent.name if file.stem == "meta" else file.stem)
-        source = ListedCategory(file, Path(root or file.parent), name, mask_threshold)
+        source = _ListedCategory(file, Path(root or file.parent), name, mask_threshold)
         super().__init__(source, categories, target, val_ratio, **plumbing)
 
 
-class ListedCategory(AnomalibDataModule):
-    """One category of a list, also a datamodule for anomalib's own models.
+class _ListedCategory(LabelledCategory):
+    """One category of a list.
 
     Args:
         file: The list.
@@ -67,42 +67,26 @@ class ListedCategory(AnomalibDataModule):
     """
 
     def __init__(self, file: Path, root: Path, name: str, mask_threshold: int) -> None:
-        super().__init__(train_batch_size=1, eval_batch_size=1, num_workers=0)
+        super().__init__(name)
         self.file = file
         self.root = root
         self.mask_threshold = mask_threshold
-        self._name = name
-
-    @property
-    def name(self) -> str:  # type: ignore[override]
-        """The dataset's name."""
-        return self._name
 
     @cached_property
-    def samples(self) -> pd.DataFrame:
-        """All samples of the list."""
+    def all_samples(self) -> pd.DataFrame:
         return read_list(self.file, self.root).assign(mask_threshold=self.mask_threshold)
 
     @property
     def categories(self) -> list[str]:
-        """The categories, in the order of the list."""
-        return list(self.samples["category"].unique())
+        return list(self.all_samples["category"].unique())
 
     def has_category(self, category: str) -> bool:
-        """Tell whether a category is listed."""
         return category in self.categories
 
-    def _setup(self, _stage: str | None = None) -> None:
-        samples = self.samples[self.samples["category"] == self.category]
+    def read(self) -> pd.DataFrame:
+        samples = self.all_samples[self.all_samples["category"] == self.category]
         _check_root(samples["image_path"], self.file, self.root)
-        self.train_data = CategoryDataset(samples[samples["split"] == Split.TRAIN.value].reset_index(drop=True))
-        self.test_data = CategoryDataset(samples[samples["split"] == Split.TEST.value].reset_index(drop=True))
-
-    def _create_test_split(self) -> None:
-        """Keep the test images as they are listed."""
-
-    def _create_val_split(self) -> None:
-        self.val_data = self.test_data
+        return samples
 
 
 def read_list(file: Path, root: Path) -> pd.DataFrame:
@@ -128,13 +112,13 @@ def read_list(file: Path, root: Path) -> pd.DataFrame:
 
 
 def _lines(file: Path) -> Iterator[tuple[Split, dict, Sequence[str]]]:
-    for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), start=1):
+    for number, line in enumerate(file.read_text(encoding="utf-8-sig").splitlines(), start=1):
         if line.strip():
             yield Split.TEST, _parsed(line, f"line {number} of {file}"), _JSONL
 
 
 def _splits(file: Path) -> Iterator[tuple[Split, dict, Sequence[str]]]:
-    content = _parsed(file.read_text(encoding="utf-8"), str(file))
+    content = _parsed(file.read_text(encoding="utf-8-sig"), str(file))
     for split in (Split.TRAIN, Split.TEST):
         of_split = content.get(split.value, {})
         if not isinstance(of_split, dict) or not all(isinstance(entries, list) for entries in of_split.values()):

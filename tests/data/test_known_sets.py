@@ -9,7 +9,7 @@ import pytest
 from anomalib import TaskType
 from anomalib.data import AnomalibDataModule
 from anomalib.engine import Engine
-from jsonargparse._typehints import resolve_class_path_by_name
+from jsonargparse._typehints import get_all_subclass_paths, resolve_class_path_by_name
 from torchvision.transforms.v2 import Resize
 
 import anomalib_zsad
@@ -92,8 +92,7 @@ def test_the_name_is_free_and_found_by_the_command_line(name: str) -> None:
     assert not hasattr(anomalib.data, name)
     assert name in anomalib_zsad.__all__
     assert name in data.__all__
-    found = resolve_class_path_by_name(AnomalibDataModule, name)
-    assert found.startswith("anomalib_zsad.")
+    assert resolve_class_path_by_name(AnomalibDataModule, name).startswith("anomalib_zsad.")
     assert getattr(anomalib_zsad, name) is getattr(data, name)
 
 
@@ -111,6 +110,7 @@ def test_as_target_and_in_all_categories(name: str, roots: dict[str, Path], mvte
 
         assert sum(map(len, batches)) == sum(expected(name))
         assert {category for batch in batches for category in batch.category} == {last}
+        assert datamodule.task == (TaskType.CLASSIFICATION if name in WITHOUT_MASKS else TaskType.SEGMENTATION)
         assert domain_of(datamodule) == ("industrial" if name in INDUSTRIAL else "medical")
 
 
@@ -237,6 +237,12 @@ def test_categories_that_are_there_are_used(tmp_path: Path, caplog: pytest.LogCa
     assert "lacks Brain" in caplog.text
     with pytest.raises(FileNotFoundError, match="No BMADSegmentation category Brain at"):
         made("BMADSegmentation", root, categories=["Brain"]).prepare_data()
+
+
+def test_what_is_no_dataset_is_not_offered_on_the_command_line() -> None:
+    offered = [path for path in get_all_subclass_paths(AnomalibDataModule) if path.startswith("anomalib_zsad")]
+
+    assert sorted(path.rsplit(".")[-1] for path in offered) == sorted(data.__all__)
 
 
 def test_roots_have_defaults() -> None:

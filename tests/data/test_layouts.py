@@ -304,6 +304,7 @@ def test_commutators_are_cut_into_thirds(tmp_path: Path) -> None:
     assert counts(samples) == (19, 6, 2)
     assert names(samples, LabelName.ABNORMAL) == ["kos01_Part0_0.png", "kos02_Part0_0.png"]
     assert all(Image.open(path).size == (16, 16) for path in samples["image_path"])
+    assert samples.groupby("group").size().to_dict() == {f"kos{n:02d}_Part{k}": 3 for n in (1, 2, 3) for k in (0, 1, 2)}
 
 
 def test_rails_are_cut_into_squares_to_their_end(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from anomalib_zsad.data.reading import read_image, read_mask
 logger = logging.getLogger(__name__)
 
 _TILES = "tiles"
-_WHOLE = StateFolders()
+_OF_STATES = StateFolders()
 # Which tiles are tested belongs to the dataset: it does not follow the seed of a training.
 _SEED = 42
 
@@ -35,9 +35,10 @@ class Tiles(Layout):
     """
 
     def read(self, folder: Path) -> pd.DataFrame:
-        """List the tiles, and cut them first where they are not there."""
+        """List the tiles, and cut them first where they are not there; those of a picture are a group."""
         self.prepare(folder)
-        return _WHOLE.read(folder / _TILES)
+        tiles = _OF_STATES.read(folder / _TILES)
+        return tiles.assign(group=tiles["image_path"].map(lambda path: Path(path).stem.rpartition("_")[0]))
 
     def prepare(self, folder: Path) -> None:
         """Cut the tiles, all or none."""
