@@ -95,6 +95,7 @@ def ksdd2(root: Path) -> Path:
             image(stem.with_suffix(".png"), anomalous=index < ANOMALOUS, mode="RGB")
             mask(stem.with_name(f"{stem.name}_GT.png"), anomalous=index < ANOMALOUS)
         image(root / split / f"{first} (copy).png")
+        mask(root / split / f"{first} (copy)_GT.png")
         image(root / split / f"{first + 99}.png")
     return root
 

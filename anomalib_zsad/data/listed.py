@@ -147,7 +147,7 @@ def _sample(split: Split, entry: Any, names: Sequence[str], file: Path, root: Pa
         raise ValueError(msg)
     return {
         "image_path": str(_below(root, image)),
-        "mask_path": str(_below(root, mask)) if mask and int(label) else "",
+        "mask_path": str(_below(root, mask)) if mask else "",
         "label_index": int(LabelName(int(label))),
         "split": split.value,
         "category": str(category),
