@@ -7,10 +7,10 @@ from anomalib_zsad.evaluation.published import PAPERS, published_figures
 from anomalib_zsad.evaluation.published.figures import COLUMNS, MODELS
 from anomalib_zsad.evaluation.table import METRICS
 
-INDUSTRIAL = {"MVTec", "VisA", "BTAD", "MPDD", "RSDD", "KolektorSDD", "KolektorSDD2", "DAGM", "DTDSynthetic"}
+INDUSTRIAL = {"MVTec", "VisA", "BTAD", "MPDD", "RSDD", "SDD", "KSDD2", "DAGM", "DTDSynthetic"}
 BMAD = {f"BMAD {category}" for category in BMAD_CATEGORIES}
 WITHOUT_MASKS = {"BrainMRI", "Br35H", "HeadCT", "COVID19"}
-WITHOUT_NORMALS = {"ISIC", "CVCColonDB", "CVCClinicDB", "Kvasir", "Endo"}
+WITHOUT_NORMALS = {"ISIC", "ColonDB", "ClinicDB", "Kvasir", "Endo"}
 
 I_ROC, I_AP, I_F1 = "image_AUROC", "image_AP", "image_F1Max"
 P_ROC, P_AP, P_PRO = "pixel_AUROC", "pixel_AP", "pixel_AUPRO_200"
@@ -23,7 +23,7 @@ SPOTS = [
     ("afclip", 1, "AF-CLIP", "", "0-shot", "DAGM", {I_ROC: 98.7, I_AP: 94.6, P_ROC: 97.1, P_PRO: 93.1}),
     ("afclip", 1, "AF-CLIP", "", "0-shot", "DTDSynthetic", {I_ROC: 97.9, I_AP: 99.1, P_ROC: 98.6, P_PRO: 93.8}),
     ("afclip", 2, "AF-CLIP+", "", "4-shot", "VisA", {I_ROC: 92.2, I_AP: 92.5, P_ROC: 98.5, P_PRO: 93.4}),
-    ("acdclip", 1, "ACD-CLIP", "N=2", "0-shot", "CVCClinicDB", {P_ROC: 90.4, P_AP: 53.5}),
+    ("acdclip", 1, "ACD-CLIP", "N=2", "0-shot", "ClinicDB", {P_ROC: 90.4, P_AP: 53.5}),
     ("acdclip", 1, "ACD-CLIP", "N=2", "0-shot", "BMAD Brain", {I_ROC: 89.1, I_AP: 97.2, P_ROC: 96.6, P_AP: 55.6}),
     ("acdclip", 2, "ACD-CLIP", "Baseline", "0-shot", "MVTec", {P_ROC: 82.3, I_ROC: 81.2}),
     ("wmoeclip", 1, "WMoE-CLIP", "", "0-shot", "HeadCT", {I_ROC: 98.2, I_F1: 92.9, I_AP: 98.1}),
@@ -34,11 +34,11 @@ SPOTS = [
         "WMoE-CLIP",
         "",
         "0-shot",
-        "KolektorSDD2",
+        "KSDD2",
         {I_ROC: 96.8, I_F1: 91.5, I_AP: 97.4, P_ROC: 99.6, P_PRO: 98.4, P_AP: 72.5},
     ),
     ("wmoeclip", 2, "WMoE-CLIP", "CTDS + SA-MoE", "0-shot", "VisA", {I_ROC: 86.7, P_ROC: 95.1}),
-    ("kanoclip", 1, "KAnoCLIP", "", "0-shot", "KolektorSDD", {I_ROC: 86.2, P_ROC: 93.2}),
+    ("kanoclip", 1, "KAnoCLIP", "", "0-shot", "SDD", {I_ROC: 86.2, P_ROC: 93.2}),
     ("kanoclip", 1, "AnomalyCLIP", "", "0-shot", "DAGM", {I_ROC: 97.5, P_ROC: 95.6}),
     ("kanoclip", 2, "KAnoCLIP", "", "0-shot", "COVID19", {I_ROC: 85.4}),
     ("kanoclip", 2, "KAnoCLIP", "", "0-shot", "BMAD Retina_RESC", {I_ROC: 84.8, P_ROC: 93.5}),
