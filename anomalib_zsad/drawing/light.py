@@ -1,5 +1,6 @@
 """The ground that things lie on and the light that falls on them."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -7,8 +8,19 @@ import numpy as np
 from anomalib_zsad.drawing.canvas import Canvas, blend, turned
 from anomalib_zsad.drawing.colours import shade
 
-_GROUNDS = ("plain", "wooden", "woven", "speckled", "brushed")
+_GROUNDS = {
+    "plain": 0.2, "wooden": 0.13, "woven": 0.12, "speckled": 0.12, "brushed": 0.13,
+    "striped": 0.1, "checked": 0.1, "dotted": 0.1,
+}  # fmt: skip
+"""How often each occurs."""
 _GROUND_COLOURS = ("white", "grey", "black", "beige", "brown", "green", "blue")
+
+
+_PATTERNS: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
+    "striped": lambda x, y: np.sin(x) + 0 * y,
+    "checked": lambda x, y: np.sin(x) * np.sin(y),
+    "dotted": lambda x, y: np.cos(x) + np.cos(y) - np.float32(0.9),
+}
 
 
 @dataclass(frozen=True)
@@ -38,7 +50,7 @@ def ground(
     canvas: Canvas,
 ) -> tuple[np.ndarray, str]:  # (H, W, 3), words
     """Draw what an object lies on."""
-    kind = str(generator.choice(_GROUNDS, p=(0.4, 0.15, 0.15, 0.15, 0.15)))
+    kind = str(generator.choice(list(_GROUNDS), p=list(_GROUNDS.values())))
     name, colour = shade(generator, ("brown", "beige", "grey") if kind == "wooden" else _GROUND_COLOURS)
     x, y = turned(canvas.x, canvas.y, generator.uniform(0, np.pi))
     if kind == "wooden":
@@ -56,7 +68,12 @@ def ground(
     else:
         height = 0.4 * canvas.noise(generator, 6)
     strength = generator.uniform(0.04, 0.13)
-    return colour * (1 + np.float32(strength) * height)[..., None], f"{name} {kind}"
+    picture = colour * (1 + np.float32(strength) * height)[..., None]
+    if kind in _PATTERNS:
+        wave = np.float32(2 * np.pi / generator.uniform(0.25, 0.6))
+        pattern = _PATTERNS[kind](x * wave, y * wave)
+        picture = blend(picture, shade(generator, _GROUND_COLOURS)[1], np.clip(0.5 + 6 * pattern, 0, 1))
+    return picture, f"{name} {kind}"
 
 
 def light(
@@ -75,11 +92,15 @@ def light(
     """
     x, y = canvas.x, canvas.y
     towards = x * np.float32(lamp[0]) + y * np.float32(lamp[1])
-    level = np.float32(generator.uniform(0.8, 1.1)) + np.float32(generator.uniform(0, 0.2)) * towards
-    depth, bend = generator.uniform(0.15, 0.4), generator.uniform(-0.5, 0.5)
+    level: np.ndarray = np.float32(generator.uniform(0.8, 1.1)) + np.float32(generator.uniform(0, 0.2)) * towards
+    depth, bend = generator.uniform(0.2, 0.55), generator.uniform(-0.5, 0.5)
     along, across = turned(x, y, generator.uniform(0, 2 * np.pi))
-    start, softness, width = generator.uniform(-0.8, 0.8), generator.uniform(0.05, 0.4), generator.uniform(0.2, 1.5)
-    if generator.random() < 0.4:
+    start, softness, width = generator.uniform(-0.8, 0.8), generator.uniform(0.03, 0.3), generator.uniform(0.2, 1.5)
+    blinds, casts = generator.uniform(0.3, 0.7), generator.random()
+    if casts < 0.15:  # Light through blinds.
+        along = (along / np.float32(blinds)) % 1 * np.float32(blinds)
+        start, softness, width = 0.0, min(softness, 0.1), float(0.5 * blinds)
+    if casts < 0.5:
         distance = along - np.float32(start) + np.float32(bend) * across * across
         band = np.clip(distance / np.float32(softness), 0, 1) * np.clip((width - distance) / np.float32(softness), 0, 1)
         level = level * (1 - np.float32(depth) * band)
@@ -91,7 +112,7 @@ def light(
     if strength > 0.02:
         a, b = turned(x - np.float32(where[0]), y - np.float32(where[1]), generator.uniform(0, np.pi))
         shine = np.float32(strength) * np.exp(-(a * a * np.float32(thin) + b * b) / np.float32(reach * reach))
-    warmth = generator.normal(0, 0.05)
+    warmth = float(generator.normal(0, 0.05))
     tint = np.array([1 + warmth, 1 + generator.normal(0, 0.015), 1 - warmth], dtype=np.float32)
     grain = generator.uniform(0.004, 0.02) * generator.standard_normal(x.shape, dtype=np.float32)
     return Light(level[..., None] * tint, shine[..., None], grain[..., None].astype(np.float32))

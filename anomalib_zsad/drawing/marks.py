@@ -21,7 +21,7 @@ def scratch(scene: Scene, generator: np.random.Generator, area: float) -> Damage
     picture = scene.composed()
     cover = scene.canvas.strokes(lines, widths) * scene.inside
     base = mean_colour(picture, cover)
-    colour = apart(core_of(scene, base), base, 0.28)
+    colour = apart(0.6 * core_of(scene, base) + 0.4 * base, base, 0.2)
     return _engraved(scene, picture, cover, colour, 0.9)
 
 
@@ -40,7 +40,7 @@ def crack(scene: Scene, generator: np.random.Generator, area: float) -> Damage:
     picture = scene.composed()
     cover = scene.canvas.strokes(lines, widths) * scene.inside
     base = mean_colour(picture, cover)
-    return _engraved(scene, picture, cover, apart(base * 0.18, base, 0.25), 0.95, rim=1.25)
+    return _engraved(scene, picture, cover, apart(base * generator.uniform(0.2, 0.5), base, 0.2), 0.95, rim=1.25)
 
 
 def stain(scene: Scene, generator: np.random.Generator, area: float) -> Damage:
@@ -59,8 +59,8 @@ def stain(scene: Scene, generator: np.random.Generator, area: float) -> Damage:
     picture, cover = scene.composed(), cover * scene.inside
     base = mean_colour(picture, cover)
     ink = np.array([(0.30, 0.17, 0.07), (0.05, 0.05, 0.05), (0.12, 0.14, 0.45), (0.35, 0.38, 0.12), (0.5, 0.22, 0.1)])
-    opacity = generator.uniform(0.5, 0.75)
-    colour = apart(ink[generator.integers(len(ink))], base, 0.35)
+    opacity = generator.uniform(0.4, 0.7)
+    colour = apart(ink[generator.integers(len(ink))], base, 0.3)
     strength = cover * np.float32(opacity) * (0.85 + 0.15 * scene.canvas.noise(generator, 12)) + 0.25 * rim * cover
     return Damage(blend(picture, colour, np.clip(strength, 0, 1)), cover)
 
@@ -81,7 +81,8 @@ def contamination(scene: Scene, generator: np.random.Generator, area: float) -> 
         sizes = np.sqrt(4 * area / count) * generator.uniform(0.6, 1.4, count)
         cover = scene.canvas.strokes([np.stack([heap + d, heap + d * 1.02]) for d in away], list(sizes))
     cover = cover * scene.inside
-    colour = apart(colour, mean_colour(picture, cover), 0.35)
+    base = mean_colour(picture, cover)
+    colour = apart(0.75 * colour + 0.25 * base, base, 0.22)
     shadow = np.roll(cover, _away_from_lamp(scene, 0.022), (0, 1)) * scene.inside
     picture = blend(picture, picture * np.float32(0.55), shadow * (1 - cover))
     light = 1 + 0.25 * (cover - np.roll(cover, _away_from_lamp(scene, -0.012), (0, 1)))
@@ -96,7 +97,7 @@ def colour_spot(scene: Scene, generator: np.random.Generator, area: float) -> Da
     cover = cover * scene.inside
     base = mean_colour(picture, cover)
     choices = [np.array(colour) for colour in list(COLOURS.values())[:12]] + [base * 0.35 + 0.6]
-    colour = apart(choices[generator.integers(len(choices))], base, 0.35)
+    colour = apart(0.65 * choices[generator.integers(len(choices))] + 0.35 * base, base, 0.18)
     grey = picture.mean(-1, keepdims=True) / max(float(base.mean()), 0.05)
     return Damage(blend(picture, colour * np.clip(0.35 + 0.65 * grey, 0.3, 1.5), cover * np.float32(0.85)), cover)
 
@@ -112,8 +113,8 @@ def burn(scene: Scene, generator: np.random.Generator, area: float) -> Damage:
     )
     cover = cover * scene.inside
     base = mean_colour(picture, cover)
-    char = apart(np.array([0.05, 0.04, 0.04]), base, 0.3)
-    halo = blend(picture, np.array([0.36, 0.19, 0.07]), 0.75 * cover)
+    char = apart(base * np.array([1, 0.85, 0.7]) * generator.uniform(0.08, 0.5), base, 0.2)
+    halo = blend(picture, np.array([0.36, 0.19, 0.07]), float(generator.uniform(0.4, 0.75)) * cover)
     return Damage(blend(halo, char, heat * cover), cover)
 
 

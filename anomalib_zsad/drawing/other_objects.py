@@ -4,15 +4,12 @@ import numpy as np
 
 from anomalib_zsad.drawing.canvas import Canvas, blend, box, edge
 from anomalib_zsad.drawing.colours import MATERIALS, METAL_COLOURS, shade
-from anomalib_zsad.drawing.placing import disc, laid, placed, surface, text
+from anomalib_zsad.drawing.parts import bar, disc, text
+from anomalib_zsad.drawing.placing import laid, placed, surface
 from anomalib_zsad.drawing.scene import Part, Scene, Shape, Tint
 
 _ANY = ("white", "grey", "black", "red", "orange", "yellow", "green", "blue", "purple", "pink", "brown", "beige")
 _INKS = ("black", "blue", "red", "green", "purple")
-
-
-def _bar(width: float, height: float, corner: float = 0.0) -> Shape:
-    return lambda u, v, px: edge(box(u, v, width, height, corner), px)
 
 
 def gear(generator: np.random.Generator, canvas: Canvas) -> Scene:
@@ -129,7 +126,7 @@ def _component(generator: np.random.Generator, u: float, v: float) -> Part:
 
     if kind == 3:
         return Part(u, v, 0.24, pins, chip, turn)
-    return Part(u, v, 0.17, _bar(0.12 * size, 0.06 * size, 0.01), resistor, turn, relief=0.1)
+    return Part(u, v, 0.17, bar(0.12 * size, 0.06 * size, 0.01), resistor, turn, relief=0.1)
 
 
 def key(generator: np.random.Generator, canvas: Canvas) -> Scene:
@@ -195,8 +192,8 @@ def pencil(generator: np.random.Generator, canvas: Canvas) -> Scene:
     thing = blend(thing, lead, edge(0.86 - u, px))
     rubber = shade(generator, ("pink", "white", "green", "red"))[1]
     parts = [
-        Part(-0.85, 0, 0.24, _bar(0.1, wide - 0.012, 0.04), rubber, relief=0.3),
-        Part(-0.66, 0, 0.24, _bar(0.1, wide), _ribbed, relief=0.3),
+        Part(-0.85, 0, 0.24, bar(0.1, wide - 0.012, 0.04), rubber, relief=0.3),
+        Part(-0.66, 0, 0.24, bar(0.1, wide), _ribbed, relief=0.3),
         *text(
             generator,
             6,
@@ -233,7 +230,7 @@ def zipper(generator: np.random.Generator, canvas: Canvas) -> Scene:
     thing = thing * (1 - 0.45 * np.exp(-((v / 0.2) ** 4)))[..., None]
     pitch = generator.uniform(0.085, 0.12)
     teeth = [
-        Part(pitch * (n / 2), 0.055 * (-1) ** n, 0.2, _bar(0.19 * pitch * 1.8, 0.125, 0.03), metal, relief=0.5)
+        Part(pitch * (n / 2), 0.055 * (-1) ** n, 0.2, bar(0.19 * pitch * 1.8, 0.125, 0.03), metal, relief=0.5)
         for n in range(-int(2 / pitch), int(2 / pitch))
         if abs(pitch * n / 2) < 1.0
     ]

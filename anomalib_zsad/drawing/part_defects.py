@@ -36,7 +36,7 @@ def misprint(scene: Scene, generator: np.random.Generator, area: float) -> Damag
     if kind == 0:
         picture = scene.composed(others)
         for part in chosen:
-            paint(picture, scene, part, opacity=float(generator.uniform(0, 0.25)))
+            paint(picture, scene.canvas, scene.pose, scene.lamp, part, opacity=float(generator.uniform(0, 0.25)))
         return Damage(picture, _shapes(scene, chosen))
     if kind == 1:
         doubled = [part.moved(right, down, 0) for part in chosen]
@@ -47,7 +47,7 @@ def misprint(scene: Scene, generator: np.random.Generator, area: float) -> Damag
         ]
         picture = scene.composed()
         for number, part in enumerate(doubled):
-            paint(picture, scene, part, opacity=0.75 - 0.1 * (number % 5))
+            paint(picture, scene.canvas, scene.pose, scene.lamp, part, opacity=0.75 - 0.1 * (number % 5))
     elif kind == 3:
         turn = generator.choice([-1, 1]) * generator.uniform(0.5, 2.6)
         doubled = [part.moved(0, 0, turn) for part in chosen]

@@ -4,7 +4,8 @@ import numpy as np
 
 from anomalib_zsad.drawing.canvas import Canvas, blend, box, edge
 from anomalib_zsad.drawing.colours import MATERIALS, METAL_COLOURS, shade
-from anomalib_zsad.drawing.placing import disc, laid, placed, text
+from anomalib_zsad.drawing.parts import disc, text
+from anomalib_zsad.drawing.placing import laid, placed
 from anomalib_zsad.drawing.scene import Part, Scene
 
 _ANY = ("white", "grey", "black", "red", "orange", "yellow", "green", "blue", "purple", "pink", "brown", "beige")

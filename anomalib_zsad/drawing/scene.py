@@ -81,30 +81,37 @@ class Scene:
         """Draw the thing with its parts, or with others instead."""
         picture = self.bare.copy()
         for part in self.parts if parts is None else parts:
-            paint(picture, self, part)
+            paint(picture, self.canvas, self.pose, self.lamp, part)
         return picture
 
     def window_of(self, part: Part) -> Window:
         """Give the pixels that a part can cover."""
-        x, y = self.pose.world(part.u, part.v)
-        return self.canvas.window(x, y, part.reach * self.pose.scale)
+        return part_window(self.canvas, self.pose, part)
+
+
+def part_window(canvas: Canvas, pose: Pose, part: Part) -> Window:
+    """Give the pixels that a part can cover."""
+    x, y = pose.world(part.u, part.v)
+    return canvas.window(x, y, part.reach * pose.scale)
 
 
 def paint(
     picture: np.ndarray,  # (H, W, 3), changed in place
-    scene: Scene,
+    canvas: Canvas,
+    pose: Pose,
+    lamp: tuple[float, float],
     part: Part,
     opacity: float = 1.0,
 ) -> None:
-    """Draw a part of a scene onto a picture."""
-    window = scene.window_of(part)
-    u, v = scene.pose.local(scene.canvas.x[window], scene.canvas.y[window])
+    """Draw a part onto a picture."""
+    window = part_window(canvas, pose, part)
+    u, v = pose.local(canvas.x[window], canvas.y[window])
     u, v = turned(u - np.float32(part.u), v - np.float32(part.v), part.turn)
-    cover = part.shape(u, v, scene.canvas.px / scene.pose.scale)
+    cover = part.shape(u, v, canvas.px / pose.scale)
     colour = part.colour(u, v) if callable(part.colour) else part.colour
     if part.relief:
-        (across, down), turn = scene.lamp, scene.pose.turn + part.turn
-        lamp = across * np.cos(turn) + down * np.sin(turn), down * np.cos(turn) - across * np.sin(turn)
-        slope = (u * np.float32(lamp[0]) + v * np.float32(lamp[1])) / np.float32(part.reach)
+        (across, down), turn = lamp, pose.turn + part.turn
+        towards = across * np.cos(turn) + down * np.sin(turn), down * np.cos(turn) - across * np.sin(turn)
+        slope = (u * np.float32(towards[0]) + v * np.float32(towards[1])) / np.float32(part.reach)
         colour = np.asarray(colour, dtype=np.float32) * (1 + np.float32(part.relief) * slope)[..., None]
     picture[window] = blend(picture[window], np.asarray(colour, dtype=np.float32), cover * np.float32(opacity))

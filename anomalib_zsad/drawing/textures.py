@@ -4,7 +4,8 @@ import numpy as np
 
 from anomalib_zsad.drawing.canvas import Canvas, Pose, blend, box, cells, edge
 from anomalib_zsad.drawing.colours import MATERIALS, METAL_COLOURS, shade
-from anomalib_zsad.drawing.placing import disc, surface, text
+from anomalib_zsad.drawing.parts import disc, text
+from anomalib_zsad.drawing.placing import surface
 from anomalib_zsad.drawing.scene import Part, Scene
 
 _ANY = ("white", "grey", "black", "red", "orange", "yellow", "green", "blue", "purple", "pink", "brown", "beige")
@@ -92,7 +93,7 @@ def leather(generator: np.random.Generator, canvas: Canvas) -> Scene:
         colour = colour * (1 - 0.35 * np.exp(-(((u - where) / 0.04) ** 2)))[..., None]
         stitch = box(u - where, (v + 4) % step - step / 2, 0.016, 0.36 * step, 0.015)
         colour = blend(colour, thread, edge(stitch, canvas.px))
-    return surface(generator, canvas, colour, MATERIALS["cowhide"], name, base * 0.25)
+    return surface(generator, canvas, colour, MATERIALS["cowhide"], name)
 
 
 def stone(generator: np.random.Generator, canvas: Canvas) -> Scene:
@@ -205,7 +206,7 @@ def carpet(generator: np.random.Generator, canvas: Canvas) -> Scene:
     colour = (
         blend(np.broadcast_to(base, (*u.shape, 3)), other, np.clip(0.5 + pattern * 8, 0, 1)) * (0.92 + tufts)[..., None]
     )
-    return surface(generator, canvas, colour, MATERIALS["wool"], name, np.array([0.55, 0.48, 0.36], dtype=np.float32))
+    return surface(generator, canvas, colour, MATERIALS["wool"], name)
 
 
 def sponge(generator: np.random.Generator, canvas: Canvas) -> Scene:
@@ -216,7 +217,7 @@ def sponge(generator: np.random.Generator, canvas: Canvas) -> Scene:
     seam, number = cells(generator, u + wobble, v - wobble, generator.uniform(0.13, 0.19))
     pores = np.clip((seam - 0.035 - 0.12 * (1 - number)) / 0.02, 0, 1)
     colour = base * (1 + 0.1 * canvas.noise(generator, 70))[..., None]
-    return surface(generator, canvas, colour * (1 - 0.5 * pores)[..., None], MATERIALS["foam"], name, base * 0.25)
+    return surface(generator, canvas, colour * (1 - 0.5 * pores)[..., None], MATERIALS["foam"], name)
 
 
 def knitwear(generator: np.random.Generator, canvas: Canvas) -> Scene:
@@ -233,7 +234,7 @@ def knitwear(generator: np.random.Generator, canvas: Canvas) -> Scene:
     twist = 0.08 * np.sin((q * 3 + p * 8) * np.float32(2 * np.pi))
     stripe = np.floor(q / generator.integers(3, 7)) % 2
     colour = np.where((stripe > 0)[..., None], base, other) * (0.42 + 0.6 * np.clip(strand, 0, 1) + twist)[..., None]
-    return surface(generator, canvas, colour, MATERIALS["wool"], name, base * 0.2)
+    return surface(generator, canvas, colour, MATERIALS["wool"], name)
 
 
 def mesh(generator: np.random.Generator, canvas: Canvas) -> Scene:
