@@ -89,7 +89,7 @@ def blob(
     a, b = (u * cos + v * sin) / np.float32(long), (v * cos - u * sin) * np.float32(long)
     angle, wave = np.arctan2(b, a), np.zeros_like(a)
     for lobes in range(2, 8):
-        size = generator.normal(0, ragged / np.sqrt(lobes))
+        size = generator.normal(0, 1.4 * ragged / lobes**0.9)
         wave = wave + np.float32(size) * np.cos(lobes * angle + np.float32(generator.uniform(0, 6.3)))
     return Blob(window, u, v, np.hypot(a, b) / np.clip(1 + wave, 0.5, 1.6), radius)
 

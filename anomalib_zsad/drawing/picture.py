@@ -108,7 +108,7 @@ def _damaged(
         area = float(np.exp(generator.uniform(np.log(_LEAST_AREA * 1.6), np.log(most))))
         damage = DEFECTS[defect](scene, generator, area)
         picture = lit.on(damage.picture)
-        mask = _visible(np.abs(picture - normal).max(-1), damage.cover)
+        mask = _visible(_largest(np.abs(picture - normal)), damage.cover)
         near = _grown(mask, scene.canvas.size)
         if mask.mean() > best[1].mean() and mask.mean() <= 1.3 * _MOST_AREA:
             best = np.where(near[..., None], picture, normal), mask
@@ -125,6 +125,13 @@ def _visible(
     seen = Image.fromarray(((change > _VISIBLE) & (cover > 0.25)).astype(np.uint8) * 255)
     around = np.asarray(seen.filter(ImageFilter.BoxBlur(max(round(len(change) / 112), 1))))
     return (around > 0.3 * 255) & (cover > 0.25)
+
+
+def _largest(
+    channels: np.ndarray,  # (H, W, 3)
+) -> np.ndarray:  # (H, W)
+    # Several times as fast as max(-1).
+    return np.maximum(np.maximum(channels[..., 0], channels[..., 1]), channels[..., 2])
 
 
 def _grown(

@@ -71,6 +71,14 @@ def biscuit(generator: np.random.Generator, canvas: Canvas) -> Scene:
     rim = np.exp(-((distance / 0.12) ** 2))
     baked = 1 - 0.35 * rim + 0.06 * canvas.noise(generator, 60) + 0.1 * canvas.noise(generator, 8)
     thing = blend(base * baked[..., None], base * 0.5, 0.5 * np.clip((canvas.noise(generator, 40) - 0.6) * 4, 0, 1))
+    if generator.random() < 0.5:  # Drops of chocolate or icing.
+        drops, sweet = (
+            generator.uniform(-0.6, 0.6, (10, 2)),
+            shade(generator, ("brown", "black", "white", "red", "pink"))[1],
+        )
+        away = np.min([np.hypot(u - a, v - b) for a, b in drops.astype(np.float32)], axis=0)
+        drop = sweet * (1 + 0.3 * np.cos(away * np.float32(30)))[..., None]
+        thing = blend(thing, drop, edge(away - generator.uniform(0.06, 0.1), canvas.px / pose.scale))
     rings, hole = generator.integers(6, 10), generator.uniform(0.05, 0.075)
     spots = [(0.0, 0.0)] + [(0.55 * np.cos(a), 0.55 * np.sin(a)) for a in np.arange(rings) * 2 * np.pi / rings]
     holes = [Part(a, b, 1.3 * hole, disc(hole), base * 0.4, relief=-0.3) for a, b in spots]
@@ -131,7 +139,11 @@ def coin(generator: np.random.Generator, canvas: Canvas) -> Scene:
         angle + 2.3
     )
     worn = 0.08 * canvas.noise(generator, 12) + 0.04 * canvas.noise(generator, 90)
-    thing = base * (0.95 + 0.3 * emblem + milled + worn)[..., None]
+    alloy, core = METAL_COLOURS[str(generator.choice(["steel", "brass", "copper"]))], generator.uniform(0.5, 0.6)
+    metal = np.broadcast_to(base, (*u.shape, 3))
+    if generator.random() < 0.4:  # Of two metals.
+        metal = blend(metal, shade(generator, [alloy])[1], edge(radius - core, canvas.px / pose.scale))
+    thing = metal * (0.95 + 0.3 * emblem + milled + worn)[..., None]
     ring = text(generator, int(generator.integers(8, 13)), 0.2, 0, 0, base * 1.35, 0.7, radius=0.7)
     return laid(generator, canvas, pose, thing, edge(radius - 1, canvas.px / pose.scale), material, name, ring)
 

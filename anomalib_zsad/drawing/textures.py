@@ -75,23 +75,23 @@ def wood(generator: np.random.Generator, canvas: Canvas) -> Scene:
 
 
 def leather(generator: np.random.Generator, canvas: Canvas) -> Scene:
-    """Grained leather: small cells with dark seams, at times a row of stitches."""
-    name, base = shade(generator, ("brown", "black", "red", "green", "blue", "beige", "orange"))
+    """Grained leather: small cells with dark seams, at times two pieces of it stitched together."""
+    dyes = ("brown", "black", "red", "green", "blue", "beige", "orange", "white")
+    name, base = shade(generator, dyes)
     u, v, _ = _spread(generator, canvas)
     wobble = 0.05 * canvas.noise(generator, 12)
-    seam, number = cells(
-        generator, u + wobble, (v - wobble) * np.float32(generator.uniform(0.8, 1.25)), generator.uniform(0.07, 0.13)
-    )
+    lean = np.float32(generator.uniform(0.8, 1.25))
+    seam, number = cells(generator, u + wobble, (v - wobble) * lean, generator.uniform(0.07, 0.13))
     height = np.clip(seam / np.float32(0.03), 0, 1)
-    colour = base * (0.62 + 0.42 * height + 0.1 * (number - 0.5))[..., None]
-    if generator.random() < 0.35:
-        where, step, thread = (
-            generator.uniform(-0.5, 0.5),
-            generator.uniform(0.1, 0.16),
-            shade(generator, ("white", "beige", "yellow", "black"))[1],
-        )
-        colour = colour * (1 - 0.35 * np.exp(-(((u - where) / 0.04) ** 2)))[..., None]
-        stitch = box(u - where, (v + 4) % step - step / 2, 0.016, 0.36 * step, 0.015)
+    where, step = generator.uniform(-0.5, 0.5), generator.uniform(0.1, 0.16)
+    other, thread = (shade(generator, names)[1] for names in (dyes, ("white", "beige", "yellow", "black")))
+    joined = generator.random()
+    dye = blend(np.broadcast_to(base, (*u.shape, 3)), other, edge(u - where, canvas.px)) if joined < 0.4 else base
+    colour = dye * (0.62 + 0.42 * height + 0.16 * (number - 0.5))[..., None]
+    if joined < 0.6:
+        beside = u - where - 0.05
+        colour = colour * (1 - 0.45 * np.exp(-(((u - where) / 0.03) ** 2)))[..., None]
+        stitch = box(beside, (v + 4) % step - step / 2, 0.016, 0.36 * step, 0.015)
         colour = blend(colour, thread, edge(stitch, canvas.px))
     return surface(generator, canvas, colour, MATERIALS["cowhide"], name)
 

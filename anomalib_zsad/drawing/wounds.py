@@ -39,17 +39,17 @@ def dent(scene: Scene, generator: np.random.Generator, area: float) -> Damage:
 
 def deformation(scene: Scene, generator: np.random.Generator, area: float) -> Damage:
     """A place where the thing is pulled out of shape."""
-    radius = 1.1 * radius_of(area)
+    radius = 1.2 * radius_of(max(area, 0.012))
     patch = blob(scene, generator, spot(scene, generator, 0.6 * radius), radius, 0.08)
     picture = scene.composed()
     bump = np.clip(1 - patch.reach**2, 0, 1) ** 1.5
-    angle, swirl = generator.uniform(0, 2 * np.pi), generator.choice([-1, 1]) * generator.uniform(0.6, 1.3)
-    shift = generator.uniform(0.3, 0.55)
+    angle, swirl = generator.uniform(0, 2 * np.pi), generator.choice([-1, 1]) * generator.uniform(0.8, 1.6)
+    shift = generator.uniform(0.35, 0.6)
     right = np.float32(shift * np.cos(angle)) * bump - np.float32(swirl) * bump * patch.v
     down = np.float32(shift * np.sin(angle)) * bump + np.float32(swirl) * bump * patch.u
     local = _sampled(scene, picture, patch, right, down)
     fold = np.sin(4 * (patch.u * np.float32(np.cos(angle)) + patch.v * np.float32(np.sin(angle))))
-    lit = local * (1 + 0.4 * fold * np.clip(1.4 * bump, 0, 1))[..., None]
+    lit = local * (1 + 0.5 * fold * np.clip(1.4 * bump, 0, 1))[..., None]
     return _filled(scene, picture, patch, lit, np.clip((1 - patch.reach) / 0.08, 0, 1))
 
 
