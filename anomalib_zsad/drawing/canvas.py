@@ -148,14 +148,14 @@ def blend(
     return picture + (np.asarray(colour, dtype=np.float32) - picture) * opacity
 
 
-def ramp(
-    height: np.ndarray,  # (H, W) in [0, 1]
-    dark: np.ndarray,  # (3,)
-    light: np.ndarray,  # (3,)
-) -> np.ndarray:  # (H, W, 3)
-    """Give every height its colour."""
-    low, high = np.asarray(dark, dtype=np.float32), np.asarray(light, dtype=np.float32)
-    return low + (high - low) * height[..., None]
+def mean_colour(
+    picture: np.ndarray,  # (H, W, 3)
+    cover: np.ndarray,  # (H, W) in [0, 1]
+) -> np.ndarray:  # (3,)
+    """Average a picture under a shape."""
+    rows, columns = (cover > 0.3).nonzero()
+    rows, columns = rows[:: len(rows) // 2000 + 1], columns[:: len(rows) // 2000 + 1]
+    return picture[rows, columns].mean(0) if len(rows) else np.full(3, 0.5, dtype=np.float32)
 
 
 def cells(

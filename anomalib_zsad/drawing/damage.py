@@ -114,15 +114,6 @@ def walk(
     return points - points[steps // 2] + np.array(centre)
 
 
-def mean_colour(
-    picture: np.ndarray,  # (H, W, 3)
-    cover: np.ndarray,  # (H, W) in [0, 1]
-) -> np.ndarray:  # (3,)
-    """Average a picture under a shape."""
-    rows, columns = (cover > 0.3).nonzero()
-    return picture[rows, columns].mean(0) if len(rows) else np.full(3, 0.5, dtype=np.float32)
-
-
 def apart(
     colour: np.ndarray,  # (3,)
     base: np.ndarray,  # (3,)

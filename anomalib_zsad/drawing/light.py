@@ -92,7 +92,7 @@ def light(
     """
     x, y = canvas.x, canvas.y
     towards = x * np.float32(lamp[0]) + y * np.float32(lamp[1])
-    level: np.ndarray = np.float32(generator.uniform(0.8, 1.1)) + np.float32(generator.uniform(0, 0.2)) * towards
+    level: np.ndarray = np.float32(generator.uniform(0.75, 1.02)) + np.float32(generator.uniform(0, 0.18)) * towards
     depth, bend = generator.uniform(0.2, 0.55), generator.uniform(-0.5, 0.5)
     along, across = turned(x, y, generator.uniform(0, 2 * np.pi))
     start, softness, width = generator.uniform(-0.8, 0.8), generator.uniform(0.03, 0.3), generator.uniform(0.2, 1.5)

@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from anomalib_zsad.drawing.canvas import blend
+from anomalib_zsad.drawing.canvas import blend, mean_colour
 from anomalib_zsad.drawing.colours import COLOURS
-from anomalib_zsad.drawing.damage import Damage, apart, blob, core_of, mean_colour, radius_of, spot, walk
+from anomalib_zsad.drawing.damage import Damage, apart, blob, core_of, radius_of, spot, walk
 from anomalib_zsad.drawing.scene import Scene
 
 

@@ -34,11 +34,16 @@ def gear(generator: np.random.Generator, canvas: Canvas) -> Scene:
     sheen = np.float32(0.25 * material.gloss) * np.cos(2 * angle + np.float32(generator.uniform(0, 6)))
     hub = 0.15 * np.tanh((0.36 - radius) / 0.02) - 0.25 * np.exp(-(((radius - bore) / 0.03) ** 2))
     thing = base * (1 + turned + sheen + hub + 0.04 * canvas.noise(generator, 60))[..., None]
+    tooth = _tooth(0.93 - root, wide)
     tops = [
-        Part(0.9 * np.cos(a), 0.9 * np.sin(a), 0.28, _tooth(0.93 - root, wide), base, a, relief=0.25)
+        Part(0.9 * np.cos(a), 0.9 * np.sin(a), 0.28, tooth, base, a, relief=0.25)
         for a in np.arange(teeth) * 2 * np.pi / teeth
     ]
-    return laid(generator, canvas, pose, thing, cover, material, name, tops)
+    scene = laid(generator, canvas, pose, thing, cover, material, name, tops)
+    # The teeth are parts, not drawn with the wheel, but a defect may lie on them.
+    beside = (angle + np.pi / teeth) % (2 * np.pi / teeth) - np.pi / teeth
+    scene.inside = np.maximum(cover, tooth(radius * np.cos(beside) - np.float32(0.9), radius * np.sin(beside), px))
+    return scene
 
 
 def _tooth(depth: float, wide: float) -> Shape:

@@ -13,7 +13,7 @@ from anomalib_zsad.drawing.scene import Scene
 
 _LEAST_AREA, _MOST_AREA = 0.003, 0.08
 _VISIBLE = 0.06
-_ATTEMPTS = 12
+_ATTEMPTS = 24
 
 
 @dataclass(frozen=True)
@@ -52,16 +52,11 @@ def draw(category: str, seed: int, defect: str | None = None, size: int = 224) -
     Raises:
         ValueError: The category is unknown, or has no such defect.
     """
-    if category not in CATEGORIES:
-        msg = f"Unknown category {category!r}, expected one of: {', '.join(CATEGORIES)}."
+    scene, lit = scene_of(category, seed, size)
+    kinds = CATEGORIES[category].defects
+    if defect is not None and defect not in kinds:
+        msg = f"A {category} has no defect {defect!r}, expected one of: {', '.join(kinds)}."
         raise ValueError(msg)
-    kind = CATEGORIES[category]
-    if defect is not None and defect not in kind.defects:
-        msg = f"A {category} has no defect {defect!r}, expected one of: {', '.join(kind.defects)}."
-        raise ValueError(msg)
-    generator = np.random.default_rng([seed, zlib.crc32(category.encode())])
-    scene = kind.draw(generator, Canvas(size))
-    lit = light(generator, scene.canvas, scene.lamp, scene.material.gloss)
     picture = lit.on(scene.composed())
     words = {"colour": scene.colour, "background": scene.background, "place": "", "size": ""}
     mask = np.zeros((size, size), dtype=bool)
@@ -70,6 +65,25 @@ def draw(category: str, seed: int, defect: str | None = None, size: int = 224) -
         picture, mask = _damaged(scene, lit, picture, defect, hurt)
         words |= {"place": place_of(mask), "size": size_of(mask)}
     return Picture((picture * 255).round().astype(np.uint8), mask, category, scene.material.name, defect, words)
+
+
+def scene_of(category: str, seed: int, size: int = 224) -> tuple[Scene, Light]:
+    """Give what `draw` draws, and the light on it.
+
+    Args:
+        category: A key of `CATEGORIES`.
+        seed: As for `draw`.
+        size: Height and width in pixels.
+
+    Raises:
+        ValueError: The category is unknown.
+    """
+    if category not in CATEGORIES:
+        msg = f"Unknown category {category!r}, expected one of: {', '.join(CATEGORIES)}."
+        raise ValueError(msg)
+    generator = np.random.default_rng([seed, zlib.crc32(category.encode())])
+    scene = CATEGORIES[category].draw(generator, Canvas(size))
+    return scene, light(generator, scene.canvas, scene.lamp, scene.material.gloss)
 
 
 def place_of(

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from anomalib_zsad.drawing.canvas import Canvas, Pose
+from anomalib_zsad.drawing.canvas import Canvas, Pose, mean_colour
 from anomalib_zsad.drawing.colours import Material, shade
 from anomalib_zsad.drawing.light import ground, on_ground
 from anomalib_zsad.drawing.parts import marks
@@ -77,6 +77,7 @@ def laid(
     """Lay an object on a ground, which may carry marks of its own."""
     towards = lamp(generator)
     below, words = ground(generator, canvas)
+    below = _told_apart(below, mean_colour(thing, inside))
     spread = Pose(turn=generator.uniform(-np.pi, np.pi))
     for mark in marks(generator, below[::8, ::8].mean((0, 1)), 4, 0.8):
         paint(below, canvas, spread, towards, mark)
@@ -84,3 +85,14 @@ def laid(
         canvas, below, thing.astype(np.float32, copy=False), inside.astype(np.float32, copy=False), towards
     )
     return Scene(canvas, picture, inside, material, colour, below, words, pose, tuple(parts), towards)
+
+
+def _told_apart(
+    below: np.ndarray,  # (H, W, 3)
+    colour: np.ndarray,  # (3,)
+) -> np.ndarray:  # (H, W, 3)
+    """Make a ground of about the colour of the thing on it darker or lighter."""
+    mean = below[::8, ::8].mean((0, 1))
+    if np.abs(mean - colour).max() > 0.22:
+        return below
+    return below * np.float32(0.5) if mean.mean() > 0.35 else below + np.float32(0.3)

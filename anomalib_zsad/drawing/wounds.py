@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from anomalib_zsad.drawing.canvas import blend
-from anomalib_zsad.drawing.damage import Blob, Damage, apart, blob, core_of, mean_colour, radius_of, sample, spot
+from anomalib_zsad.drawing.canvas import blend, mean_colour
+from anomalib_zsad.drawing.damage import Blob, Damage, apart, blob, core_of, radius_of, sample, spot
 from anomalib_zsad.drawing.scene import Scene
 
 
