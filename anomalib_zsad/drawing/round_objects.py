@@ -3,20 +3,16 @@
 import numpy as np
 
 from anomalib_zsad.drawing.canvas import Canvas, blend, box, edge
-from anomalib_zsad.drawing.colours import MATERIALS, METAL_COLOURS, shade
+from anomalib_zsad.drawing.colours import ANY, MATERIALS, METAL_COLOURS, made_of, shade
 from anomalib_zsad.drawing.parts import disc, text
 from anomalib_zsad.drawing.placing import laid, placed
 from anomalib_zsad.drawing.scene import Part, Scene
 
-_ANY = ("white", "grey", "black", "red", "orange", "yellow", "green", "blue", "purple", "pink", "brown", "beige")
-
 
 def washer(generator: np.random.Generator, canvas: Canvas) -> Scene:
     """A washer of metal, rubber or plastic."""
-    material = MATERIALS[generator.choice(["steel", "brass", "copper", "rubber", "plastic"])]
-    name, base = shade(
-        generator,
-        [METAL_COLOURS[material.name]] if material.name in METAL_COLOURS else ("black", "red", "white", "blue"),
+    material, name, base = made_of(
+        generator, ["steel", "brass", "copper", "rubber", "plastic"], ("black", "red", "white", "blue")
     )
     pose = placed(generator)
     u, v = pose.local(canvas.x, canvas.y)
@@ -87,7 +83,7 @@ def biscuit(generator: np.random.Generator, canvas: Canvas) -> Scene:
 
 def button(generator: np.random.Generator, canvas: Canvas) -> Scene:
     """A button with two or four holes, plain, ringed or marbled."""
-    name, base = shade(generator, _ANY)
+    name, base = shade(generator, ANY)
     pose = placed(generator)
     u, v = pose.local(canvas.x, canvas.y)
     radius = np.hypot(u, v)
@@ -116,7 +112,7 @@ def bottle_cap(generator: np.random.Generator, canvas: Canvas) -> Scene:
     outer = 0.96 + 0.035 * crimps
     skirt = np.clip((radius - 0.76) / 0.08, 0, 1)
     height = 1 + skirt * (0.3 * crimps - 0.15) + 0.15 * np.exp(-(((radius - 0.76) / 0.04) ** 2)) * (-u - v)
-    ink = shade(generator, _ANY)[1]
+    ink = shade(generator, ANY)[1]
     ink = ink if np.abs(ink - base).sum() > 0.6 else np.clip(1 - base, 0.1, 0.9)
     thing = blend(base * height[..., None], ink, edge(np.abs(radius - generator.uniform(0.55, 0.68)) - 0.02, canvas.px))
     emblem = text(generator, int(generator.integers(1, 3)), generator.uniform(0.4, 0.55), 0, 0, ink)
@@ -127,8 +123,7 @@ def bottle_cap(generator: np.random.Generator, canvas: Canvas) -> Scene:
 
 def coin(generator: np.random.Generator, canvas: Canvas) -> Scene:
     """A coin: an embossed emblem, a ring of letters and a milled rim."""
-    material = MATERIALS[generator.choice(["steel", "brass", "copper"])]
-    name, base = shade(generator, [METAL_COLOURS[material.name]])
+    material, name, base = made_of(generator, ["steel", "brass", "copper"])
     pose = placed(generator)
     u, v = pose.local(canvas.x, canvas.y)
     radius, angle = np.hypot(u, v), np.arctan2(v, u)
