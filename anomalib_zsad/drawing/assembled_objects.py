@@ -164,7 +164,7 @@ def zipper(generator: np.random.Generator, canvas: Canvas) -> Scene:
 def cable(generator: np.random.Generator, canvas: Canvas) -> Scene:
     """A cut cable: a sheath around insulated wires of copper strands."""
     name, base = shade(generator, ("black", "grey", "white", "orange", "red"))
-    pose = placed(generator)
+    pose = placed(generator, (0.55, 0.74))
     u, v = pose.local(canvas.x, canvas.y)
     radius, count = np.hypot(u, v), int(generator.integers(3, 5))
     sheath = (

@@ -18,7 +18,7 @@ def missing_part(scene: Scene, generator: np.random.Generator, area: float) -> D
 def misplacement(scene: Scene, generator: np.random.Generator, area: float) -> Damage:
     """A part that is shifted and turned."""
     chosen = _neighbours(scene, generator, area, 1, "part") or _neighbours(scene, generator, area, 3, "print")
-    angle, far = generator.uniform(0, 2 * np.pi), 0.1 + generator.uniform(0.3, 0.8) * chosen[0].reach
+    angle, far = generator.uniform(0, 2 * np.pi), min(0.1 + generator.uniform(0.3, 0.8) * chosen[0].reach, 0.25)
     turn = generator.choice([-1, 1]) * generator.uniform(0.35, 1.2)
     moved = [part.moved(far * np.cos(angle), far * np.sin(angle), turn) for part in chosen]
     others = [part for part in scene.parts if part not in chosen]

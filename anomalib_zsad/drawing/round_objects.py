@@ -96,7 +96,8 @@ def button(generator: np.random.Generator, canvas: Canvas) -> Scene:
     thing = base * (height + np.float32(generator.choice([0.02, 0.16])) * canvas.noise(generator, 9))[..., None]
     away, reach = generator.uniform(0.2, 0.28), generator.uniform(0.09, 0.12)
     spots = [(-1, -1), (1, -1), (-1, 1), (1, 1)] if generator.random() < 0.6 else [(-1, 0), (1, 0)]
-    holes = [Part(a * away, b * away, 1.2 * reach, disc(reach), base * 0.22, relief=-0.4) for a, b in spots]
+    pierced = base * 0.22 if base.mean() > 0.3 else base + 0.25
+    holes = [Part(a * away, b * away, 1.2 * reach, disc(reach), pierced, relief=-0.4) for a, b in spots]
     return laid(
         generator, canvas, pose, thing, edge(radius - 1, canvas.px / pose.scale), MATERIALS["plastic"], name, holes
     )
@@ -112,8 +113,7 @@ def bottle_cap(generator: np.random.Generator, canvas: Canvas) -> Scene:
     outer = 0.96 + 0.035 * crimps
     skirt = np.clip((radius - 0.76) / 0.08, 0, 1)
     height = 1 + skirt * (0.3 * crimps - 0.15) + 0.15 * np.exp(-(((radius - 0.76) / 0.04) ** 2)) * (-u - v)
-    ink = shade(generator, ANY)[1]
-    ink = ink if np.abs(ink - base).sum() > 0.6 else np.clip(1 - base, 0.1, 0.9)
+    ink = _legible(shade(generator, ANY)[1], base)
     thing = blend(base * height[..., None], ink, edge(np.abs(radius - generator.uniform(0.55, 0.68)) - 0.02, canvas.px))
     emblem = text(generator, int(generator.integers(1, 3)), generator.uniform(0.4, 0.55), 0, 0, ink)
     return laid(
@@ -151,7 +151,7 @@ def plate(generator: np.random.Generator, canvas: Canvas) -> Scene:
     radius, well = np.hypot(u, v), generator.uniform(0.58, 0.7)
     slope = np.exp(-(((radius - well) / 0.06) ** 2)) * (u + v) * 0.25 + 0.12 * np.exp(-(((radius - 0.97) / 0.03) ** 2))
     thing = base * (1 + slope - 0.08 * (radius > well))[..., None]
-    ink = shade(generator, ("blue", "red", "green", "golden", "black", "purple"))[1]
+    ink = _legible(shade(generator, ("blue", "red", "green", "golden", "black", "purple"))[1], base)
     if generator.random() < 0.6:
         thing = blend(thing, ink, 0.9 * edge(np.abs(radius - generator.uniform(0.9, 0.94)) - 0.018, canvas.px))
     count, away, long = generator.integers(10, 17), (well + 0.93) / 2, generator.choice([1.0, 0.6])
@@ -199,6 +199,13 @@ def apple(generator: np.random.Generator, canvas: Canvas) -> Scene:
         MATERIALS["flesh"],
         name,
     )
+
+
+def _legible(
+    ink: np.ndarray,  # (3,)
+    base: np.ndarray,  # (3,)
+) -> np.ndarray:  # (3,)
+    return ink if np.abs(ink - base).sum() > 0.6 else np.clip(1 - base.round(), 0.1, 0.9)
 
 
 ROUND = (washer, tablet, biscuit, button, bottle_cap, coin, plate, apple)
