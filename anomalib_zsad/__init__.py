@@ -40,13 +40,43 @@ if TYPE_CHECKING:
         Listed,
         MagneticTile,
         MVTec,
+        Synthetic,
         VisA,
     )
-    from anomalib_zsad.models import ACDClip, AFClip
+    from anomalib_zsad.models import (
+        ACDClip,
+        AFClip,
+    )
 
-__all__ = ["ACDClip", "AFClip", "AllCategories", "Auxiliary", "MVTec", "MagneticTile", "VisA", "__version__"]
-__all__ += ["BTAD", "COVID19", "CVC300", "DAGM", "ISIC", "KSDD2", "RSDD", "SDD", "BMADSegmentation", "Br35H"]
-__all__ += ["BrainMRI", "ClinicDB", "ColonDB", "DTDSynthetic", "Endo", "HeadCT", "Kvasir", "Listed"]
+__all__ = [
+    "BTAD",
+    "COVID19",
+    "CVC300",
+    "DAGM",
+    "ISIC",
+    "KSDD2",
+    "RSDD",
+    "SDD",
+    "ACDClip",
+    "AFClip",
+    "AllCategories",
+    "Auxiliary",
+    "BMADSegmentation",
+    "Br35H",
+    "BrainMRI",
+    "ClinicDB",
+    "ColonDB",
+    "DTDSynthetic",
+    "Endo",
+    "HeadCT",
+    "Kvasir",
+    "Listed",
+    "MVTec",
+    "MagneticTile",
+    "Synthetic",
+    "VisA",
+    "__version__",
+]
 
 _HOMES = ("anomalib_zsad.models", "anomalib_zsad.data")
 

@@ -19,9 +19,10 @@ from anomalib_zsad.data.medical import (
     Kvasir,
 )
 from anomalib_zsad.data.mvtec import MVTec
+from anomalib_zsad.data.synthetic import Synthetic
 from anomalib_zsad.data.visa import VisA
 
-__all__ = ["AllCategories", "Auxiliary", "MVTec", "MagneticTile", "VisA"]
+__all__ = ["AllCategories", "Auxiliary", "MVTec", "MagneticTile", "Synthetic", "VisA"]
 __all__ += ["BTAD", "DAGM", "KSDD2", "RSDD", "SDD", "DTDSynthetic", "Listed"]
 __all__ += ["COVID19", "CVC300", "ISIC", "BMADSegmentation", "Br35H", "BrainMRI", "ClinicDB", "ColonDB", "Endo"]
 __all__ += ["HeadCT", "Kvasir"]
