@@ -190,10 +190,11 @@ class FrozenClip(nn.Module):
 
     def without_text(self) -> "FrozenClip":
         """Copy this CLIP without its text tower; the weights of the vision tower are shared."""
-        copy = deepcopy(self, {id(tensor): tensor for tensor in (*self.parameters(), *self.buffers())})
-        for name in ("transformer", "token_embedding", "positional_embedding", "ln_final", "text_projection"):
-            setattr(copy.clip, name, None)
-        return copy
+        return self._without("transformer", "token_embedding", "positional_embedding", "ln_final", "text_projection")
+
+    def without_vocabulary(self) -> "FrozenClip":
+        """Copy this CLIP without its word embeddings, for prompts that hold theirs; all other weights are shared."""
+        return self._without("token_embedding")
 
     def block_weights(self) -> list[Tensor]:
         """The matrices of the vision tower's blocks: what nearly all arithmetic is spent on."""
@@ -237,8 +238,15 @@ class FrozenClip(nn.Module):
     ) -> Tensor:  # (P, D)
         """Encode prompts given as word embeddings, so that some of the words may be learnt."""
         (stream,) = self.encode_words(words, [self.n_text_blocks], edit)
-        read = stream[torch.arange(len(stream), device=stream.device), end]
+        # Not len(): it would fix the number of prompts of an exported graph.
+        read = stream[torch.arange(stream.shape[0], device=stream.device), end]
         return self._clip.ln_final(read) @ self._clip.text_projection
+
+    def _without(self, *parts: str) -> "FrozenClip":
+        copy = deepcopy(self, {id(tensor): tensor for tensor in (*self.parameters(), *self.buffers())})
+        for name in parts:
+            setattr(copy.clip, name, None)
+        return copy
 
     @property
     def _clip(self) -> Any:  # open_clip's classes are not typed
