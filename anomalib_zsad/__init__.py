@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from anomalib_zsad.models import (
         ACDClip,
         AFClip,
+        WMoEClip,
     )
 
 __all__ = [
@@ -75,6 +76,7 @@ __all__ = [
     "MagneticTile",
     "Synthetic",
     "VisA",
+    "WMoEClip",
     "__version__",
 ]
 
