@@ -2,6 +2,7 @@ from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 import torch
@@ -9,7 +10,7 @@ from anomalib.data import MVTecAD
 from anomalib.deploy import CompressionType, OpenVINOInferencer
 
 from anomalib_zsad.data import Auxiliary, VisA
-from anomalib_zsad.models import ACDClip, AFClip, export
+from anomalib_zsad.models import ACDClip, AFClip, WMoEClip, export
 from tests.contract import UNSEEN, engine_in
 from tests.export_contract import EXACT, ExportContract, assert_same, feed
 from tests.small_clip import IMAGE_SIZE
@@ -22,6 +23,16 @@ class TestAFClip(ExportContract):
 class TestACDClip(ExportContract):
     model_class = ACDClip
     arguments: ClassVar = {"n_groups": 2}
+
+
+class TestWMoEClip(ExportContract):
+    model_class = WMoEClip
+    text_tower_ships = True
+
+    def test_the_graph_draws_no_random_number(self, graph):
+        kinds = {node.op_type for node in onnx.load(graph, load_external_data=False).graph.node}
+        assert {"TopK", "ScatterElements"} <= kinds
+        assert not any("Random" in kind for kind in kinds)
 
 
 @pytest.fixture
