@@ -34,6 +34,16 @@ class TestWMoEClip(ExportContract):
         assert {"TopK", "ScatterElements"} <= kinds
         assert not any("Random" in kind for kind in kinds)
 
+    @torch.no_grad()
+    def test_the_graph_agrees_for_any_number_of_images(self, model, graph):
+        session = onnxruntime.InferenceSession(graph)
+        for count in (1, 3):
+            pictures = torch.rand(count, 3, IMAGE_SIZE, IMAGE_SIZE, generator=torch.Generator().manual_seed(count))
+            score, maps = session.run(["pred_score", "anomaly_map"], {"input": pictures.numpy()})
+            expected = model(pictures)
+            np.testing.assert_allclose(score.squeeze(), expected.pred_score.squeeze(), atol=1e-4, rtol=0)
+            np.testing.assert_allclose(maps.squeeze(), expected.anomaly_map.squeeze(), atol=1e-4, rtol=0)
+
 
 @pytest.fixture
 def model(small_clip):

@@ -20,20 +20,16 @@ SURVIVES = 0.5
 class Seen(NamedTuple):
     """What is kept of a batch until the end of the epoch."""
 
-    scores: Tensor  # (3, B): probability of the class token, maximum of the map, label
+    scores: Tensor  # (4, B): probability of the class token, minimum and maximum of the map, label
     sampled: list[Tensor]  # x_c (B, D), divergence (B, D), reconstruction (B, m); nothing without CTDS
 
 
-def of_step(
-    logits: Logits,
-    maps: Tensor,  # (B, L, H, W)
-    label: Tensor,  # (B,)
-) -> dict[str, Tensor]:
+def of_step(logits: Logits) -> dict[str, Tensor]:
     """Look at one batch.
 
     Returns:
         For each layer: entropy of the attention (nats), cosine of the two refined texts, mean of the gate. Of the
-        experts: how often each is used, and the entropy of the router (nats). Of normal images: the map's range.
+        experts: how often each is used, and the entropy of the router (nats). All are means over the images.
     """
     found = {}
     for layer, attended in enumerate(logits.attended, 1):
@@ -44,16 +40,18 @@ def of_step(
         load = (logits.routed.weights > 0).float().mean(0)
         found.update({f"expert_load_{i}": share for i, share in enumerate(load, 1)})
         found["router_entropy"] = _entropy(logits.routed.logits.softmax(-1)).mean()
-    normal = maps.mean(1)[label == 0]
-    if len(normal):
-        found.update(normal_map_min=normal.amin(), normal_map_max=normal.amax())
     return {name: value.detach() for name, value in found.items()}
 
 
-def seen_in(logits: Logits, maps: Tensor, label: Tensor) -> Seen:
+def seen_in(
+    logits: Logits,
+    maps: Tensor,  # (B, L, H, W)
+    label: Tensor,  # (B,)
+) -> Seen:
     """Keep what `of_epoch` needs."""
     sample = logits.sample
-    scores = torch.stack([logits.image.softmax(-1)[:, 1], maps.mean(1).amax(dim=(-2, -1)), label.float()])
+    low, high = maps.mean(1).flatten(1).aminmax(dim=1)
+    scores = torch.stack([logits.image.softmax(-1)[:, 1], low, high, label.float()])
     sampled = [] if sample is None else [sample.token, divergence(sample), reconstruction(sample)]
     return Seen(scores.detach(), [each.detach() for each in sampled])
 
@@ -62,14 +60,18 @@ def of_epoch(seen: Sequence[Seen]) -> dict[str, Tensor]:
     """Look at all training images.
 
     Returns:
-        AUROC of each part of the image score. Of the class token: mean length, variance, and in how many directions
-        the variance is above `SURVIVES`. Of the autoencoder: dimensions whose mean divergence is above `ACTIVE`, and
-        the reconstruction's error as a share of the variance; at 1 it says no more than the mean.
+        AUROC of each part of the image score, and the map's range on normal images. Of the class token: mean length,
+        variance, and in how many directions the variance is above `SURVIVES`. Of the autoencoder: dimensions whose
+        mean divergence is above `ACTIVE`, and the reconstruction's error as a share of the variance; at 1 it says no
+        more than the mean.
     """
     found: dict[str, Tensor] = {}
-    text, peak, label = torch.cat([each.scores for each in seen], dim=1)
+    text, low, high, label = torch.cat([each.scores for each in seen], dim=1)
+    normal = label == 0
+    if normal.any():
+        found.update(normal_map_min=low[normal].amin(), normal_map_max=high[normal].amax())
     if label.amin() < label.amax():
-        found.update(auroc_text=binary_auroc(text, label.int()), auroc_map=binary_auroc(peak, label.int()))
+        found.update(auroc_text=binary_auroc(text, label.int()), auroc_map=binary_auroc(high, label.int()))
     if seen[0].sampled:
         token, divergences, errors = (torch.cat(each) for each in zip(*(each.sampled for each in seen), strict=True))
         variances = _variances(token)

@@ -244,8 +244,8 @@ class WMoEClip(ZeroShotMixin, AnomalibModule):  # type: ignore[misc]  # what the
         logits = self.model.compare(self.model.encode(batch.image), self.model.clip.grid_of(*size), noise)
         maps = self.model.layer_maps(logits, size)
         if self._trainer is not None and self.training:
-            found = diagnostics.of_step(logits, maps, batch.gt_label)
-            self.log_dict({f"train_{name}": value for name, value in found.items()})
+            found = {f"train_{name}": value for name, value in diagnostics.of_step(logits).items()}
+            self.log_dict(found, on_step=False, on_epoch=True, batch_size=len(batch.image))
             self._seen.append(diagnostics.seen_in(logits, maps, batch.gt_label))
         return self.loss(logits, maps, batch.gt_label, batch.gt_mask)
 

@@ -82,7 +82,7 @@ def test_directions_and_dimensions_are_counted():
     generator = torch.Generator().manual_seed(0)
     token = torch.randn(400, 6, generator=generator) * torch.tensor([3.0, 1.0, 0.9, 0.1, 0.1, 0.0])
     ramp = torch.linspace(0, 1, 400)
-    scores = torch.stack([ramp, 1 - ramp, (ramp > 0.5).float()])
+    scores = torch.stack([ramp, -ramp, 1 - ramp, (ramp > 0.5).float()])
     divergences = torch.tensor([0.5, 0.02, 0.001, 0, 0, 0]).expand(400, -1)
     variance = torch.cov(token.T).diagonal().sum()
     found = of_epoch([Seen(scores, [token, divergences, torch.full((400, 2), variance.item() / 2)])])
@@ -91,6 +91,8 @@ def test_directions_and_dimensions_are_counted():
     torch.testing.assert_close(found["class_token_variance"], variance)
     assert found["reconstruction_share"].item() == pytest.approx(0.5)
     assert (found["auroc_text"], found["auroc_map"]) == (1, 0)
+    assert found["normal_map_min"] == -ramp[199]
+    assert found["normal_map_max"] == 1
 
 
 def test_the_cosine_schedule_rises_and_falls(small_clip, visa_root, tmp_path):
