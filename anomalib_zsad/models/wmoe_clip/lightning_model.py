@@ -16,6 +16,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from anomalib_zsad.clip.backbone import FrozenClip
 from anomalib_zsad.models.adapter_file import load_adapter
 from anomalib_zsad.models.arguments import check_choice
+from anomalib_zsad.models.feature_cache import CacheDtype
 from anomalib_zsad.models.mixin import ZeroShotMixin
 from anomalib_zsad.models.trained_weights import load_trained
 from anomalib_zsad.models.wmoe_clip import diagnostics, wavelet
@@ -95,6 +96,9 @@ class WMoEClip(ZeroShotMixin, AnomalibModule):  # type: ignore[misc]  # what the
         lr_schedule: "constant", or "cosine" after a warm-up of a tenth of the training.
         epochs: Epochs of training (the trainer's `max_epochs`).
         precision: "bf16" runs the frozen vision tower in bfloat16; what learns stays in float32.
+        cache_features: A folder to keep what the backbone computes in training, so that it is computed in the first
+            epoch only (see `FeatureCache`); 11 MB an image at the defaults. None: computed in every epoch.
+        cache_dtype: "float16" or "bfloat16", what is kept there.
         weights: An adapter file, written by `save_weights`. None: to be trained.
         seed: Of initialisation, training and fixed noise.
         **components: anomalib's pre_processor, post_processor, evaluator and visualizer.
@@ -161,6 +165,8 @@ class WMoEClip(ZeroShotMixin, AnomalibModule):  # type: ignore[misc]  # what the
         lr_schedule: Schedule = "constant",
         epochs: int = 20,  # noqa: ARG002  # read as a hyper-parameter
         precision: Precision = "fp32",
+        cache_features: str | Path | None = None,  # noqa: ARG002  # read as a hyper-parameter
+        cache_dtype: CacheDtype = "float16",  # noqa: ARG002  # read as a hyper-parameter
         weights: str | Path | None = None,
         seed: int = 111,
         **components: Any,

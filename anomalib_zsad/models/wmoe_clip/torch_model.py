@@ -1,7 +1,7 @@
 """What WMoE-CLIP computes: text drawn from the class token, refined by patches, and a class token with experts."""
 
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
 import torch
 from anomalib.data import InferenceBatch
@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from anomalib_zsad.clip.backbone import FrozenClip
 from anomalib_zsad.functional.scoring import smooth_upsample
+from anomalib_zsad.models.feature_cache import cacheable
 from anomalib_zsad.models.wmoe_clip.adapter import Attended, PatchProjections, WaveletCrossAttention
 from anomalib_zsad.models.wmoe_clip.experts import Routed, SemanticExperts
 from anomalib_zsad.models.wmoe_clip.sampler import ClassTokenSampler, Latent, Sample, SampledPrompts
@@ -58,6 +59,7 @@ class WMoEClipModel(nn.Module):
         seed: Of the fixed noise.
     """
 
+    encoding: ClassVar = ("layers", "precision")
     folded_text: Tensor | None
     fixed_noise: Tensor
     log_temperatures: Tensor
@@ -122,6 +124,7 @@ class WMoEClipModel(nn.Module):
         """Compare images and their patches with the text that is drawn for them."""
         return self.compare(self.encode(images), self.clip.grid_of(*images.shape[-2:]), noise)
 
+    @cacheable
     def encode(
         self,
         images: Tensor,  # (B, 3, H, W), normalised
