@@ -23,7 +23,7 @@ from typing import Any
 import torch
 
 SIZE = 518
-METHODS = ("AFClip",)
+METHODS = ("AFClip", "WMoEClip")
 KINDS = ("uncached", "fill", "hit", "own")
 
 
@@ -71,12 +71,16 @@ def measure(method: str, options: Any, folder: Path) -> None:
 
 @torch.no_grad()
 def difference(model: Any, batch: Any, cache: Any) -> float:
-    """How far the losses of a batch, all in the cache, are from those without it, on the same weights."""
+    """How far the losses of a batch, all in the cache, are from those without it, on the same weights.
+
+    Relative where they are above 1.
+    """
     losses = []
     for each in (None, cache):
         model.model.feature_cache = each
+        torch.manual_seed(0)  # WMoE-CLIP samples
         losses.append(model.loss_terms(batch)["loss"].item())
-    return abs(losses[0] - losses[1])
+    return abs(losses[0] - losses[1]) / max(1.0, abs(losses[0]))
 
 
 def drawn(count: int, seed: int) -> Any:
