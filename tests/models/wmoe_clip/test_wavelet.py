@@ -10,7 +10,6 @@ from anomalib_zsad.models.wmoe_clip.wavelet import HaarBands
 from tests.models.wmoe_clip.reference import haar
 
 GRIDS = [(37, 37), (4, 6), (3, 4), (1, 5)]
-DETAILS = [(1, 0, 0), (0, 1, 0), (0, 0, 1)]
 
 
 def grid_of_tokens(grid, width=3):
@@ -28,10 +27,8 @@ def test_filters_are_those_of_pywavelets_and_orthonormal():
 
 
 @pytest.mark.parametrize("pad", ["symmetric", "reflect", "zero"])
-@pytest.mark.parametrize("grid", GRIDS)
+@pytest.mark.parametrize("grid", [(37, 37), (4, 6), (3, 4), (2, 5)])
 def test_coefficients_are_those_of_pywavelets(grid, pad):
-    if pad == "reflect" and 1 in grid:
-        pytest.skip("nothing to mirror")
     x = grid_of_tokens(grid)
     ours = HaarBands(pad=pad).analyse(x)
     low, details = pywt.dwt2(x.numpy(), "haar", mode=pad, axes=(1, 2))
