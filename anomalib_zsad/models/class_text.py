@@ -1,9 +1,13 @@
 """Text features of classes: each class is encoded once, and each image gets those of its own."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
+from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
+
+from anomalib_zsad.data.parts import dataset_key
 
 Encode = Callable[[Sequence[str]], dict[str, Tensor]]
 
@@ -43,3 +47,17 @@ class ClassText:
                 known = {**known, **encode(missing)}
         self._known = (state, known)
         return known
+
+
+def dataset_of(
+    module: Any,  # a LightningModule
+) -> str | None:
+    """Name the dataset that a model is given, as `dataset_key` does; None where there is no datamodule.
+
+    A datamodule with a target trains and validates on a dataset of its own name, and tests on the target's.
+    """
+    trainer = module._trainer
+    datamodule = getattr(trainer, "datamodule", None)
+    if datamodule is None:
+        return None
+    return dataset_key(datamodule.name if trainer.state.fn == TrainerFn.FITTING else datamodule)

@@ -50,18 +50,23 @@ class KAnoClipLoss(nn.Module):
         """Compute every term and their weighted sum, `loss`."""
         target = (mask > 0).float()
         with torch.autocast(scores.device.type, enabled=False):
-            terms = {
-                "loss_global": F.binary_cross_entropy(scores, label.float()),
-                "loss_focal": sum_of(focal_loss(each, target, self.focal_gamma) for each in maps),
-                "loss_dice_normal": sum_of(dice_loss(1 - each, 1 - target, self.dice_smooth) for each in maps),
-                "loss_dice_abnormal": sum_of(dice_loss(each, target, self.dice_smooth) for each in maps),
-            }
-            local = terms["loss_focal"] + terms["loss_dice_normal"] + terms["loss_dice_abnormal"]
-            total = self.lambda_global * terms["loss_global"] + self.lambda_local * local
+            local = torch.stack([self._local(each, target) for each in maps]).sum(0)
+            terms = {"loss_global": F.binary_cross_entropy(scores, label.float())}
+            terms.update(zip(("loss_focal", "loss_dice_normal", "loss_dice_abnormal"), local.unbind(), strict=True))
+            total = self.lambda_global * terms["loss_global"] + self.lambda_local * local.sum()
             if distances is not None:
                 terms["loss_kd"] = knowledge_loss(distances, self.kd_margin).mean()
                 total = total + self.lambda_kd * terms["loss_kd"]
         return {"loss": total, **terms}
+
+    def _local(
+        self,
+        maps: Tensor,  # (B, H, W)
+        target: Tensor,  # (B, H, W)
+    ) -> Tensor:  # (3,), the terms of eq. 15
+        normal = dice_loss(1 - maps, 1 - target, self.dice_smooth)
+        abnormal = dice_loss(maps, target, self.dice_smooth)
+        return torch.stack([focal_loss(maps, target, self.focal_gamma), normal, abnormal])
 
 
 def knowledge_distances(
@@ -88,8 +93,3 @@ def focal_loss(
     """Mean focal loss of the probability of the true state, without class weights."""
     likelihood = torch.where(target > 0, maps, 1 - maps).clamp(MARGIN, 1 - MARGIN)
     return ((1 - likelihood) ** gamma * -likelihood.log()).mean()
-
-
-def sum_of(terms: object) -> Tensor:
-    """Add what the maps contribute."""
-    return torch.stack(list(terms)).sum()  # type: ignore[call-overload]

@@ -1,4 +1,4 @@
-"""What KAnoCLIP says about a class: learnable normal and abnormal prompts (eq. 1), and what they are drawn to (eq. 3)."""
+"""What KAnoCLIP says about a class: learnable prompts of both states (eq. 1), and what they are drawn to (eq. 3)."""
 
 from collections.abc import Mapping, Sequence
 from typing import Literal, get_args
@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from anomalib_zsad.clip.backbone import FrozenClip
 from anomalib_zsad.data.class_names import category_key
 from anomalib_zsad.knowledge.class_names import readable
+from anomalib_zsad.models.arguments import check_choice
 
 TextEnsemble = Literal["mean_raw", "mean_normalized"]
 
@@ -53,9 +54,7 @@ class KnowledgePrompts(nn.Module):
         ensemble: TextEnsemble = "mean_raw",
     ) -> None:
         super().__init__()
-        if ensemble not in get_args(TextEnsemble):
-            msg = f"text_ensemble must be one of {', '.join(get_args(TextEnsemble))}, got {ensemble!r}"
-            raise ValueError(msg)
+        check_choice("text_ensemble", ensemble, get_args(TextEnsemble))
         for name, words in (("normal_states", normal), ("abnormal_states", abnormal)):
             if not words or not all(words):
                 msg = f"{name} must be adjectives, at least one, got {list(words)}"
@@ -63,7 +62,9 @@ class KnowledgePrompts(nn.Module):
         self.states = (tuple(normal), tuple(abnormal))
         self.suffix = suffix
         self.ensemble = ensemble
-        longest = max(int(clip.tokenize([f"{word} object{suffix}"]).argmax()) for state in self.states for word in state)
+        longest = max(
+            int(clip.tokenize([f"{word} object{suffix}"]).argmax()) for state in self.states for word in state
+        )
         if not 1 <= length < clip.context_length - longest:
             msg = (
                 f"prompt_length must lie between 1 and {clip.context_length - longest - 1} for this backbone and these "

@@ -6,7 +6,6 @@ from typing import Literal, NamedTuple
 import torch
 from anomalib.data import InferenceBatch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from anomalib_zsad.clip.backbone import FrozenClip
 from anomalib_zsad.data.item import ANY_CATEGORY
@@ -53,9 +52,10 @@ class KAnoClipModel(nn.Module):
         prompts: Eq. 1.
         bicmci: Eq. 9. None compares the patches with the text as they are.
         conv_adapter: Eq. 11. None leaves the global feature as it is.
+        projections: Learnt ways of each stage's patches into the joint space. None: CLIP's own, for all stages.
         layers: Vision blocks after which the stages end, counted from 1.
         vv_start: The block from which on V-V attention gathers the stages' tokens, eq. 8. None: CLIP's own tokens.
-        class_source: The class token that is the global feature: of CLIP's "original" stream, or of the "vv" stream.
+        cls_source: The class token that is the global feature: of CLIP's "original" stream, or of the "vv" stream.
         temperature: Divides the cosines of patches (tau).
         score_temperature: Divides those of the global feature.
         stage_reduction: How the stages' logits are joined.
@@ -72,9 +72,10 @@ class KAnoClipModel(nn.Module):
         prompts: KnowledgePrompts | FixedPrompts,
         bicmci: BiCMCI | None,
         conv_adapter: ConvAdapter | None,
+        projections: nn.ModuleList | None,
         layers: Sequence[int],
         vv_start: int | None,
-        class_source: ClassSource = "original",
+        cls_source: ClassSource = "original",
         temperature: float = 0.07,
         score_temperature: float = 0.07,
         stage_reduction: StageReduction = "sum",
@@ -87,10 +88,11 @@ class KAnoClipModel(nn.Module):
         self.prompts = prompts
         self.bicmci = bicmci
         self.conv_adapter = conv_adapter
+        self.projections = projections
         self.targets: KnowledgeTargets | None = KnowledgeTargets(clip.joint_width)
         self.layers = clip.check_layers(layers)
         self.vv_start = vv_start
-        self.class_source = class_source
+        self.cls_source = cls_source
         self.temperature = temperature
         self.score_temperature = score_temperature
         self.stage_reduction = stage_reduction
@@ -121,7 +123,7 @@ class KAnoClipModel(nn.Module):
     def encode(
         self,
         images: Tensor,  # (B, 3, H, W), normalised
-    ) -> list[Tensor]:  # (L + 1) x (B, 1 + N, D) float32
+    ) -> list[Tensor]:  # (L + 1) x (B, 1 + N, D) float32; of width C where a learnt projection follows
         """Read what nothing learnt can change: the tokens of every stage, and the last of CLIP's own stream."""
         with torch.autocast(images.device.type, torch.bfloat16, enabled=self._autocasts(images)):
             if self.vv_start is None:
@@ -129,11 +131,12 @@ class KAnoClipModel(nn.Module):
             else:
                 stages, last = self.clip.encode_patches_vv(images, self.layers, self.vv_start)
         with torch.autocast(images.device.type, enabled=False):
-            return [self.clip.project(tokens.float()) for tokens in (*stages, last)]
+            project = self.clip.project if self.projections is None else nn.Identity()
+            return [*(project(tokens.float()) for tokens in stages), self.clip.project(last.float())]
 
     def compare(
         self,
-        features: list[Tensor],  # (L + 1) x (B, 1 + N, D)
+        features: list[Tensor],  # (L + 1) x (B, 1 + N, D), from `encode`
         grid: tuple[int, int],
         text: Tensor,  # (B or 1, S, D)
     ) -> Logits:
@@ -141,6 +144,8 @@ class KAnoClipModel(nn.Module):
         with torch.autocast(text.device.type, enabled=False):
             *stages, last = features
             patches = [tokens[:, 1:] for tokens in stages]
+            if self.projections is not None:
+                patches = [project(each) for project, each in zip(self.projections, patches, strict=True)]
             if self.bicmci is None:
                 similar = [cosines(each, text) for each in patches]
                 offsets = entropies = text.new_zeros(len(similar))
@@ -201,11 +206,13 @@ class KAnoClipModel(nn.Module):
 
     def _global_feature(
         self,
-        stages: list[Tensor],  # L x (B, 1 + N, D)
+        stages: list[Tensor],  # L x (B, 1 + N, D or C)
         last: Tensor,  # (B, 1 + N, D)
         grid: tuple[int, int],
     ) -> Tensor:  # (B, D)
-        feature = (last if self.class_source == "original" else stages[-1])[:, 0]
+        feature = last[:, 0]
+        if self.cls_source == "vv":
+            feature = stages[-1][:, 0] if self.projections is None else self.clip.project(stages[-1][:, 0])
         return feature if self.conv_adapter is None else self.conv_adapter(feature, last[:, 1:], grid)
 
     def _autocasts(self, images: Tensor) -> bool:
