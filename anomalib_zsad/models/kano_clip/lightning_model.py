@@ -251,7 +251,7 @@ class KAnoClip(ZeroShotMixin, AnomalibModule):  # type: ignore[misc]  # what the
         maps = [anomaly_map(each, size) for each in logits.patches.unbind(1)] if per_stage else [scores.maps]
         distances = self.knowledge_distances(batch, text)
         image_scores = scores.of_image(self.smooth_in_training)
-        if self._trainer is not None and self.training:
+        if self._trainer is not None and self._trainer.training:
             self._watch(logits, scores, batch.gt_label, distances)
         return self.loss(image_scores, torch.stack(maps), batch.gt_label, batch.gt_mask, distances)
 
