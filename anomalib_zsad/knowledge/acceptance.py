@@ -39,12 +39,13 @@ def count_tokens(text: str) -> int:
 
 
 def shorten(text: str) -> str:
-    """Leave out the last clauses of a text that is too long for CLIP; the text itself where that does not help."""
-    for end in reversed([found.start() for found in _BREAKS.finditer(text)]):
-        short = text[:end].rstrip(" ,;") + "."
-        if count_tokens(short) <= MAX_TOKENS and len(short.split()) <= MAX_WORDS:
-            return short if len(short.split()) >= MIN_WORDS else text
-    return text
+    """Leave out the last clauses of a text that is too long; the text itself where that does not help."""
+    if _fits(text):
+        return text
+    ends = [found.start() for found in _BREAKS.finditer(text)]
+    shorter = (text[:end].rstrip(" ,;") + "." for end in reversed(ends))
+    short = next(filter(_fits, shorter), text)
+    return short if len(short.split()) >= MIN_WORDS else text
 
 
 def objection(text: str, accepted: Sequence[str] = ()) -> str | None:
@@ -66,6 +67,10 @@ def objection(text: str, accepted: Sequence[str] = ()) -> str | None:
     if any(_alike(text, other) for other in accepted):
         return "a duplicate of another description of the class"
     return None
+
+
+def _fits(text: str) -> bool:
+    return len(text.split()) <= MAX_WORDS and count_tokens(text) <= MAX_TOKENS
 
 
 def _alike(text: str, other: str) -> bool:

@@ -112,17 +112,22 @@ def _of_datamodule(data: str, root: Path | None, classes: Sequence[str] | None) 
         msg = f"there is no folder {root}, expected the dataset that {data} reads"
         raise FileNotFoundError(msg)
     datamodule = _make(data, root)
-    home = Path(getattr(datamodule, "root", None) or ".")
-    samples = labelled(parts_of(datamodule, classes), seed=0).samples
-    images: dict[str, list[AnomalousImage]] = {}
-    for category, path in samples.loc[samples["label_index"] == 1, ["category", "image_path"]].itertuples(index=False):
-        file = Path(path)
-        inside = file.resolve().is_relative_to(home.resolve())
-        key = file.resolve().relative_to(home.resolve()) if inside else file
-        images.setdefault(category, []).append(AnomalousImage(file, key.as_posix().strip("/")))
-    return LabelledData(
-        datamodule.name, {name: sorted(own, key=lambda image: image.key) for name, own in images.items()}
-    )
+    parts = parts_of(datamodule, classes)
+    samples = labelled(parts, seed=0).samples
+    anomalous = samples[samples["label_index"] == 1].sort_values("image_path")
+    images = {
+        str(category): [
+            AnomalousImage(Path(path), _key(Path(path), parts[str(category)])) for path in own["image_path"]
+        ]
+        for category, own in anomalous.groupby("category", sort=False)
+    }
+    return LabelledData(datamodule.name, {name: images[name] for name in parts if name in images})
+
+
+def _key(path: Path, part: "AnomalibDataModule") -> str:
+    root = Path(getattr(part, "root", None) or ".").resolve()
+    inside = path.resolve().is_relative_to(root)
+    return (path.resolve().relative_to(root) if inside else path).as_posix().strip("/")
 
 
 def _make(data: str, root: Path | None) -> "AnomalibDataModule":
