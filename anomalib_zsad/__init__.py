@@ -18,9 +18,19 @@ from anomalib_zsad._version import __version__
 
 if TYPE_CHECKING:
     from anomalib_zsad.data import AllCategories, Auxiliary, MagneticTile, MVTec, VisA
-    from anomalib_zsad.models import ACDClip, AFClip
+    from anomalib_zsad.models import ACDClip, AFClip, KAnoClip
 
-__all__ = ["ACDClip", "AFClip", "AllCategories", "Auxiliary", "MVTec", "MagneticTile", "VisA", "__version__"]
+__all__ = [
+    "ACDClip",
+    "AFClip",
+    "AllCategories",
+    "Auxiliary",
+    "KAnoClip",
+    "MVTec",
+    "MagneticTile",
+    "VisA",
+    "__version__",
+]
 
 _HOMES = ("anomalib_zsad.models", "anomalib_zsad.data")
 

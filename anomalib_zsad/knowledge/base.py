@@ -70,6 +70,10 @@ class KnowledgeBase:
         seen = [text.text for image in entry.vqa.values() if image.status == "ok" for text in image.descriptions]
         return [text.text for text in entry.llm] + seen
 
+    def class_texts(self, class_name: str, dataset: str | None = None) -> list[str]:
+        """Give the accepted descriptions of a class itself, without those of its images; else as `texts`."""
+        return [text.text for text in self._entry(class_name, dataset).llm]
+
     def image_texts(self, class_name: str, image_path: str | Path, dataset: str | None = None) -> list[str]:
         """Give the accepted descriptions of one image, none where there are none.
 

@@ -2,5 +2,6 @@
 
 from anomalib_zsad.models.acd_clip import ACDClip
 from anomalib_zsad.models.af_clip import AFClip
+from anomalib_zsad.models.kano_clip import KAnoClip
 
-__all__ = ["ACDClip", "AFClip"]
+__all__ = ["ACDClip", "AFClip", "KAnoClip"]

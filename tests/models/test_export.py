@@ -9,7 +9,7 @@ from anomalib.data import MVTecAD
 from anomalib.deploy import CompressionType
 
 from anomalib_zsad.data import Auxiliary
-from anomalib_zsad.models import ACDClip, AFClip, export
+from anomalib_zsad.models import ACDClip, AFClip, KAnoClip, export
 from tests.contract import UNSEEN, engine_in
 from tests.export_contract import ExportContract, feed
 from tests.small_clip import IMAGE_SIZE
@@ -22,6 +22,11 @@ class TestAFClip(ExportContract):
 class TestACDClip(ExportContract):
     model_class = ACDClip
     arguments: ClassVar = {"n_groups": 2}
+
+
+class TestKAnoClip(ExportContract):
+    model_class = KAnoClip
+    arguments: ClassVar = {"deform_kernel": 3, "deform_stride": 2}
 
 
 @pytest.fixture
