@@ -145,7 +145,7 @@ def _parse(raw: bytes, path: Path) -> Knowledge:
         raise ValueError(msg)
     if version != SCHEMA_VERSION:
         msg = (
-            f"{path} has schema version {str(version)[:20]}, expected {SCHEMA_VERSION}: another anomalib_zsad wrote it"
+            f"{path} has schema version {_one_line(version)}, expected {SCHEMA_VERSION}: another anomalib_zsad wrote it"
         )
         raise ValueError(msg)
     try:
