@@ -1,6 +1,5 @@
 """One small CLIP that stays loaded while its tests run."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -9,5 +8,5 @@ from anomalib_zsad.clip.backbone import FrozenClip
 
 
 @pytest.fixture(scope="package", autouse=True)
-def loaded(small_clip: Path) -> Iterator[FrozenClip]:
-    yield FrozenClip.load(pretrained=small_clip, image_size=56)
+def loaded(small_clip: Path) -> FrozenClip:
+    return FrozenClip.load(pretrained=small_clip, image_size=56)
