@@ -306,7 +306,8 @@ class KAnoClip(ZeroShotMixin, AnomalibModule):  # type: ignore[misc]  # what the
 
     def on_train_start(self) -> None:
         """Say where the prompts of each class start: a class with d(k, a) below d(k, n) is not pulled at all."""
-        categories = [name.split("/", 1)[1] for name in self.trained_on if "/" in name]
+        own = self.hparams["class_name"]
+        categories = [own] if own else [name.split("/", 1)[1] for name in self.trained_on if "/" in name]
         if not self.hparams["use_knpl"] or not categories:
             return
         with torch.no_grad():
