@@ -2,6 +2,7 @@
 
     python benchmarks/kano_clip.py                # ViT-L-14-336 at 518 px, random weights, batch 1, CPU
     python benchmarks/kano_clip.py --repeats 9
+    python benchmarks/kano_clip.py --times bare inference "on features"    # of these cases, without the memory
 
 Everything is measured in turn, repeats interleaved. Each ratio to the bare forward is taken within a repeat, and their
 median is reported, of the time on the clock and of the processor's, which other processes disturb less. Peak memory is
@@ -79,6 +80,7 @@ CASES = {
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--times", nargs="+", choices=CASES, help="measure the times of these cases only")
     parser.add_argument("--memory-of", choices=CASES, help=argparse.SUPPRESS)
     options = parser.parse_args()
     warnings.filterwarnings("ignore")
@@ -89,8 +91,9 @@ def main() -> None:
             run()
         print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
         return
-    peaks = {name: _peak(name) for name in CASES}  # first: a process starts with the peak of its parent
-    _report(_times(options.repeats), peaks)
+    # Memory first: a process starts with the peak of its parent.
+    peaks = {} if options.times else {name: _peak(name) for name in CASES}
+    _report(_times(options.times or list(CASES), options.repeats), peaks)
 
 
 def _model(**arguments: object) -> Any:
@@ -116,8 +119,8 @@ def _step(model: Any) -> Callable[[], object]:
     return step
 
 
-def _times(repeats: int) -> list[dict[str, tuple[float, float]]]:
-    runs = {name: case() for name, case in CASES.items()}
+def _times(cases: list[str], repeats: int) -> list[dict[str, tuple[float, float]]]:
+    runs = {name: CASES[name]() for name in dict.fromkeys(["bare", *cases])}
     for run in runs.values():
         run()
     return [{name: _seconds(run) for name, run in runs.items()} for _ in range(repeats)]
@@ -140,14 +143,14 @@ def _report(taken: list[dict[str, tuple[float, float]]], peaks: dict[str, int]) 
 
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, {len(taken)} repeats, medians")
     print(f"{'case':14}{'clock':>9}{'ratio':>8}{'processor':>11}{'ratio':>8}{'peak MiB':>10}{'ratio':>8}")
-    for name in CASES:
+    for name in taken[0]:
         clock, processor = (statistics.median(each[name][which] for each in taken) for which in (0, 1))
-        print(
-            f"{name:14}{clock:7.2f} s{ratio(name, 'bare', 0):8.2f}{processor:9.2f} s{ratio(name, 'bare', 1):8.2f}"
-            f"{peaks[name]:10d}{peaks[name] / peaks['bare']:8.2f}"
-        )
-    for which, what in enumerate(("clock", "processor")):
-        print(f"training / on features, {what}: {ratio('training', 'on features', which):.1f}")
+        times = f"{clock:7.2f} s{ratio(name, 'bare', 0):8.2f}{processor:9.2f} s{ratio(name, 'bare', 1):8.2f}"
+        memory = f"{peaks[name]:10d}{peaks[name] / peaks['bare']:8.2f}" if peaks else ""
+        print(f"{name:14}{times}{memory}")
+    if {"training", "on features"} <= taken[0].keys():
+        speedups = (ratio("training", "on features", which) for which in (0, 1))
+        print("training / on features: clock {:.1f}, processor {:.1f}".format(*speedups))
 
 
 if __name__ == "__main__":

@@ -30,7 +30,7 @@ from anomalib_zsad.models.kano_clip.torch_model import (
     KAnoClipModel,
     Precision,
     StageReduction,
-    anomaly_map,
+    map_log_odds,
 )
 from anomalib_zsad.models.mixin import ZeroShotMixin
 from anomalib_zsad.models.trained_weights import load_trained
@@ -248,7 +248,7 @@ class KAnoClip(ZeroShotMixin, AnomalibModule):  # type: ignore[misc]  # what the
         logits = self.model.compare(self.model.encode(batch.image), self.model.clip.grid_of(*size), text)
         scores = self.model.scores(logits, size)
         per_stage = self.local_loss_on == "per_stage"
-        maps = [anomaly_map(each, size) for each in logits.patches.unbind(1)] if per_stage else [scores.maps]
+        maps = [map_log_odds(each, size) for each in logits.patches.unbind(1)] if per_stage else [scores.log_odds]
         distances = self.knowledge_distances(batch, text)
         image_scores = scores.of_image(self.smooth_in_training)
         if self._trainer is not None and self._trainer.training:

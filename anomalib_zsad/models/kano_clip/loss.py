@@ -4,14 +4,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from anomalib_zsad.functional.losses import dice_loss
-
-MARGIN = 1e-5
-"""How far the focal loss keeps probabilities from 0 and 1."""
+from anomalib_zsad.functional.losses import binary_focal_loss, dice_loss
 
 
 class KAnoClipLoss(nn.Module):
     """The losses of KAnoCLIP, eq. 2 and 13-15.
+
+    The focal loss is computed from log-odds. Probabilities of four stages' sum are soon 0 or 1 in floats, and a loss
+    that clamps them has no gradient where a pixel is surely wrong: a map that has become all normal stays so.
 
     Args:
         focal_gamma: Focusing exponent of the focal loss.
@@ -42,7 +42,7 @@ class KAnoClipLoss(nn.Module):
     def forward(
         self,
         scores: Tensor,  # (B,) probabilities
-        maps: Tensor,  # (M, B, H, W) probabilities: the joined map, or one of each stage
+        maps: Tensor,  # (M, B, H, W) log-odds: of the joined map, or of one for each stage
         label: Tensor,  # (B,) true where anomalous
         mask: Tensor,  # (B, H, W) nonzero where anomalous
         distances: Tensor | None = None,  # (n, S) from the knowledge to the prompts of each state
@@ -61,12 +61,12 @@ class KAnoClipLoss(nn.Module):
 
     def _local(
         self,
-        maps: Tensor,  # (B, H, W)
+        log_odds: Tensor,  # (B, H, W)
         target: Tensor,  # (B, H, W)
     ) -> Tensor:  # (3,), the terms of eq. 15
-        normal = dice_loss(1 - maps, 1 - target, self.dice_smooth)
-        abnormal = dice_loss(maps, target, self.dice_smooth)
-        return torch.stack([focal_loss(maps, target, self.focal_gamma), normal, abnormal])
+        normal = dice_loss((-log_odds).sigmoid(), 1 - target, self.dice_smooth)
+        abnormal = dice_loss(log_odds.sigmoid(), target, self.dice_smooth)
+        return torch.stack([binary_focal_loss(log_odds, target, self.focal_gamma), normal, abnormal])
 
 
 def knowledge_distances(
@@ -83,13 +83,3 @@ def knowledge_loss(
 ) -> Tensor:  # (n,)
     """Knowledge-driven loss of each class, eq. 2: none where the abnormal prompts are the nearer ones."""
     return F.relu(distances[:, 1] - distances[:, 0] + margin)
-
-
-def focal_loss(
-    maps: Tensor,  # (B, H, W) probabilities
-    target: Tensor,  # (B, H, W) in {0, 1}
-    gamma: float = 2.0,
-) -> Tensor:
-    """Mean focal loss of the probability of the true state, without class weights."""
-    likelihood = torch.where(target > 0, maps, 1 - maps).clamp(MARGIN, 1 - MARGIN)
-    return ((1 - likelihood) ** gamma * -likelihood.log()).mean()

@@ -30,9 +30,10 @@ class Logits(NamedTuple):
 
 
 class Scores(NamedTuple):
-    """The parts of the scores, all in [0, 1]."""
+    """The parts of the scores, in [0, 1] but the log-odds."""
 
     text: Tensor  # (B,) of the global feature
+    log_odds: Tensor  # (B, H, W) of M^a
     maps: Tensor  # (B, H, W) M^a of eq. 9
     smooth: Tensor  # (B, H, W) M of eq. 10
 
@@ -169,11 +170,12 @@ class KAnoClipModel(nn.Module):
         The two maps of eq. 9 add up to 1, so eq. 10 is the blurred abnormal one.
         """
         joined = logits.patches.sum(1) if self.stage_reduction == "sum" else logits.patches.mean(1)
-        maps = anomaly_map(joined, size)
+        log_odds = map_log_odds(joined, size)
+        maps = log_odds.sigmoid()
         with torch.autocast(maps.device.type, enabled=False):
             # Rounding of the matrix products must not leave [0, 1].
             smooth = smooth_upsample(maps, size, self.sigma).clamp(0, 1) if self.sigma else maps
-        return Scores(logits.image.softmax(-1)[:, 1], maps, smooth)
+        return Scores(logits.image.softmax(-1)[:, 1], log_odds, maps, smooth)
 
     def text_features(
         self,
@@ -219,13 +221,13 @@ class KAnoClipModel(nn.Module):
         return self.precision == "bf16" or torch.is_autocast_enabled(images.device.type)
 
 
-def anomaly_map(
+def map_log_odds(
     logits: Tensor,  # (B, gh, gw, S)
     size: tuple[int, int],
 ) -> Tensor:  # (B, H, W)
-    """Upsample logits to the probability of the abnormal state for every pixel.
+    """Upsample logits to the log-odds of the abnormal state for every pixel.
 
     The softmax over two states is the sigmoid of their difference, and upsampling is linear.
     """
     with torch.autocast(logits.device.type, enabled=False):
-        return smooth_upsample(logits[..., 1] - logits[..., 0], size, sigma=0.0).sigmoid()
+        return smooth_upsample(logits[..., 1] - logits[..., 0], size, sigma=0.0)

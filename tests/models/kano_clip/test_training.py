@@ -10,7 +10,7 @@ import torch
 from anomalib_zsad.data import VisA
 from anomalib_zsad.data.item import CategoryBatch
 from anomalib_zsad.knowledge import load_knowledge
-from anomalib_zsad.models.kano_clip.loss import KAnoClipLoss, focal_loss, knowledge_distances, knowledge_loss
+from anomalib_zsad.models.kano_clip.loss import KAnoClipLoss, knowledge_distances, knowledge_loss
 from tests.contract import TRAINED_ON, batch, engine_in, images
 from tests.models.kano_clip import reference
 from tests.models.kano_clip.builders import build
@@ -109,7 +109,7 @@ def test_the_losses_are_the_equations(small_clip):
 
 
 def test_the_losses_stay_finite_at_the_ends():
-    maps = torch.tensor([0.0, 1.0, 1.0, 0.0]).reshape(1, 1, 2, 2).requires_grad_()
+    maps = torch.tensor([-200.0, 200.0, 200.0, -200.0]).reshape(1, 1, 2, 2).requires_grad_()
     mask = torch.tensor([0, 1, 0, 1], dtype=torch.uint8).reshape(1, 2, 2)
     scores = torch.tensor([0.0], requires_grad=True)
     terms = KAnoClipLoss()(scores, maps, torch.tensor([1]), mask)
@@ -120,15 +120,22 @@ def test_the_losses_stay_finite_at_the_ends():
     assert "loss_kd" not in terms
 
 
-def test_perfect_maps_cost_nothing_and_wrong_ones_much():
-    target = batch().gt_mask.float()
-    assert focal_loss(target, target) < 1e-8
-    assert focal_loss(1 - target, target) > 5
+def test_perfect_maps_cost_nothing_and_wrong_ones_much_however_sure():
+    target = batch().gt_mask
+    sure = 200 * (2 * target.float() - 1)
+    scores = torch.full((3,), 0.5)
+    perfect, wrong = (KAnoClipLoss()(scores, maps[None], batch().gt_label, target) for maps in (sure, -sure))
+    for name in ("loss_focal", "loss_dice_normal", "loss_dice_abnormal"):
+        assert perfect[name] < 1e-3
+        assert wrong[name] > 0.6
+    stuck = (-sure).requires_grad_()
+    KAnoClipLoss()(scores, stuck[None], batch().gt_label, target)["loss"].backward()
+    assert (stuck.grad != 0).all()
 
 
 @pytest.mark.parametrize("weights", [(1.0, 1.0, 1.0), (2.0, 3.0, 5.0)])
 def test_the_weights_of_the_losses_count(weights):
-    arguments = (torch.tensor([0.3, 0.6, 0.7]), torch.rand(2, 3, 56, 56), batch().gt_label, batch().gt_mask)
+    arguments = (torch.tensor([0.3, 0.6, 0.7]), torch.randn(2, 3, 56, 56), batch().gt_label, batch().gt_mask)
     kd, in_image, in_map = weights
     loss = KAnoClipLoss(lambda_kd=kd, lambda_global=in_image, lambda_local=in_map)
     terms = loss(*arguments, torch.tensor([[0.5, 0.9], [0.5, 0.2]]))
