@@ -1,9 +1,15 @@
 import json
 import logging
+import signal
+import subprocess
+import sys
+import time
+from functools import partial
 
 import pytest
 from PIL import Image
 
+from anomalib_zsad.cli import main
 from anomalib_zsad.knowledge.asking import Settings
 from anomalib_zsad.knowledge.base import load_knowledge
 from anomalib_zsad.knowledge.build import build_knowledge
@@ -16,7 +22,7 @@ from anomalib_zsad.knowledge.ollama_model import (
     SlowAnswerError,
     UnreachableError,
 )
-from tests.knowledge.ollama_server import DIGEST, cut, fail, hang, say
+from tests.knowledge.ollama_server import DIGEST, answer_well, cut, fail, hang, say
 
 QUICK = Settings(pause=0.0)
 TOLD = [f"A cup with a {kind} defect on its {place} side." for kind, place in zip("abcde", "vwxyz", strict=True)]
@@ -287,10 +293,52 @@ def test_what_cannot_be_written(server, tmp_path, name, classes, reason):
     assert not server.chats
 
 
+@pytest.mark.parametrize("name", ["", " ", "a\x1b[31mb", "x" * 61])
+def test_class_names_that_are_none(server, tmp_path, name):
+    with pytest.raises(ValueError, match="a class is named by 1 to 60 printable characters") as caught:
+        build(tmp_path / "kb.json", ["cup", name])
+    assert str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize("name", ["瓶子", "x" * 60, "Ärmel-01", "word " * 12])
+def test_any_other_class_name_has_templates_at_least(server, tmp_path, name):
+    server.behaviours = [say("?")] * 4
+    built = build(tmp_path / "kb.json", [name, name])
+    assert len(built.classes[name].llm) == 5
+    assert not list(problems_of(built))
+
+
 def test_a_base_of_other_classes_is_not_replaced(server, tmp_path):
     build(tmp_path / "kb.json", ["cup"])
     with pytest.raises(ValueError, match="also knows cup: write another file and merge both"):
         build(tmp_path / "kb.json", ["metal_nut"])
+
+
+@pytest.mark.slow
+def test_ctrl_c_in_a_process_loses_one_answer_at_most(server, tmp_path):
+    words = ["knowledge", "build", "--classes", "cup", "fork", "spoon", "--out", str(tmp_path / "kb.json")]
+    server.behaviours = [answer_well, answer_well, hang]
+    with subprocess.Popen(
+        [sys.executable, "-c", "import sys; from anomalib_zsad.cli import main; sys.exit(main())", *words],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        # A shell that starts jobs in the background has them ignore Ctrl-C, and their children too.
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
+    ) as process:
+        try:
+            deadline = time.monotonic() + 60
+            while len(server.chats) < 3 and process.poll() is None and time.monotonic() < deadline:
+                time.sleep(0.02)
+            process.send_signal(signal.SIGINT)
+            told = process.communicate(timeout=30)[1]
+        finally:
+            process.kill()
+    assert process.returncode == 130
+    assert "the same command goes on" in told
+    assert not (tmp_path / "kb.json").exists()
+    assert main(words) == 0
+    assert [chat["messages"][1]["content"].split()[7] for chat in server.chats] == ["cup", "fork", "spoon", "spoon"]
 
 
 @pytest.mark.parametrize("field", ["n", "m", "retries", "temperature", "pause"])
