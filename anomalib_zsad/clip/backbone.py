@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from copy import deepcopy
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -236,9 +237,7 @@ class FrozenClip(nn.Module):
 
     def tokenize(self, texts: Sequence[str]) -> Tensor:  # (P, context_length)
         """Turn texts into token numbers: start, words, end, zeros."""
-        from open_clip.tokenizer import SimpleTokenizer
-
-        return SimpleTokenizer(context_length=self.context_length)(list(texts))
+        return _tokenizer(self.context_length)(list(texts))
 
     def embed_tokens(
         self,
@@ -334,6 +333,13 @@ class FrozenClip(nn.Module):
         wide = _scaled_linear(x, mlp.c_fc, alpha=QUICK_GELU, beta=QUICK_GELU)
         wide = F.silu(wide, inplace=not wide.requires_grad)
         return _scaled_linear(wide, mlp.c_proj, alpha=1 / QUICK_GELU, beta=1.0)
+
+
+@lru_cache
+def _tokenizer(context_length: int) -> Callable[[list[str]], Tensor]:
+    from open_clip.tokenizer import SimpleTokenizer
+
+    return SimpleTokenizer(context_length=context_length)  # it reads its 49,000 merges anew each time
 
 
 def _scaled_linear(

@@ -75,8 +75,8 @@ class DeformableAttention(nn.Module):
         """Ask the queries where to look; the answer is bounded, since a clamp would stop gradients."""
         found = self.offset_conv(self._grouped(q))
         found = F.gelu(self.offset_norm(found.movedim(1, -1))).movedim(-1, 1)
-        reach = torch.tensor([[[self.offset_range / found.shape[-1]]], [[self.offset_range / found.shape[-2]]]])
-        return self.offset_out(found).tanh() * reach.to(found)
+        x, y = self.offset_out(found).tanh().split(1, dim=1)
+        return torch.cat([x / found.shape[-1], y / found.shape[-2]], dim=1) * self.offset_range
 
     def sample(
         self,

@@ -251,7 +251,7 @@ class KAnoClip(ZeroShotMixin, AnomalibModule):  # type: ignore[misc]  # what the
         maps = [anomaly_map(each, size) for each in logits.patches.unbind(1)] if per_stage else [scores.maps]
         distances = self.knowledge_distances(batch, text)
         image_scores = scores.of_image(self.smooth_in_training)
-        if self._trainer is not None and self.training:
+        if self._trainer is not None and self._trainer.training:
             self._watch(logits, scores, batch.gt_label, distances)
         return self.loss(image_scores, torch.stack(maps), batch.gt_label, batch.gt_mask, distances)
 
@@ -306,7 +306,8 @@ class KAnoClip(ZeroShotMixin, AnomalibModule):  # type: ignore[misc]  # what the
 
     def on_train_start(self) -> None:
         """Say where the prompts of each class start: a class with d(k, a) below d(k, n) is not pulled at all."""
-        categories = [name.split("/", 1)[1] for name in self.trained_on if "/" in name]
+        own = self.hparams["class_name"]
+        categories = [own] if own else [name.split("/", 1)[1] for name in self.trained_on if "/" in name]
         if not self.hparams["use_knpl"] or not categories:
             return
         with torch.no_grad():

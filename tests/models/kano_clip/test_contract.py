@@ -2,9 +2,7 @@ from typing import ClassVar
 
 from anomalib_zsad.models.kano_clip import KAnoClip
 from tests.contract import MethodContract
-
-SMALL: dict = {"bica_dim": 32, "bica_heads": 4, "deform_kernel": 3, "deform_stride": 2, "bottleneck": 16}
-"""Sizes for a grid of 4 x 4 patches: with the defaults there would be one sampling point."""
+from tests.models.kano_clip.builders import SMALL
 
 
 class TestKAnoClip(MethodContract):
