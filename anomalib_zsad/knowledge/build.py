@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -71,7 +70,6 @@ def build_knowledge(
     journal = Journal(out.with_suffix(".jsonl"))
     about_classes = Asker(llm, about_class(settings.n), settings, journal)
     about_images = Asker(vqa, about_image(settings.m), settings, journal, vision=True) if vqa and images else None
-    now = datetime.now(timezone.utc).isoformat(timespec="seconds")
     with progress.Progress(
         *progress.Progress.get_default_columns(), progress.MofNCompleteColumn(), console=Console(stderr=True)
     ) as bar:
@@ -87,12 +85,17 @@ def build_knowledge(
                 bar.update(task, description=f"{escape(name)} images")
                 advance = partial(bar.advance, task)
                 known[name] = _describe_images(about_images, known[name], images.get(name, ()), settings.m, advance)
+    origins = (
+        about_classes.generator(),
+        about_images.generator() if about_images else _written("None: no image was asked about."),
+    )
     content = Knowledge(
         schema_version=1,
         dataset=dataset,
-        created=now,
-        llm=about_classes.generator(now),
-        vqa=about_images.generator(now) if about_images else _written("None: no image was asked about."),
+        # Not the time of this run: the same answers make the same file.
+        created=max(origin.created for origin in origins),
+        llm=origins[0],
+        vqa=origins[1],
         n=settings.n,
         m=settings.m if about_images else 0,
         classes=known,

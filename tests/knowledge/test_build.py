@@ -4,11 +4,13 @@ import signal
 import subprocess
 import sys
 import time
+from datetime import datetime, timedelta, timezone
 from functools import partial
 
 import pytest
 from PIL import Image
 
+import anomalib_zsad
 from anomalib_zsad.cli import main
 from anomalib_zsad.knowledge.asking import Settings
 from anomalib_zsad.knowledge.base import load_knowledge
@@ -65,7 +67,8 @@ def test_where_it_comes_from_is_recorded(server, tmp_path):
     assert "Q: Describe what an abnormal image of {class} looks like?" in built.llm.prompt
     assert built.llm.options["temperature"] == 0.0
     assert built.llm.options["seed"] == 7
-    assert built.llm.created == built.created > "2026"
+    assert built.llm.created == built.created
+    assert abs(datetime.fromisoformat(built.created) - datetime.now(timezone.utc)) < timedelta(minutes=1)
     assert {(text.attempt, text.seed) for text in built.classes["cup"].llm} == {(0, 7)}
     (asked, _) = server.chats
     assert asked["options"]["temperature"] == 0.0
@@ -86,6 +89,23 @@ def test_a_base_of_images(server, tmp_path, folder):
     assert len(shown) == 6
     assert {chat["model"] for chat in shown} == {"llava-llama3"}
     assert "(metal nut)" in shown[-1]["messages"][-1]["content"]
+
+
+@pytest.mark.parametrize("data", ["VisA", "MVTec"])
+def test_a_training_finds_the_texts_of_its_images(server, tmp_path, visa_root, mvtec_root, data):
+    root, name = {"VisA": (visa_root, "candle"), "MVTec": (mvtec_root, "metal_nut")}[data]
+    base = build(tmp_path / "kb.json", [name], find_images(data, root, [name]).images)
+    described = [image.descriptions[0].text for image in base.classes[name].vqa.values()]
+    auxiliary = getattr(anomalib_zsad, data)(root, [name], val_ratio=0.0, num_workers=0)
+    auxiliary.setup("fit")
+    samples = auxiliary.train_data.samples
+    found = [
+        load_knowledge(tmp_path / "kb.json").image_texts(category, path, auxiliary.name)
+        for category, path in zip(samples["category"], samples["image_path"], strict=True)
+    ]
+    is_anomalous = samples["label_index"] == 1
+    assert [bool(texts) for texts in found] == list(is_anomalous)
+    assert sorted(text for texts in found for text in texts) == sorted(described)
 
 
 def test_images_are_sent_as_small_rgb_png(server, tmp_path, folder):
@@ -176,10 +196,12 @@ def test_a_second_run_asks_nothing(server, tmp_path, folder):
     server.behaviours = [say("no JSON")]
     first = build(tmp_path / "kb.json", images=images)
     asked = len(server.chats)
+    written = (tmp_path / "kb.json").read_bytes()
     (tmp_path / "kb.json").unlink()
-    second = build(tmp_path / "kb.json", images=images)
+    time.sleep(1)  # the seconds in which answers came are in the file
+    assert build(tmp_path / "kb.json", images=images) == first
     assert len(server.chats) == asked
-    assert second.classes == first.classes
+    assert (tmp_path / "kb.json").read_bytes() == written
 
 
 def test_another_image_question_or_model_is_asked_about(server, tmp_path, folder):
