@@ -125,6 +125,16 @@ def test_a_learnt_projection_is_used(small_clip, picture):
     assert any(abs(match.patches - after[match.text].patches) > 1e-3 for match in before)
 
 
+@pytest.mark.parametrize("switch", ["use_knpl", "use_vv", "use_bicmci", "use_conv_adapter"])
+def test_parts_that_are_switched_off_are_not_missed(small_clip, picture, switch):
+    model = KAnoClip(pretrained=small_clip, image_size=IMAGE_SIZE, **{**SMALL, switch: False}).eval()
+    found = explain(model, picture, load_knowledge(), "candle")
+    assert len(found.matches) == 5
+    assert all(-1 <= match.abnormal <= 1 and -1 <= match.patches <= 1 for match in found.matches)
+    images = model.pre_processor.transform(read_image(picture)[None])
+    assert found.score == pytest.approx(float(model.model(images, ["candle"]).pred_score), abs=1e-6)
+
+
 def test_no_patches(model, picture):
     with pytest.raises(ValueError, match="patches must be 1 or more, got 0"):
         explain(model, picture, load_knowledge(), n_patches=0)

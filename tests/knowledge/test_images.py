@@ -39,7 +39,7 @@ def test_the_folder_of_one_class(mvtec_root):
 
 
 def test_a_folder_in_which_normal_images_are_too(visa_root):
-    with pytest.raises(ValueError, match=r"candle to hold anomalous images only, found .*: pass a datamodule such as"):
+    with pytest.raises(ValueError, match=r"candle to hold anomalous images only, found .*: pass a datamodule, such as"):
         find_images(str(visa_root), classes=["candle"])
 
 
