@@ -52,6 +52,23 @@ def _add_build(actions: "argparse._SubParsersAction[argparse.ArgumentParser]") -
     action.set_defaults(run=_build)
 
 
+def add_explain(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the command that looks at an image with a trained KAnoCLIP."""
+    text = "Say which descriptions lie closest to KAnoCLIP's abnormal prompts and to an image's most anomalous patches."
+    command = commands.add_parser("explain", help=text, description=text)
+    command.add_argument("image", type=Path, metavar="IMAGE", help="an image")
+    command.add_argument("--ckpt_path", type=Path, required=True, help="a checkpoint of KAnoClip")
+    command.add_argument("--pretrained", help="weights of the backbone (those that the checkpoint names)")
+    command.add_argument("--class_name", help="what is on the image, such as metal_nut (that of the training)")
+    command.add_argument("--dataset", help="where the class is from, for names such as 01")
+    command.add_argument("--knowledge", help="where the descriptions are from (the base of the training)")
+    command.add_argument("--all_classes", action="store_true", help="compare the descriptions of all classes")
+    command.add_argument("--patches", type=int, default=5, help="how many are the most anomalous (%(default)s)")
+    command.add_argument("--count", type=int, default=5, help="descriptions to show (%(default)s)")
+    command.add_argument("--out", type=Path, default=Path("explain"), help="folder for the results (%(default)s)")
+    command.set_defaults(run=_explain)
+
+
 def _build(options: argparse.Namespace) -> int:
     from anomalib_zsad.knowledge.asking import Settings
     from anomalib_zsad.knowledge.build import build_knowledge
@@ -109,4 +126,26 @@ def _merge(options: argparse.Namespace) -> int:
     merged = merge_knowledge([load_knowledge(file).content for file in options.files])
     save_knowledge(merged, options.out)
     print(f"{options.out}: {len(merged.classes)} classes")
+    return 0
+
+
+def _explain(options: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from anomalib_zsad.knowledge.base import load_knowledge
+    from anomalib_zsad.knowledge.explanation import explain
+    from anomalib_zsad.knowledge.explanation_report import save_explanation, tables
+    from anomalib_zsad.models.kano_clip import KAnoClip
+
+    more = {"pretrained": options.pretrained} if options.pretrained else {}
+    model = KAnoClip.load_from_checkpoint(options.ckpt_path, map_location="cpu", **more).eval()
+    base = load_knowledge(options.knowledge or model.hparams["knowledge"])
+    if not options.knowledge and model.knowledge_sha256 not in {None, base.sha256}:
+        print("note: the knowledge base has changed since the training", file=sys.stderr)
+    name = options.class_name or model.hparams["class_name"]
+    found = explain(
+        model, options.image, base, name, options.dataset, all_classes=options.all_classes, n_patches=options.patches
+    )
+    Console().print(tables(found, options.count))
+    print("written:", *save_explanation(found, options.out, options.image.stem, options.count))
     return 0

@@ -4,6 +4,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import datetime, timezone
 from typing import Any
 
 from anomalib_zsad.knowledge.answers import Answer, MalformedAnswerError, parse_answer
@@ -95,9 +96,10 @@ class Asker:
         self._settings = settings
         self._journal = journal
         self._digest = model.check(vision=vision)
+        self._latest = ""
 
-    def generator(self, created: str) -> Generator:
-        """Say where the answers come from."""
+    def generator(self) -> Generator:
+        """Say where the answers come from, and when the last of them came."""
         retries = {"retries": self._settings.retries, "retry_options": self._options(1)}
         return Generator(
             backend="ollama",
@@ -106,7 +108,7 @@ class Asker:
             prompt=f"{self._question.system}\n{self._question.user}",
             prompt_sha256=self._question.sha256,
             options={**self._options(0), **retries},
-            created=created,
+            created=self._latest,
         )
 
     def answers(
@@ -134,6 +136,7 @@ class Asker:
             key = key_of(self._model.name, self._digest, self._question.sha256, name, about, options)
             try:
                 record = self._journal.get(key) or self._ask(key, name, options, attempt, image)
+                self._latest = max(self._latest, str(record.get("created", "")))
                 yield Origin(attempt, options["seed"]), _read(record)
             except MalformedAnswerError as error:
                 logger.debug("Attempt %d about %s: %s", attempt, name, error)
@@ -153,7 +156,8 @@ class Asker:
         if image:
             messages[-1]["images"] = [image()]
         reply = self._model.ask(messages, options, self._question.answer if attempt < _ANY_JSON_FROM else None)
-        said = {"content": reply.content, "thinking": reply.thinking, "complete": reply.complete}
+        now = datetime.now(timezone.utc).isoformat(timespec="seconds")
+        said = {"content": reply.content, "thinking": reply.thinking, "complete": reply.complete, "created": now}
         return self._journal.add(key, model=self._model.name, name=name, **said)
 
     def _options(self, attempt: int) -> dict[str, Any]:

@@ -108,6 +108,7 @@ def load_knowledge(source: str | Path = BUILTIN) -> KnowledgeBase:
 
     Raises:
         FileNotFoundError: If there is no such file.
+        OSError: If it cannot be read.
         ValueError: If it is no knowledge base, or one of another version.
     """
     return _builtin() if source == BUILTIN else _load(Path(source))
@@ -130,6 +131,9 @@ def _load(path: Path) -> KnowledgeBase:
     except FileNotFoundError as error:
         msg = f"{path}: expected a knowledge base or the word {BUILTIN!r}, but there is no such file"
         raise FileNotFoundError(msg) from error
+    except OSError as error:
+        msg = f"{path}: expected a knowledge base, but it cannot be read: {error.strerror}"
+        raise OSError(msg) from error
     return KnowledgeBase(_parse(raw, path), hashlib.sha256(raw).hexdigest())
 
 

@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -27,6 +26,7 @@ from anomalib_zsad.knowledge.schema import TEMPLATE, ClassTexts, Generator, Imag
 
 logger = logging.getLogger(__name__)
 
+_LONGEST_NAME = 60
 _TEMPLATES = Path(__file__).with_name("templates.yaml")
 
 Images = Mapping[str, Sequence[AnomalousImage]]
@@ -65,11 +65,11 @@ def build_knowledge(
     """
     settings = settings or Settings()
     images = images or {}
+    classes = list(dict.fromkeys(classes))
     _check_replaceable(out, classes)
     journal = Journal(out.with_suffix(".jsonl"))
     about_classes = Asker(llm, about_class(settings.n), settings, journal)
     about_images = Asker(vqa, about_image(settings.m), settings, journal, vision=True) if vqa and images else None
-    now = datetime.now(timezone.utc).isoformat(timespec="seconds")
     with progress.Progress(
         *progress.Progress.get_default_columns(), progress.MofNCompleteColumn(), console=Console(stderr=True)
     ) as bar:
@@ -85,12 +85,17 @@ def build_knowledge(
                 bar.update(task, description=f"{escape(name)} images")
                 advance = partial(bar.advance, task)
                 known[name] = _describe_images(about_images, known[name], images.get(name, ()), settings.m, advance)
+    origins = (
+        about_classes.generator(),
+        about_images.generator() if about_images else _written("None: no image was asked about."),
+    )
     content = Knowledge(
         schema_version=1,
         dataset=dataset,
-        created=now,
-        llm=about_classes.generator(now),
-        vqa=about_images.generator(now) if about_images else _written("None: no image was asked about."),
+        # Not the time of this run: the same answers make the same file.
+        created=max(origin.created for origin in origins),
+        llm=origins[0],
+        vqa=origins[1],
         n=settings.n,
         m=settings.m if about_images else 0,
         classes=known,
@@ -106,6 +111,12 @@ def _check_replaceable(out: Path, classes: Sequence[str]) -> None:
         raise ValueError(msg)
     if not classes:
         msg = "expected classes to ask about, got none: name some, or data that have some"
+        raise ValueError(msg)
+    odd = next(
+        (name for name in classes if not (name.strip() and name.isprintable() and len(name) <= _LONGEST_NAME)), None
+    )
+    if odd is not None:
+        msg = f"a class is named by 1 to {_LONGEST_NAME} printable characters, got {odd!r}"
         raise ValueError(msg)
     if out.exists():
         lost = [name for name in load_knowledge(out).classes if name not in classes]
@@ -125,9 +136,15 @@ def _describe_class(asker: Asker, name: str, dataset: str, count: int) -> ClassT
             break
     if len(texts) < count:
         logger.warning("%d of %d usable descriptions of %s: templates fill the rest.", len(texts), count, name)
-        templates = (text.replace("{class}", shown) for text in yaml.safe_load(_TEMPLATES.read_text(encoding="utf-8")))
-        texts += [Text(text=text, clip_tokens=count_tokens(text), by=TEMPLATE) for text in templates]
+        texts += _templates(shown, [text.text for text in texts])
     return ClassTexts(display_name=shown, background=background, llm=texts[:count], vqa={})
+
+
+def _templates(shown: str, taken: Sequence[str]) -> list[Text]:
+    templates = (text.replace("{class}", shown) for text in yaml.safe_load(_TEMPLATES.read_text(encoding="utf-8")))
+    return [
+        Text(text=text, clip_tokens=count_tokens(text), by=TEMPLATE) for text in templates if not objection(text, taken)
+    ]
 
 
 def _display_name(name: str, dataset: str) -> str:

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from anomalib.data import AnomalibDataModule
 
 _NORMAL = {"good", "ok", "normal", "no"}
+_NOT_ANOMALOUS = {*_NORMAL, "train", "test", "masks", "ground_truth", "label"}
 _SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
 _TEST = "test"
 _LONGEST_SIDE = 1024  # pixels: what vision models make of more is less
@@ -52,7 +53,7 @@ def find_images(data: str, root: Path | None = None, classes: Sequence[str] | No
     Args:
         data: A folder, or the name or dotted path of an anomalib datamodule. A folder has one folder for each class:
             either with `test/<defect>/<image>` as MVTec AD has it, where "good", "ok", "normal" and "no" are no
-            defects, or with nothing but anomalous images.
+            defects, or with nothing but anomalous images. It may be the folder of a single class with `test` itself.
         root: Where a datamodule's dataset is.
         classes: The classes to look for. None: all.
 
@@ -90,6 +91,8 @@ def png_of(path: Path) -> bytes:
 
 
 def _in_folder(folder: Path, classes: Sequence[str] | None) -> LabelledData:
+    if (folder / _TEST).is_dir():
+        folder, classes = folder.resolve().parent, classes or [folder.resolve().name]
     names = classes or sorted(path.name for path in folder.iterdir() if path.is_dir())
     return LabelledData(folder.resolve().name, {name: _of_class(folder, name) for name in names})
 
@@ -100,6 +103,10 @@ def _of_class(folder: Path, name: str) -> list[AnomalousImage]:
         kinds = [kind for kind in sorted((own / _TEST).iterdir()) if kind.name.lower() not in _NORMAL]
     else:
         kinds = [own]
+        other = next((path for path in own.rglob("*") if path.is_dir() and path.name.lower() in _NOT_ANOMALOUS), None)
+        if other is not None:
+            msg = f"expected {own} to hold anomalous images only, found {other}: pass a datamodule, such as VisA"
+            raise ValueError(msg)
     files = (file for kind in kinds for file in kind.rglob("*") if file.suffix.lower() in _SUFFIXES)
     return [AnomalousImage(file, file.relative_to(folder).as_posix()) for file in sorted(files)]
 

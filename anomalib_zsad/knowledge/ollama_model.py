@@ -60,11 +60,15 @@ class OllamaModel:
     Raises:
         OSError: If the `ollama` package is not installed.
         UnreachableError: If the host is no address.
+        ValueError: If the timeout is not positive.
     """
 
     def __init__(self, name: str, host: str | None = None, timeout: float = 120.0, *, stream: bool = False) -> None:
         self.name = name
         self.host = host or os.environ.get("OLLAMA_HOST") or DEFAULT_HOST
+        if timeout <= 0:
+            msg = f"timeout must be more than 0 seconds, got {timeout:g}"
+            raise ValueError(msg)
         self.timeout = timeout
         self.stream = stream
         try:
@@ -100,7 +104,8 @@ class OllamaModel:
             )
             raise ValueError(msg)
         names = {self.name, f"{self.name}:latest"}
-        return next((each.digest or "" for each in listed if each.model in names), "")
+        digest = next((each.digest or "" for each in listed if each.model in names), "")
+        return "".join(filter(str.isprintable, digest))
 
     def ask(
         self,

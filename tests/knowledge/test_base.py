@@ -110,6 +110,13 @@ def test_names_are_found_however_they_are_written():
     assert shipped.find("nut") is None
 
 
+@given(st.text(), st.text())
+def test_any_name_finds_an_entry_or_none(name, dataset):
+    shipped = load_knowledge()
+    assert shipped.find(name, dataset) in {None, *shipped.classes}
+    assert shipped.image_texts(name, f"{dataset}/0.png", dataset) == []
+
+
 def test_a_base_knows_its_own_numbers(tmp_path):
     content = a_base()
     content["classes"]["01"] = content["classes"].pop("cup")
@@ -163,6 +170,11 @@ def test_a_base_with_its_own_generic_entry(tmp_path):
 def test_no_file(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"kb.json: expected a knowledge base or the word 'builtin'"):
         load_knowledge(tmp_path / "kb.json")
+
+
+def test_a_folder(tmp_path):
+    with pytest.raises(OSError, match="expected a knowledge base, but it cannot be read"):
+        load_knowledge(tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,17 @@
 import json
 import logging
+import signal
+import subprocess
+import sys
+import time
+from datetime import datetime, timedelta, timezone
+from functools import partial
 
 import pytest
 from PIL import Image
 
+import anomalib_zsad
+from anomalib_zsad.cli import main
 from anomalib_zsad.knowledge.asking import Settings
 from anomalib_zsad.knowledge.base import load_knowledge
 from anomalib_zsad.knowledge.build import build_knowledge
@@ -16,7 +24,7 @@ from anomalib_zsad.knowledge.ollama_model import (
     SlowAnswerError,
     UnreachableError,
 )
-from tests.knowledge.ollama_server import DIGEST, cut, fail, hang, say
+from tests.knowledge.ollama_server import DIGEST, answer_well, cut, fail, hang, say
 
 QUICK = Settings(pause=0.0)
 TOLD = [f"A cup with a {kind} defect on its {place} side." for kind, place in zip("abcde", "vwxyz", strict=True)]
@@ -59,7 +67,8 @@ def test_where_it_comes_from_is_recorded(server, tmp_path):
     assert "Q: Describe what an abnormal image of {class} looks like?" in built.llm.prompt
     assert built.llm.options["temperature"] == 0.0
     assert built.llm.options["seed"] == 7
-    assert built.llm.created == built.created > "2026"
+    assert built.llm.created == built.created
+    assert abs(datetime.fromisoformat(built.created) - datetime.now(timezone.utc)) < timedelta(minutes=1)
     assert {(text.attempt, text.seed) for text in built.classes["cup"].llm} == {(0, 7)}
     (asked, _) = server.chats
     assert asked["options"]["temperature"] == 0.0
@@ -80,6 +89,23 @@ def test_a_base_of_images(server, tmp_path, folder):
     assert len(shown) == 6
     assert {chat["model"] for chat in shown} == {"llava-llama3"}
     assert "(metal nut)" in shown[-1]["messages"][-1]["content"]
+
+
+@pytest.mark.parametrize("data", ["VisA", "MVTec"])
+def test_a_training_finds_the_texts_of_its_images(server, tmp_path, visa_root, mvtec_root, data):
+    root, name = {"VisA": (visa_root, "candle"), "MVTec": (mvtec_root, "metal_nut")}[data]
+    base = build(tmp_path / "kb.json", [name], find_images(data, root, [name]).images)
+    described = [image.descriptions[0].text for image in base.classes[name].vqa.values()]
+    auxiliary = getattr(anomalib_zsad, data)(root, [name], val_ratio=0.0, num_workers=0)
+    auxiliary.setup("fit")
+    samples = auxiliary.train_data.samples
+    found = [
+        load_knowledge(tmp_path / "kb.json").image_texts(category, path, auxiliary.name)
+        for category, path in zip(samples["category"], samples["image_path"], strict=True)
+    ]
+    is_anomalous = samples["label_index"] == 1
+    assert [bool(texts) for texts in found] == list(is_anomalous)
+    assert sorted(text for texts in found for text in texts) == sorted(described)
 
 
 def test_images_are_sent_as_small_rgb_png(server, tmp_path, folder):
@@ -170,10 +196,12 @@ def test_a_second_run_asks_nothing(server, tmp_path, folder):
     server.behaviours = [say("no JSON")]
     first = build(tmp_path / "kb.json", images=images)
     asked = len(server.chats)
+    written = (tmp_path / "kb.json").read_bytes()
     (tmp_path / "kb.json").unlink()
-    second = build(tmp_path / "kb.json", images=images)
+    time.sleep(1)  # the seconds in which answers came are in the file
+    assert build(tmp_path / "kb.json", images=images) == first
     assert len(server.chats) == asked
-    assert second.classes == first.classes
+    assert (tmp_path / "kb.json").read_bytes() == written
 
 
 def test_another_image_question_or_model_is_asked_about(server, tmp_path, folder):
@@ -287,10 +315,52 @@ def test_what_cannot_be_written(server, tmp_path, name, classes, reason):
     assert not server.chats
 
 
+@pytest.mark.parametrize("name", ["", " ", "a\x1b[31mb", "x" * 61])
+def test_class_names_that_are_none(server, tmp_path, name):
+    with pytest.raises(ValueError, match="a class is named by 1 to 60 printable characters") as caught:
+        build(tmp_path / "kb.json", ["cup", name])
+    assert str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize("name", ["瓶子", "x" * 60, "Ärmel-01", "word " * 12])
+def test_any_other_class_name_has_templates_at_least(server, tmp_path, name):
+    server.behaviours = [say("?")] * 4
+    built = build(tmp_path / "kb.json", [name, name])
+    assert len(built.classes[name].llm) == 5
+    assert not list(problems_of(built))
+
+
 def test_a_base_of_other_classes_is_not_replaced(server, tmp_path):
     build(tmp_path / "kb.json", ["cup"])
     with pytest.raises(ValueError, match="also knows cup: write another file and merge both"):
         build(tmp_path / "kb.json", ["metal_nut"])
+
+
+@pytest.mark.slow
+def test_ctrl_c_in_a_process_loses_one_answer_at_most(server, tmp_path):
+    words = ["knowledge", "build", "--classes", "cup", "fork", "spoon", "--out", str(tmp_path / "kb.json")]
+    server.behaviours = [answer_well, answer_well, hang]
+    with subprocess.Popen(
+        [sys.executable, "-c", "import sys; from anomalib_zsad.cli import main; sys.exit(main())", *words],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        # A shell that starts jobs in the background has them ignore Ctrl-C, and their children too.
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
+    ) as process:
+        try:
+            deadline = time.monotonic() + 60
+            while len(server.chats) < 3 and process.poll() is None and time.monotonic() < deadline:
+                time.sleep(0.02)
+            process.send_signal(signal.SIGINT)
+            told = process.communicate(timeout=30)[1]
+        finally:
+            process.kill()
+    assert process.returncode == 130
+    assert "the same command goes on" in told
+    assert not (tmp_path / "kb.json").exists()
+    assert main(words) == 0
+    assert [chat["messages"][1]["content"].split()[7] for chat in server.chats] == ["cup", "fork", "spoon", "spoon"]
 
 
 @pytest.mark.parametrize("field", ["n", "m", "retries", "temperature", "pause"])

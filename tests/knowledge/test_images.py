@@ -34,6 +34,15 @@ def test_a_folder_with_a_folder_of_images_for_each_class(tmp_path):
     assert keys(find_images(str(tmp_path))) == {"cup": ["cup/b.PNG", "cup/deep/a.jpg"], "fork": ["fork/0.bmp"]}
 
 
+def test_the_folder_of_one_class(mvtec_root):
+    assert keys(find_images(str(mvtec_root / "bottle"))) == keys(find_images(str(mvtec_root), classes=["bottle"]))
+
+
+def test_a_folder_in_which_normal_images_are_too(visa_root):
+    with pytest.raises(ValueError, match=r"candle to hold anomalous images only, found .*: pass a datamodule, such as"):
+        find_images(str(visa_root), classes=["candle"])
+
+
 @pytest.mark.parametrize("name", ["MVTecAD", "anomalib.data.MVTecAD", "MVTec", "anomalib_zsad.MVTec"])
 def test_a_datamodule(mvtec_root, name):
     data = find_images(name, mvtec_root, ["screw", "bottle"])

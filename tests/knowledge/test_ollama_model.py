@@ -127,6 +127,12 @@ def test_what_is_no_protocol(server, stream, raw):
     assert one_line(caught)
 
 
+@pytest.mark.parametrize("timeout", [0, -1])
+def test_a_timeout_of_nothing(timeout):
+    with pytest.raises(ValueError, match=f"timeout must be more than 0 seconds, got {timeout}"):
+        OllamaModel("llama3.1", timeout=timeout)
+
+
 def test_another_404_is_not_taken_for_a_missing_model(server):
     server.behaviours = [fail(404, "<html>page not found</html>")]
     with pytest.raises(RefusedError, match="404"):
