@@ -17,20 +17,36 @@ from typing import TYPE_CHECKING, Any
 from anomalib_zsad._version import __version__
 
 if TYPE_CHECKING:
-    from anomalib_zsad.data import AllCategories, Auxiliary, MagneticTile, MVTec, VisA
+    from anomalib_zsad.data import (
+        BTAD,
+        COVID19,
+        CVC300,
+        DAGM,
+        ISIC,
+        KSDD2,
+        RSDD,
+        SDD,
+        AllCategories,
+        Auxiliary,
+        BMADSegmentation,
+        Br35H,
+        BrainMRI,
+        ClinicDB,
+        ColonDB,
+        DTDSynthetic,
+        Endo,
+        HeadCT,
+        Kvasir,
+        Listed,
+        MagneticTile,
+        MVTec,
+        VisA,
+    )
     from anomalib_zsad.models import ACDClip, AFClip, KAnoClip
 
-__all__ = [
-    "ACDClip",
-    "AFClip",
-    "AllCategories",
-    "Auxiliary",
-    "KAnoClip",
-    "MVTec",
-    "MagneticTile",
-    "VisA",
-    "__version__",
-]
+__all__ = ["ACDClip", "AFClip", "AllCategories", "Auxiliary", "MVTec", "MagneticTile", "VisA", "__version__"]
+__all__ += ["BTAD", "COVID19", "CVC300", "DAGM", "ISIC", "KSDD2", "RSDD", "SDD", "BMADSegmentation", "Br35H"]
+__all__ += ["BrainMRI", "ClinicDB", "ColonDB", "DTDSynthetic", "Endo", "HeadCT", "Kvasir", "Listed", "KAnoClip"]
 
 _HOMES = ("anomalib_zsad.models", "anomalib_zsad.data")
 
