@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ACDClip", "AFClip", "AllCategories", "Auxiliary", "MVTec", "MagneticTile", "VisA", "__version__"]
 __all__ += ["BTAD", "COVID19", "CVC300", "DAGM", "ISIC", "KSDD2", "RSDD", "SDD", "BMADSegmentation", "Br35H"]
-__all__ += ["BrainMRI", "ClinicDB", "ColonDB", "DTDSynthetic", "Endo", "HeadCT", "Kvasir", "Listed", "KAnoClip"]
+__all__ += ["BrainMRI", "ClinicDB", "ColonDB", "DTDSynthetic", "Endo", "HeadCT", "KAnoClip", "Kvasir", "Listed"]
 
 _HOMES = ("anomalib_zsad.models", "anomalib_zsad.data")
 

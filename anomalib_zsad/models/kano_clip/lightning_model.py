@@ -19,6 +19,7 @@ from anomalib_zsad.knowledge import KnowledgeBase, load_knowledge
 from anomalib_zsad.models.adapter_file import load_adapter
 from anomalib_zsad.models.arguments import check_choice
 from anomalib_zsad.models.class_text import dataset_of
+from anomalib_zsad.models.feature_cache import CacheDtype
 from anomalib_zsad.models.kano_clip import diagnostics
 from anomalib_zsad.models.kano_clip.adapter import BiCA, BiCMCI
 from anomalib_zsad.models.kano_clip.conv_adapter import ConvAdapter
@@ -105,6 +106,9 @@ class KAnoClip(ZeroShotMixin, AnomalibModule):  # type: ignore[misc]  # what the
         betas: Adam's betas.
         epochs: Epochs of training (the trainer's `max_epochs`).
         precision: "bf16" runs the frozen vision tower in bfloat16; what learns stays in float32.
+        cache_features: A folder to keep what the backbone computes in training, so that it is computed in the first
+            epoch only (see `FeatureCache`); 11 MB an image at the defaults. None: computed in every epoch.
+        cache_dtype: "float16" or "bfloat16", what is kept there.
         weights: An adapter file that `save_weights` wrote. None: to be trained.
         seed: Of initialisation and training.
         **components: anomalib's pre_processor, post_processor, evaluator and visualizer.
@@ -175,6 +179,8 @@ class KAnoClip(ZeroShotMixin, AnomalibModule):  # type: ignore[misc]  # what the
         betas: tuple[float, float] = (0.5, 0.999),
         epochs: int = 15,  # noqa: ARG002  # read as a hyper-parameter
         precision: Precision = "fp32",
+        cache_features: str | Path | None = None,  # noqa: ARG002  # read as a hyper-parameter
+        cache_dtype: CacheDtype = "float16",  # noqa: ARG002  # read as a hyper-parameter
         weights: str | Path | None = None,
         seed: int = 111,
         **components: Any,
@@ -306,6 +312,7 @@ class KAnoClip(ZeroShotMixin, AnomalibModule):  # type: ignore[misc]  # what the
 
     def on_train_start(self) -> None:
         """Say where the prompts of each class start: a class with d(k, a) below d(k, n) is not pulled at all."""
+        super().on_train_start()
         own = self.hparams["class_name"]
         categories = [own] if own else [name.split("/", 1)[1] for name in self.trained_on if "/" in name]
         if not self.hparams["use_knpl"] or not categories:
@@ -337,7 +344,11 @@ class KAnoClip(ZeroShotMixin, AnomalibModule):  # type: ignore[misc]  # what the
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Take over the name of the knowledge that the prompts were drawn to."""
         super().on_load_checkpoint(checkpoint)
-        self.knowledge_sha256 = checkpoint["anomalib_zsad"].get("knowledge_sha256")
+        saved = checkpoint["anomalib_zsad"].get("knowledge_sha256")
+        if self._knowledge is None:
+            self.knowledge_sha256 = saved
+        elif saved != self._knowledge.sha256:
+            logger.warning("Training goes on with another knowledge base than the one that it began with.")
 
     def _categories_of(self, batch: Any) -> list[str]:
         datamodule = getattr(self._trainer, "datamodule", None)

@@ -1,7 +1,7 @@
 """What KAnoCLIP computes: patches of CLIP-VV and texts that refine each other, and an adapted global feature."""
 
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
 import torch
 from anomalib.data import InferenceBatch
@@ -11,6 +11,7 @@ from anomalib_zsad.clip.backbone import FrozenClip
 from anomalib_zsad.data.item import ANY_CATEGORY
 from anomalib_zsad.functional.scoring import smooth_upsample
 from anomalib_zsad.models.class_text import ClassText
+from anomalib_zsad.models.feature_cache import cacheable
 from anomalib_zsad.models.kano_clip.adapter import BiCMCI, cosines
 from anomalib_zsad.models.kano_clip.conv_adapter import ConvAdapter
 from anomalib_zsad.models.kano_clip.prompts import FixedPrompts, KnowledgePrompts, KnowledgeTargets
@@ -65,6 +66,7 @@ class KAnoClipModel(nn.Module):
         precision: "bf16" runs the frozen vision tower in bfloat16; what learns stays in float32.
     """
 
+    encoding: ClassVar = ("layers", "vv_start", "projects", "precision")
     folded_text: Tensor | None
 
     def __init__(
@@ -90,6 +92,7 @@ class KAnoClipModel(nn.Module):
         self.bicmci = bicmci
         self.conv_adapter = conv_adapter
         self.projections = projections
+        self.projects = projections is None  # whether `encode` ends in the joint space
         self.targets: KnowledgeTargets | None = KnowledgeTargets(clip.joint_width)
         self.layers = clip.check_layers(layers)
         self.vv_start = vv_start
@@ -120,6 +123,7 @@ class KAnoClipModel(nn.Module):
         grid = self.clip.grid_of(*images.shape[-2:])
         return self.compare(self.encode(images), grid, self.text_features(class_names))
 
+    @cacheable
     @torch.no_grad()
     def encode(
         self,
@@ -132,7 +136,7 @@ class KAnoClipModel(nn.Module):
             else:
                 stages, last = self.clip.encode_patches_vv(images, self.layers, self.vv_start)
         with torch.autocast(images.device.type, enabled=False):
-            project = self.clip.project if self.projections is None else nn.Identity()
+            project = self.clip.project if self.projects else nn.Identity()
             return [*(project(tokens.float()) for tokens in stages), self.clip.project(last.float())]
 
     def compare(
