@@ -8,23 +8,21 @@ from typing import Any, Literal, get_args
 import torch
 from anomalib.data import InferenceBatch
 from anomalib.models import AnomalibModule
-from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 
 from anomalib_zsad.clip.backbone import Activation, FrozenClip, PositionResize
 from anomalib_zsad.data.class_names import own_names
-from anomalib_zsad.data.item import ANY_CATEGORY, categories_of
-from anomalib_zsad.knowledge import KnowledgeBase, load_knowledge
+from anomalib_zsad.data.item import ANY_CATEGORY
 from anomalib_zsad.models.adapter_file import load_adapter
 from anomalib_zsad.models.arguments import check_choice
-from anomalib_zsad.models.class_text import dataset_of
 from anomalib_zsad.models.feature_cache import CacheDtype
 from anomalib_zsad.models.kano_clip import diagnostics
 from anomalib_zsad.models.kano_clip.adapter import BiCA, BiCMCI
 from anomalib_zsad.models.kano_clip.conv_adapter import ConvAdapter
 from anomalib_zsad.models.kano_clip.deformable import DeformableAttention
-from anomalib_zsad.models.kano_clip.loss import KAnoClipLoss, knowledge_distances, knowledge_loss
+from anomalib_zsad.models.kano_clip.knowledge_driven import KnowledgeMixin
+from anomalib_zsad.models.kano_clip.loss import KAnoClipLoss, knowledge_loss
 from anomalib_zsad.models.kano_clip.prompts import FixedPrompts, KnowledgePrompts, TextEnsemble, class_words
 from anomalib_zsad.models.kano_clip.torch_model import (
     ClassSource,
@@ -44,7 +42,7 @@ LocalLossOn = Literal["aggregate", "per_stage"]
 PatchProjection = Literal["clip", "linear"]
 
 
-class KAnoClip(ZeroShotMixin, AnomalibModule):  # type: ignore[misc]  # what the mixin replaces is typed narrowly
+class KAnoClip(KnowledgeMixin, ZeroShotMixin, AnomalibModule):  # type: ignore[misc]  # what the mixin replaces is typed narrowly
     """KAnoCLIP: knowledge-driven prompts and enhanced cross-modal integration (arXiv 2501.03786).
 
     Prompts of a normal and an abnormal state are trained on an auxiliary dataset with normal and anomalous images and
@@ -237,8 +235,6 @@ class KAnoClip(ZeroShotMixin, AnomalibModule):  # type: ignore[misc]  # what the
         self.lr_adapters = lr_adapters
         self.betas = betas
         self.trained_on = []
-        self.knowledge_sha256: str | None = None
-        self._knowledge: KnowledgeBase | None = None
         self._seen: list[Tensor] = []
         if weights is not None:
             load_trained(self, *load_adapter(Path(weights)), origin=str(weights))
@@ -261,32 +257,9 @@ class KAnoClip(ZeroShotMixin, AnomalibModule):  # type: ignore[misc]  # what the
             self._watch(logits, scores, batch.gt_label, distances)
         return self.loss(image_scores, torch.stack(maps), batch.gt_label, batch.gt_mask, distances)
 
-    def knowledge_distances(
-        self,
-        batch: Any,
-        text: Tensor,  # (B, S, D)
-    ) -> Tensor | None:  # (n, S)
-        """Measure how far the prompts are from the knowledge, for each class of a batch or for each image (eq. 2)."""
-        if not self.hparams["use_knpl"]:
-            return None
-        categories = self._categories_of(batch)
-        paths = getattr(batch, "image_path", None) or [None] * len(categories)
-        every = range(len(categories))
-        rows = list(every if self.kd_scope == "image" else {categories[i]: i for i in reversed(every)}.values())
-        targets = self.model.knowledge_of([self._texts(categories[i], paths[i]) for i in rows])
-        return knowledge_distances(targets, text[rows])
-
     def names_of(self, batch: Any) -> list[str]:
         """Name the class of every image in the words of its prompts."""
-        return [class_words(category, self.own_names) for category in self._categories_of(batch)]
-
-    @property
-    def knowledge(self) -> KnowledgeBase:
-        """The knowledge base, read when training first asks for it; prediction never does."""
-        if self._knowledge is None:
-            self._knowledge = load_knowledge(self.hparams["knowledge"])
-            self.knowledge_sha256 = self._knowledge.sha256
-        return self._knowledge
+        return [class_words(category, self.own_names) for category in self.categories_of(batch)]
 
     def configure_optimizers(self) -> Optimizer:
         """Train prompts and adapters with Adam, each at its own rate.
@@ -304,26 +277,6 @@ class KAnoClip(ZeroShotMixin, AnomalibModule):  # type: ignore[misc]  # what the
             raise ValueError(msg)
         return Adam(groups, betas=self.betas)
 
-    def setup(self, stage: str) -> None:
-        """Read the knowledge base before training."""
-        super().setup(stage)
-        if stage == TrainerFn.FITTING and self.hparams["use_knpl"]:
-            logger.info("Knowledge base %s: %d classes.", self.hparams["knowledge"], len(self.knowledge.classes))
-
-    def on_train_start(self) -> None:
-        """Say where the prompts of each class start: a class with d(k, a) below d(k, n) is not pulled at all."""
-        super().on_train_start()
-        own = self.hparams["class_name"]
-        categories = [own] if own else [name.split("/", 1)[1] for name in self.trained_on if "/" in name]
-        if not self.hparams["use_knpl"] or not categories:
-            return
-        with torch.no_grad():
-            text = self.model.text_features([class_words(name, self.own_names) for name in categories])
-            targets = self.model.knowledge_of([self._texts(name, None) for name in categories])
-            distances = knowledge_distances(targets, text)
-        for name, (normal, abnormal) in zip(categories, distances.tolist(), strict=True):
-            logger.info("%s: d(k, a) = %.4f, d(k, n) = %.4f before training", name, abnormal, normal)
-
     def on_train_epoch_end(self) -> None:
         """Log how well each part of the score does alone, and how much each attention counts."""
         found = diagnostics.auroc_of(self._seen) if self._seen else {}
@@ -331,35 +284,6 @@ class KAnoClip(ZeroShotMixin, AnomalibModule):  # type: ignore[misc]  # what the
             found.update(self.model.bicmci.scale_norms())
         self.log_dict({f"train_{name}": value for name, value in found.items()})
         self._seen = []
-
-    def on_fit_end(self) -> None:
-        """Let go of the knowledge base: nothing but training needs it."""
-        self._knowledge = None
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Name the knowledge that the prompts were drawn to."""
-        super().on_save_checkpoint(checkpoint)
-        checkpoint["anomalib_zsad"]["knowledge_sha256"] = self.knowledge_sha256
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Take over the name of the knowledge that the prompts were drawn to."""
-        super().on_load_checkpoint(checkpoint)
-        saved = checkpoint["anomalib_zsad"].get("knowledge_sha256")
-        if self._knowledge is None:
-            self.knowledge_sha256 = saved
-        elif saved != self._knowledge.sha256:
-            logger.warning("Training goes on with another knowledge base than the one that it began with.")
-
-    def _categories_of(self, batch: Any) -> list[str]:
-        datamodule = getattr(self._trainer, "datamodule", None)
-        return list(categories_of(batch, datamodule, self.hparams["class_name"]))
-
-    def _texts(self, category: str, path: str | Path | None) -> list[str]:
-        dataset = None if self.hparams["class_name"] else dataset_of(self)
-        if self.kd_scope == "class" or path is None:
-            return self.knowledge.texts(category, dataset)
-        own = self.knowledge.image_texts(category, path, dataset)
-        return [*self.knowledge.class_texts(category, dataset), *own]
 
     def _watch(self, logits: Any, scores: Any, label: Tensor, distances: Tensor | None) -> None:
         active = None if distances is None else knowledge_loss(distances, self.loss.kd_margin) > 0

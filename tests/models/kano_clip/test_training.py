@@ -200,6 +200,18 @@ def test_prediction_needs_no_knowledge_and_the_checkpoint_names_it(small_clip, b
         engine_in(tmp_path).fit(loaded, datamodule=data)
 
 
+def test_a_training_that_goes_on_with_other_knowledge_says_so(small_clip, base, visa_root, tmp_path, caplog):
+    data = VisA(visa_root, TRAINED_ON, val_ratio=0.3, num_workers=0)
+    first = engine_in(tmp_path)
+    first.fit(build(small_clip, knowledge=str(base), epochs=1), datamodule=data)
+    base.write_text(base.read_text().replace("bent pin", "burnt chip"))
+    again = build(small_clip, knowledge=str(base), epochs=2)
+    with caplog.at_level(logging.WARNING, logger="anomalib_zsad"):
+        engine_in(tmp_path).fit(again, datamodule=data, ckpt_path=first.best_model_path)
+    assert "another knowledge base" in caplog.text
+    assert again.knowledge_sha256 == load_knowledge(base).sha256
+
+
 def test_without_knowledge_driven_prompts_no_base_is_read(small_clip, tmp_path):
     model = build(small_clip, use_knpl=False, knowledge=str(tmp_path / "none.json"))
     assert "loss_kd" not in model.loss_terms(batch())
