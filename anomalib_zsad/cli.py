@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from anomalib_zsad._version import __version__
+from anomalib_zsad.knowledge.arguments import add_explain, add_knowledge
 
 if TYPE_CHECKING:
     import torch
@@ -33,7 +34,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="anomalib-zsad", description="Zero-shot anomaly detection with CLIP.")
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for add in (_add_convert, _add_few_shot, _add_benchmark, _add_weights, _add_demo):
+    for add in (_add_convert, _add_few_shot, _add_benchmark, _add_weights, _add_demo, add_knowledge, add_explain):
         add(commands)
     return parser
 

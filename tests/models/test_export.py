@@ -10,7 +10,7 @@ from anomalib.data import MVTecAD
 from anomalib.deploy import CompressionType, OpenVINOInferencer
 
 from anomalib_zsad.data import Auxiliary, VisA
-from anomalib_zsad.models import ACDClip, AFClip, WMoEClip, export
+from anomalib_zsad.models import ACDClip, AFClip, KAnoClip, WMoEClip, export
 from tests.contract import UNSEEN, engine_in
 from tests.export_contract import EXACT, ExportContract, assert_same, feed
 from tests.small_clip import IMAGE_SIZE
@@ -43,6 +43,12 @@ class TestWMoEClip(ExportContract):
             expected = model(pictures)
             np.testing.assert_allclose(score.squeeze(), expected.pred_score.squeeze(), atol=1e-4, rtol=0)
             np.testing.assert_allclose(maps.squeeze(), expected.anomaly_map.squeeze(), atol=1e-4, rtol=0)
+
+
+class TestKAnoClip(ExportContract):
+    model_class = KAnoClip
+    arguments: ClassVar = {"deform_kernel": 3, "deform_stride": 2}
+    matrices = 5  # out of V-V attention too, which OpenVINO stores a second time
 
 
 @pytest.fixture

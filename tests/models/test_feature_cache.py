@@ -14,14 +14,14 @@ from safetensors.torch import save_file
 from torchvision.transforms.v2 import Compose, RandomHorizontalFlip, Resize
 
 from anomalib_zsad.data import MVTec, VisA
-from anomalib_zsad.models import ACDClip, AFClip, WMoEClip
+from anomalib_zsad.models import ACDClip, AFClip, KAnoClip, WMoEClip
 from anomalib_zsad.models.feature_cache import FeatureCache
 from tests.contract import TRAINED_ON, UNSEEN, engine_in
 from tests.small_clip import IMAGE_SIZE
 
 IMAGES = torch.randn(6, 3, 4, 4, generator=torch.Generator().manual_seed(0))
-METHODS = [AFClip, WMoEClip]
-"""Those that leave the backbone as it is."""
+METHODS = {AFClip: {"lr": 1e-3}, KAnoClip: {"deform_kernel": 3, "deform_stride": 2}, WMoEClip: {"lr": 1e-3}}
+"""Those that leave the backbone as it is, and what they are trained with here."""
 DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16}
 
 
@@ -253,7 +253,8 @@ class Training:
     """A training that notes its losses and counts the images that the backbone sees."""
 
     def __init__(self, clip, data, folder, method=AFClip, epochs=3, **arguments):
-        self.model = method(pretrained=clip, image_size=IMAGE_SIZE, epochs=epochs, lr=1e-3, **arguments)
+        arguments = {**METHODS[method], **arguments}
+        self.model = method(pretrained=clip, image_size=IMAGE_SIZE, epochs=epochs, **arguments)
         self.losses, self.encoded = [], 0
         loss_terms = self.model.loss_terms
 
