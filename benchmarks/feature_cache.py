@@ -23,7 +23,7 @@ from typing import Any
 import torch
 
 SIZE = 518
-METHODS = ("AFClip", "WMoEClip")
+METHODS = ("AFClip", "KAnoClip", "WMoEClip")
 KINDS = ("uncached", "fill", "hit", "own")
 
 
@@ -88,7 +88,7 @@ def drawn(count: int, seed: int) -> Any:
     images = torch.randn(count, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(seed))
     mask = torch.zeros(count, SIZE, SIZE)
     mask[:, :100, :100] = 1
-    return SimpleNamespace(image=images, gt_label=torch.ones(count), gt_mask=mask)
+    return SimpleNamespace(image=images, gt_label=torch.ones(count), gt_mask=mask, category=["object"] * count)
 
 
 def report(method: str, options: Any, folder: Path, medians: dict[str, list[float]], differences: list[float]) -> None:
