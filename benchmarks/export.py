@@ -1,7 +1,7 @@
-"""Time, memory, file sizes and latency of exported AF-CLIP beside PyTorch, in one run.
+"""Time, memory, file sizes and latency of an exported method beside PyTorch, in one run.
 
-    python benchmarks/export.py                # ViT-L-14-336 at 518 px, random weights, batch 1, CPU, fp32 and INT8
-    python benchmarks/export.py --repeats 9
+    python benchmarks/export.py                # AF-CLIP, ViT-L-14-336 at 518 px, random weights, batch 1, CPU
+    python benchmarks/export.py --method WMoEClip --repeats 9
 
 Every export runs in a process of its own, whose peak memory is reported. Latencies are then measured in turn, repeats
 interleaved, and medians are compared: machines are noisy. INT8 is calibrated on drawn pictures, for its speed; it says
@@ -29,10 +29,10 @@ LARGE = (1000, 1400)
 F32 = {"INFERENCE_PRECISION_HINT": "f32"}
 
 
-def build(backbone: str) -> Any:
-    from anomalib_zsad import AFClip
+def build(method: str, backbone: str) -> Any:
+    import anomalib_zsad
 
-    model = AFClip(backbone, pretrained=None, image_size=SIZE).eval()
+    model = getattr(anomalib_zsad, method)(backbone, pretrained=None, image_size=SIZE).eval()
     model.trained_on = ["nothing"]
     return model
 
@@ -58,11 +58,9 @@ def to_openvino_fp16(model: Any, folder: Path) -> Path:
 
 
 def to_openvino_int8(model: Any, folder: Path) -> Path:
-    from anomalib_zsad.demo.dataset import draw_dataset
-    from anomalib_zsad.demo.run import seen_and_unseen
+    from anomalib_zsad import Synthetic
 
-    draw_dataset(folder / "data", normal=2, anomalous=2)
-    data = seen_and_unseen(folder / "data")
+    data = Synthetic(None, ["cloth", "gear", "plate"], test_good=4, test_defective=1, val_ratio=0.2, num_workers=0)
     return model.to_openvino(
         folder, input_size=(SIZE, SIZE), compression_type=CompressionType.INT8_PTQ, datamodule=data
     )
@@ -80,6 +78,7 @@ EXPORTS: dict[str, Callable[[Any, Path], Path]] = {
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--method", default="AFClip", choices=["AFClip", "ACDClip", "KAnoClip", "WMoEClip"])
     parser.add_argument("--backbone", default="ViT-L-14-336")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument(
@@ -90,20 +89,19 @@ def main() -> None:
     warnings.filterwarnings("ignore")
     logging.disable(logging.WARNING)
     if options.export:
-        export_one(options.export, options.backbone, options.into)
+        export_one(options.export, options.method, options.backbone, options.into)
     else:
         with TemporaryDirectory() as temporary:
-            measure(options.backbone, options.repeats, options.into or Path(temporary))
+            measure(options.method, options.backbone, options.repeats, options.into or Path(temporary))
 
 
-def measure(backbone: str, repeats: int, folder: Path) -> None:
+def measure(method: str, backbone: str, repeats: int, folder: Path) -> None:
     for name in EXPORTS:
         if not (folder / name).exists():
-            command = [sys.executable, __file__, "--backbone", backbone, "--into", str(folder), "--export", name]
-            print(
-                subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1], flush=True
-            )
-    runners = latency_runners(backbone, folder)
+            what = ["--method", method, "--backbone", backbone, "--into", str(folder), "--export", name]
+            done = subprocess.run([sys.executable, __file__, *what], check=True, capture_output=True, text=True)
+            print(done.stdout.splitlines()[-1], flush=True)
+    runners = latency_runners(method, backbone, folder)
     times: dict[str, list[float]] = {name: [] for name in runners}
     for runner in runners.values():
         runner()
@@ -117,8 +115,8 @@ def measure(backbone: str, repeats: int, folder: Path) -> None:
         print(f"{name:34} {median * 1000:7.0f} ms   {medians['PyTorch fp32'] / median:5.2f} x")
 
 
-def export_one(name: str, backbone: str, into: Path) -> None:
-    model = build(backbone)
+def export_one(name: str, method: str, backbone: str, into: Path) -> None:
+    model = build(method, backbone)
     before, start = peak_megabytes(), time.perf_counter()
     path = EXPORTS[name](model, into / name)
     seconds = time.perf_counter() - start
@@ -127,10 +125,10 @@ def export_one(name: str, backbone: str, into: Path) -> None:
     print(f"{name:14} {seconds:5.0f} s   {memory}, {size:6.0f} MB written")
 
 
-def latency_runners(backbone: str, folder: Path) -> dict[str, Callable[[], Any]]:
+def latency_runners(method: str, backbone: str, folder: Path) -> dict[str, Callable[[], Any]]:
     import onnxruntime
 
-    model, image, large = build(backbone), torch.rand(1, 3, SIZE, SIZE), torch.rand(1, 3, *LARGE)
+    model, image, large = build(method, backbone), torch.rand(1, 3, SIZE, SIZE), torch.rand(1, 3, *LARGE)
     threads = onnxruntime.SessionOptions()
     threads.intra_op_num_threads = torch.get_num_threads()
     graph, any_graph = (folder / name / "weights/onnx/model.onnx" for name in ("onnx", "onnx-any"))
