@@ -1,12 +1,19 @@
 """Every configuration in `configs/` is read by anomalib's command line as `anomalib train -c` reads it."""
 
+import re
 import socket
 from pathlib import Path
 
 import pytest
+from anomalib.data import AnomalibDataModule
+from anomalib.models import AnomalibModule
+from jsonargparse import ArgumentParser
+
+from anomalib_zsad.benchmark.grid import read_benchmark
 
 ROOT = Path(__file__).parents[1]
-CONFIGS = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "configs").rglob("*.yaml"))
+CONFIGS = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "configs").glob("*.yaml"))
+BENCHMARKS = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "configs/benchmark").glob("*.yaml"))
 
 
 @pytest.fixture(autouse=True)
@@ -37,9 +44,22 @@ def test_it_is_read(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     assert config.model.class_path.startswith("anomalib_zsad.")
 
 
-@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("name", BENCHMARKS)
+def test_every_class_of_a_benchmark_takes_its_arguments(name: str) -> None:
+    benchmark = read_benchmark(ROOT / name)
+
+    specs = [(spec, AnomalibModule) for spec in benchmark.models.values()]
+    for protocol in benchmark.protocols:
+        specs += [(spec, AnomalibDataModule) for spec in (protocol.auxiliary, *protocol.targets.values())]
+    for spec, kind in specs:
+        parser = ArgumentParser(exit_on_error=False)
+        parser.add_argument("--it", type=kind)
+        parser.parse_object({"it": {"class_path": spec.class_path, "init_args": spec.init_args}})
+
+
+@pytest.mark.parametrize("name", CONFIGS + BENCHMARKS)
 def test_it_opens_with_its_command_time_and_score(name: str) -> None:
-    head = (ROOT / name).read_text().split("\nmodel:")[0]
+    head = re.split(r"\nmodels?:", (ROOT / name).read_text())[0]
 
     assert f"-c {name}" in head
     assert "\n# Time:" in head

@@ -55,7 +55,7 @@ class CellRunner:
         return model.evaluator.table
 
     def _per_category(self, cell: Cell, entry: Entry) -> pd.DataFrame:
-        part = parts_of(self._target(cell), [str(cell.category)])[str(cell.category)]
+        part = parts_of(self._target(cell))[str(cell.category)]
         part.num_workers, part.eval_batch_size = self.benchmark.num_workers, self.benchmark.eval_batch_size
         evaluator = ZeroShotEvaluator()
         model = build_model(entry, cell, visualizer=False, post_processor=UnitScores(), evaluator=evaluator)

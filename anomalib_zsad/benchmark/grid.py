@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from inspect import signature
 from pathlib import Path
@@ -157,7 +158,8 @@ class Benchmark:
     def _cells(self, name: str, entry: Entry, target: str, seed: int) -> Iterator[Cell]:
         categories: list[str | None] = [None]
         if not entry.is_zero_shot:
-            categories = list(parts_of(self.protocol_of(target).targets[target].build(AnomalibDataModule)))
+            with suppress(OSError, ValueError):  # of a dataset that is not there: said by its cell
+                categories = list(parts_of(self.protocol_of(target).targets[target].build(AnomalibDataModule)))
         references: list[int | None] = [*entry.shots] or [None]
         for category in categories:
             for shots in references:
