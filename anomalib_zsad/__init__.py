@@ -17,10 +17,20 @@ from typing import TYPE_CHECKING, Any
 from anomalib_zsad._version import __version__
 
 if TYPE_CHECKING:
-    from anomalib_zsad.data import AllCategories, Auxiliary, MagneticTile, MVTec, VisA
+    from anomalib_zsad.data import AllCategories, Auxiliary, MagneticTile, MVTec, Synthetic, VisA
     from anomalib_zsad.models import ACDClip, AFClip
 
-__all__ = ["ACDClip", "AFClip", "AllCategories", "Auxiliary", "MVTec", "MagneticTile", "VisA", "__version__"]
+__all__ = [
+    "ACDClip",
+    "AFClip",
+    "AllCategories",
+    "Auxiliary",
+    "MVTec",
+    "MagneticTile",
+    "Synthetic",
+    "VisA",
+    "__version__",
+]
 
 _HOMES = ("anomalib_zsad.models", "anomalib_zsad.data")
 

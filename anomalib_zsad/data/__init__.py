@@ -4,6 +4,7 @@ from anomalib_zsad.data.all_categories import AllCategories
 from anomalib_zsad.data.auxiliary import Auxiliary
 from anomalib_zsad.data.magnetic_tile import MagneticTile
 from anomalib_zsad.data.mvtec import MVTec
+from anomalib_zsad.data.synthetic import Synthetic
 from anomalib_zsad.data.visa import VisA
 
-__all__ = ["AllCategories", "Auxiliary", "MVTec", "MagneticTile", "VisA"]
+__all__ = ["AllCategories", "Auxiliary", "MVTec", "MagneticTile", "Synthetic", "VisA"]

@@ -13,7 +13,7 @@ from anomalib.data.utils import LabelName
 from torchvision import tv_tensors
 
 from anomalib_zsad.data.item import CategoryBatch, CategoryItem
-from anomalib_zsad.data.reading import read_image, read_mask
+from anomalib_zsad.data.reading import is_there, read_image, read_mask
 
 logger = logging.getLogger(__name__)
 
@@ -50,7 +50,7 @@ class CategoryDataset(AnomalibDataset):
         samples.attrs["task"] = _task(samples, otherwise=task)
         if samples.attrs["task"] == TaskType.SEGMENTATION.value:
             _check_masks_exist(samples[~samples["image_path"].isin(self.foreign)])
-        self.samples = samples
+        self._keep(samples)
         # In shared memory, so that one worker's warning silences all of them, in every epoch.
         self._warned_of_empty_masks = torch.zeros(1, dtype=torch.bool).share_memory_()
 
@@ -94,7 +94,7 @@ class CategoryDataset(AnomalibDataset):
         chosen = self.samples.iloc[np.asarray(indices, dtype=int)].reset_index(drop=True)
         if not inplace:
             return CategoryDataset(chosen, self.foreign)
-        self.samples = chosen
+        self._keep(chosen)
         return self
 
     def __add__(self, other_dataset: AnomalibDataset) -> "CategoryDataset":  # type: ignore[override]
@@ -118,6 +118,10 @@ class CategoryDataset(AnomalibDataset):
             mask_path=row.mask_path if isinstance(row.mask_path, str) else row.mask_path[0],
             category=row.category,
         )
+
+    def _keep(self, samples: pd.DataFrame) -> None:
+        # What anomalib's setter does, which wants a file for every image: drawn pictures need none.
+        self._samples = samples.sort_values(by="image_path", ignore_index=True)
 
     def _own_pair(self, row: pd.Series) -> Pair:
         image = read_image(row.image_path)
@@ -180,7 +184,7 @@ def _task(samples: pd.DataFrame, otherwise: str) -> str:
 
 def _check_images_exist(samples: pd.DataFrame) -> None:
     for path in samples["image_path"]:
-        if not Path(path).exists():
+        if not is_there(path):
             msg = f"Image {path} is listed in its dataset but does not exist."
             raise FileNotFoundError(msg)
 
@@ -193,6 +197,6 @@ def _check_masks_exist(samples: pd.DataFrame) -> None:
         if not mask:
             msg = f"Anomalous image {image} has no mask, while others of {category} have one."
             raise ValueError(msg)
-        if not Path(mask).exists():
+        if not is_there(mask):
             msg = f"Mask {mask} of anomalous image {image} does not exist."
             raise FileNotFoundError(msg)

@@ -12,8 +12,15 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from torchvision import tv_tensors
 from torchvision.transforms.v2.functional import to_dtype, to_image
 
+from anomalib_zsad.drawing.recipe import recipe_of
+
 _WHITE_8_BIT = 255
 _WHITE_16_BIT = 65535
+
+
+def is_there(path: str | Path) -> bool:
+    """Tell whether there is such a file, or a picture of that name that is drawn when it is read."""
+    return recipe_of(path) is not None or Path(path).exists()
 
 
 def read_image(path: str | Path) -> tv_tensors.Image:
@@ -24,7 +31,7 @@ def read_image(path: str | Path) -> tv_tensors.Image:
     format: a bit depth guessed from the brightest pixel would make one speck change the whole image.
 
     Args:
-        path: A file that Pillow can read.
+        path: A file that Pillow can read, or the name of a drawn picture (`Recipe`).
 
     Returns:
         RGB, shape (3, H, W), float32 in [0, 1].
@@ -33,6 +40,8 @@ def read_image(path: str | Path) -> tv_tensors.Image:
         FileNotFoundError: There is no such file.
         OSError: The file is no image, is truncated, or holds floating-point values.
     """
+    if (recipe := recipe_of(path)) is not None:
+        return to_dtype(to_image(recipe.picture().image), torch.float32, scale=True)
     with _reading(path):
         picture = _open(path)
         if _is_16_bit(picture):
@@ -50,7 +59,7 @@ def read_mask(
     """Read a defect mask: a pixel is defective where any of its channels is above the threshold.
 
     Args:
-        path: The mask's file.
+        path: The mask's file, or the name of a drawn one.
         image_path: The image that the mask belongs to, for the error.
         size: Height and width of that image in pixels.
         threshold: The highest grey level, of 255, that still counts as normal. 16-bit masks are compared on their
@@ -64,6 +73,8 @@ def read_mask(
         OSError: The file is no image or is truncated.
         ValueError: The mask's size is not the image's.
     """
+    if (recipe := recipe_of(path)) is not None:
+        return tv_tensors.Mask(torch.from_numpy(recipe.picture().mask.astype(np.uint8)))
     with _reading(path):
         picture = _open(path)
         if _is_16_bit(picture):

@@ -9,11 +9,10 @@ from PIL import Image
 from torchmetrics.functional.classification import binary_auroc
 from torchvision.transforms import v2
 
-from anomalib_zsad import AFClip, AllCategories, Auxiliary
-from anomalib_zsad.demo.dataset import Drawn, draw_dataset
+from anomalib_zsad import AFClip, Synthetic
 from anomalib_zsad.demo.sheet import Row, save_sheet
 
-SEEN = ("cloth", "wood", "leather", "washer", "tablet")
+SEEN = ("cloth", "wood", "brick", "washer", "tablet", "plate")
 UNSEEN = ("stone", "biscuit", "button")
 
 
@@ -25,28 +24,29 @@ def run_demo(out: Path, seed: int = 0) -> None:
         seed: Of the pictures and of the training.
     """
     data = out / "data"
-    draw_dataset(data, seed=seed)
     model, engine = untrained_model(seed), Engine(default_root_dir=out, accelerator="cpu", devices=1, logger=False)
-    engine.train(model, datamodule=seen_and_unseen(data, seed))
+    pictures = seen_and_unseen(data, seed)
+    engine.train(model, datamodule=pictures)
     run = Path(engine.trainer.default_root_dir)
-    predicted = engine.predict(model=model, datamodule=AllCategories(Drawn(data), UNSEEN, num_workers=0))
+    predicted = engine.predict(model=model, datamodule=pictures)
     sheet = out / "sheet.png"
     save_sheet(best_and_worst(predicted or []), sheet)
     engine.predict(model=model, data_path=data / UNSEEN[0] / "test")
     print(_summary(run, sheet, Path(engine.trainer.default_root_dir)))
 
 
-def seen_and_unseen(data: Path, seed: int = 0) -> Auxiliary:
+def seen_and_unseen(data: Path, seed: int = 0) -> Synthetic:
     """Give the datamodule: trains on `SEEN`, in changing colours, and tests on `UNSEEN`.
 
     Args:
-        data: The drawn dataset.
-        seed: Of the split and of the order of the images.
+        data: The folder to draw into.
+        seed: Of the pictures, of the split and of the order of the images.
     """
-    return Auxiliary(
-        Drawn(data),
+    return Synthetic(
+        data,
         categories=SEEN,
-        target=AllCategories(Drawn(data), UNSEEN),
+        target_categories=UNSEEN,
+        test_defective=3,
         num_workers=0,
         train_augmentations=v2.Compose(
             [v2.RandomChannelPermutation(), v2.RandomInvert(), v2.ColorJitter(0.3, 0.3, 0.5)]
