@@ -35,11 +35,19 @@ class Pictures:
         self,
         number: int,
         size: int,
+        sides: tuple[float, float],
         generator: np.random.Generator,
     ) -> tuple[Tensor, Tensor]:  # (VARIANTS, 3, size, size) in [0, 1], (VARIANTS, size, size)
-        """Cut the same part out of all pictures of a scene; a defect is in it as a whole or not at all."""
+        """Cut the same part out of all pictures of a scene; of a defect more than half is in it, or nothing.
+
+        Args:
+            number: Of the scene.
+            size: Height and width in pixels that the part is brought to.
+            sides: Its least and largest side as shares of the picture's.
+            generator: Chooses the part, and turns and flips it.
+        """
         masks = self.masks[number]
-        top, left, side = self._crop(masks, generator)
+        top, left, side = self._crop(masks, sides, generator)
         rows, columns = slice(top, top + side), slice(left, left + side)
         images = torch.from_numpy(self.images[number][:, rows, columns].copy()).permute(0, 3, 1, 2).float() / 255
         cut = torch.from_numpy(masks[:, rows, columns].copy()).float()[:, None]
@@ -51,16 +59,24 @@ class Pictures:
         return (images.flip(3), cut[:, 0].flip(2)) if flip else (images, cut[:, 0])
 
     @staticmethod
-    def _crop(masks: np.ndarray, generator: np.random.Generator) -> tuple[int, int, int]:
+    def _crop(
+        masks: np.ndarray,  # (VARIANTS, SIZE, SIZE)
+        sides: tuple[float, float],
+        generator: np.random.Generator,
+    ) -> tuple[int, int, int]:
         whole = masks.reshape(VARIANTS, -1).sum(1, dtype=np.int64)
-        for _ in range(4):
-            if generator.random() < 0.35:
-                break
-            side = int(generator.uniform(0.45, 1.0) * SIZE)
-            top, left = generator.integers(SIZE - side + 1, size=2)
+        for attempt in range(8):
+            side = round(generator.uniform(sides[0] + attempt / 8 * (sides[1] - sides[0]), sides[1]) * SIZE)
+            low, high = 0, SIZE - side
+            if generator.random() < 0.8:  # around a pixel of a defect
+                at = np.argwhere(masks[generator.integers(1, VARIANTS)])
+                row, column = at[generator.integers(len(at))] if len(at) else (SIZE // 2, SIZE // 2)
+                top, left = (int(np.clip(c - generator.integers(side), low, high)) for c in (row, column))
+            else:
+                top, left = (int(c) for c in generator.integers(high + 1, size=2))
             cut = masks[:, top : top + side, left : left + side].reshape(VARIANTS, -1).sum(1, dtype=np.int64)
-            if ((cut == 0) | (cut > 0.6 * whole)).all() and (cut > 0).any():
-                return int(top), int(left), side
+            if ((cut == 0) | (cut > 0.5 * whole)).all():
+                return top, left, side
         return 0, 0, SIZE
 
 

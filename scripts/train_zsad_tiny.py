@@ -28,6 +28,9 @@ from anomalib_zsad.clip.packing import VOCABULARY, pack
 from anomalib_zsad.drawing import SEEN
 from anomalib_zsad.models.pre_processor import CLIP_MEAN, CLIP_STD
 
+IMAGE_SIZE, PATCH = 168, 14
+"""Pixels."""
+
 CONTEXT_SHIFT = 16
 """Captions start at a random position below this: detectors put learnt vectors in front of their prompts."""
 
@@ -36,6 +39,7 @@ class Batch(NamedTuple):
     """Pictures, regions on them, and what is said of both."""
 
     images: Tensor  # (B, 3, H, W), normalised
+    corner: tuple[int, int]  # their place on the grid of a whole picture, in patches
     regions: Tensor  # (R, N) weights of the patches, sum 1
     region_of: Tensor  # (R,) the picture of each region
     words: list[tuple[Tensor, Tensor]]  # of pictures and of regions: texts (P, T), ends (P,)
@@ -54,6 +58,7 @@ class TinyClip(nn.Module):
         config = config_of("zsad-tiny")
         config["text_cfg"] = {**config["text_cfg"], "vocab_size": len(vocabulary) + 1}
         self.clip = open_clip.CLIP(**config)
+        _start(self.clip)
         self.register_buffer("numbers", torch.tensor(vocabulary))
         index = torch.full((VOCABULARY,), len(vocabulary))
         index[self.numbers] = torch.arange(len(vocabulary))
@@ -62,18 +67,20 @@ class TinyClip(nn.Module):
     def image_tokens(
         self,
         images: Tensor,  # (B, 3, H, W)
+        corner: tuple[int, int],
         gelu: str,
     ) -> Tensor:  # (B, 1 + N, D)
-        """Encode pictures; the class token and the patches all come to the joint space."""
+        """Encode pictures; the class token and the patches all come to the joint space.
+
+        Pictures smaller than the model's have the positions of the part of the grid that begins at `corner`.
+        """
         vision = self.clip.visual
         x = vision.conv1(images).flatten(2).transpose(1, 2)
         side = math.isqrt(x.shape[1])
-        positions = vision.positional_embedding
-        patches = positions[1:].T.unflatten(1, vision.grid_size)[None]
-        if side != vision.grid_size[0]:
-            patches = F.interpolate(patches, (side, side), mode="bilinear", antialias=True, align_corners=False)
+        positions, (top, left) = vision.positional_embedding, corner
+        patches = positions[1:].unflatten(0, vision.grid_size)[top : top + side, left : left + side]
         first = (vision.class_embedding + positions[0]).expand(len(x), 1, -1)
-        x = vision.ln_pre(torch.cat([first, x + patches[0].flatten(1).T], dim=1))
+        x = vision.ln_pre(torch.cat([first, x + patches.flatten(0, 1)], dim=1))
         for block in vision.transformer.resblocks:
             x = _block(block, x, gelu, causal=False)
         return vision.ln_post(x) @ vision.proj
@@ -100,6 +107,35 @@ class TinyClip(nn.Module):
         table = torch.zeros(VOCABULARY, rows.shape[1])
         table[self.numbers] = rows[:-1]
         return pack({**state, "token_embedding.weight": table}, self.numbers, rows[-1])
+
+
+def _start(clip: nn.Module) -> None:
+    """Begin the vision tower where it learns fast: positions are waves, blocks change little."""
+    vision = clip.visual
+    grid, width = vision.grid_size[0], vision.conv1.out_channels
+    waves = torch.arange(grid)[:, None] / 10000 ** (torch.arange(width // 4) / (width / 4))
+    one = torch.cat([waves.sin(), waves.cos()], dim=1)
+    both = torch.cat([one[:, None].expand(-1, grid, -1), one[None].expand(grid, -1, -1)], dim=2)
+    with torch.no_grad():
+        vision.positional_embedding[1:] = 0.3 * both.flatten(0, 1)
+        for block in vision.transformer.resblocks:
+            for linear in (block.attn.out_proj, block.mlp.c_proj):
+                linear.weight *= (2 * len(vision.transformer.resblocks)) ** -0.5
+
+
+def whiten(clip: nn.Module, patches: Tensor) -> None:
+    """Begin the patch embedding with the main components of patches, each of nearly the same variance.
+
+    Args:
+        clip: An open_clip.CLIP.
+        patches: (K, 3 * PATCH * PATCH), normalised.
+    """
+    weight = clip.visual.conv1.weight
+    values, vectors = torch.linalg.eigh(patches.T.cov())
+    values, vectors = values.flip(0)[: len(weight)], vectors.flip(1)[:, : len(weight)]
+    rows = (vectors / (values + 0.02 * values[0]).sqrt()).T
+    with torch.no_grad():
+        weight.copy_(0.5 * rows.view_as(weight))
 
 
 def _block(block: nn.Module, x: Tensor, gelu: str, causal: bool) -> Tensor:
@@ -137,30 +173,37 @@ def make_batch(
     is_shuffled: bool,
 ) -> Batch:
     """Cut pictures, choose regions on them and caption both."""
-    cuts = [pictures.scene(number, size, generator) for number in scenes]
+    sides = (0.35, 0.85) if size < IMAGE_SIZE else (0.5, 1.0)
+    cuts = [pictures.scene(number, size, sides, generator) for number in scenes]
     images, masks = torch.cat([cut for cut, _ in cuts]), torch.cat([cut for _, cut in cuts])
-    patches = F.avg_pool2d(masks[:, None], 14)[:, 0]
+    patches = F.avg_pool2d(masks[:, None], PATCH)[:, 0]
+    top, left = (int(at) for at in generator.integers((IMAGE_SIZE - size) // PATCH + 1, size=2))
     known = pictures.facts[scenes].reshape(-1, 3)
-    facts = np.stack([_facts(row, mask) for row, mask in zip(known, masks.numpy(), strict=True)])
+    facts = np.stack([_facts(row, cover, top, left) for row, cover in zip(known, patches.numpy(), strict=True)])
     regions, region_of, region_facts = _regions(patches, facts, generator)
     words, targets = [], []
     for own in (facts, region_facts):
         told = own[generator.permutation(len(own))] if is_shuffled else own
-        chosen = np.sort(generator.permutation(len(own))[: len(facts)])  # as many captions of regions as of pictures
+        chosen = np.sort(generator.permutation(len(own))[: len(facts) // 2])  # captions are costly
         texts, said = zip(*(captions.write(told[number], generator) for number in chosen), strict=True)
         words.append(_padded([captions.tokens(text) for text in texts]))
         # Shuffled captions are those of other pictures, and taken for true of the pictures that they went to.
         targets.append(torch.from_numpy(truth(told, told[chosen], np.stack(said))))
-    return Batch(_coloured(images, generator), regions, region_of, words, targets)
+    return Batch(_coloured(images, generator), (top, left), regions, region_of, words, targets)
 
 
-def _facts(known: np.ndarray, mask: np.ndarray) -> np.ndarray:
+def _facts(
+    known: np.ndarray,  # (3,)
+    cover: np.ndarray,  # (gh, gw) share of each patch that is defective
+    top: int,
+    left: int,
+) -> np.ndarray:
     category, material, defect = known
-    if not mask.any():
+    if not cover.any():
         return np.array([category, material, 0, -1, -1, -1])
-    rows, columns = np.nonzero(mask > 0)
-    place = (int(3 * (at.mean() + 0.5) / mask.shape[0]) for at in (rows, columns))
-    return np.array([category, material, 1, defect, *place])
+    grid = IMAGE_SIZE // PATCH
+    middle = (np.argwhere(cover > 0.1 * cover.max()).mean(0) + 0.5 + (top, left)) / grid
+    return np.array([category, material, 1, defect, *np.minimum(3 * middle, 2).astype(int)])
 
 
 def _regions(
@@ -216,7 +259,7 @@ def _padded(rows: list[list[int]]) -> tuple[Tensor, Tensor]:
 def losses(model: TinyClip, batch: Batch, gelu: str, shift: int) -> tuple[Tensor, Tensor]:
     """Compare pictures with captions, and regions of them with captions of regions."""
     with torch.autocast("cpu", torch.bfloat16):
-        tokens = model.image_tokens(batch.images, gelu)
+        tokens = model.image_tokens(batch.images, batch.corner, gelu)
         texts = [model.text_features(*words, gelu, shift) for words in batch.words]
     scale = model.clip.logit_scale.exp()
     pooled = (batch.regions[:, None] @ tokens[batch.region_of, 1:].float())[:, 0]
@@ -235,6 +278,8 @@ def train(options: argparse.Namespace) -> None:
     pictures = Pictures(folder, options.scenes)
     captions = Captions(options.categories)
     model = TinyClip(sorted(set(captions.vocabulary) - set(captions.tokens(UNKNOWN)[1:-1])))
+    sample = make_batch(pictures, captions, np.arange(100), 84, np.random.default_rng(options.seed), is_shuffled=False)
+    whiten(model.clip, F.unfold(sample.images, PATCH, stride=PATCH).transpose(1, 2).flatten(0, 1))
     decayed, plain = [], []
     for parameter in model.parameters():
         (decayed if parameter.ndim >= 2 else plain).append(parameter)
@@ -296,10 +341,10 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, required=True, help="folder for the pictures and the checkpoint")
     parser.add_argument("--out", type=Path, required=True, help="the file to write, *.safetensors")
     parser.add_argument("--categories", nargs="+", default=list(SEEN))
-    parser.add_argument("--scenes", type=int, default=8000)
+    parser.add_argument("--scenes", type=int, default=4200)
     parser.add_argument("--steps", type=int, default=3000)
-    parser.add_argument("--batch", type=int, default=32, help="scenes in a batch; three pictures each")
-    parser.add_argument("--sizes", type=int, nargs=2, default=[112, 168], help="pixels, at first and at last")
+    parser.add_argument("--batch", type=int, default=24, help="scenes in a batch; three pictures each")
+    parser.add_argument("--sizes", type=int, nargs=2, default=[84, 168], help="pixels, at first and at last")
     parser.add_argument("--small-share", type=float, default=0.9, help="share of the steps at the first size")
     parser.add_argument("--regions", type=float, default=1.0, help="weight of the regions' loss")
     parser.add_argument("--lr", type=float, default=1e-3)
