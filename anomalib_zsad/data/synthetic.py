@@ -56,9 +56,12 @@ class Synthetic(Auxiliary):
         **plumbing: Any,
     ) -> None:
         counts = {"train_good": train_good, "test_good": test_good, "test_defective": test_defective}
-        for name, count in {**counts, "image_size - 31": image_size - 31}.items():
-            if count < 1:
-                msg = f"Expected {name} of at least 1, got {count}."
+        for name, value, least in (
+            *((name, count, 1) for name, count in counts.items()),
+            ("image_size", image_size, 32),
+        ):
+            if value < least:
+                msg = f"Expected {name} of at least {least}, got {value}."
                 raise ValueError(msg)
         drawn = _DrawnCategory(root, **counts, image_size=image_size, seed=seed)
         trained = tuple(categories or SEEN)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from anomalib_zsad.drawing import other_objects, round_objects, textures
+from anomalib_zsad.drawing import assembled_objects, round_objects, single_objects, textures
 from anomalib_zsad.drawing.canvas import Canvas
 from anomalib_zsad.drawing.damage import Damage
 from anomalib_zsad.drawing.marks import burn, colour_spot, contamination, crack, scratch, stain
@@ -75,7 +75,7 @@ _OF = {
 
 CATEGORIES: dict[str, Category] = {
     draw.__name__: Category(draw, tuple(_OF[draw.__name__].split()), draw in textures.TEXTURES)
-    for draw in (*textures.TEXTURES, *round_objects.ROUND, *other_objects.OTHERS)
+    for draw in (*textures.TEXTURES, *round_objects.ROUND, *single_objects.SINGLE, *assembled_objects.ASSEMBLED)
 }
 UNSEEN = ("leather", "stone", "tile", "mesh", "biscuit", "button", "coin", "capsule")
 """Kept for testing: neither the small CLIP nor any adapter is trained on them."""

@@ -23,6 +23,9 @@ COLOURS = {
     "copper": (0.74, 0.44, 0.30),
 }
 
+ANY = tuple(COLOURS)[:12]
+"""All but those of metals."""
+
 
 @dataclass(frozen=True)
 class Material:
@@ -89,3 +92,14 @@ def shade(generator: np.random.Generator, names: Sequence[str], spread: float = 
     name = str(generator.choice(names))
     colour = np.array(COLOURS[name]) * generator.uniform(0.8, 1.2) + generator.normal(0, spread / 2, 3)
     return name, np.clip(colour, 0.03, 0.97).astype(np.float32)
+
+
+def made_of(
+    generator: np.random.Generator,
+    materials: Sequence[str],
+    colours: Sequence[str] = ANY,
+) -> tuple[Material, str, np.ndarray]:  # material, name of the colour, RGB (3,)
+    """Choose a material, and a colour: a metal has its own, anything else one of the colours."""
+    material = MATERIALS[str(generator.choice(materials))]
+    own = METAL_COLOURS.get(material.name)
+    return material, *shade(generator, [own] if own else colours)

@@ -12,55 +12,90 @@ from anomalib_zsad.drawing.scene import Part, Scene, paint
 def missing_part(scene: Scene, generator: np.random.Generator, area: float) -> Damage:
     """A part, or a few beside one another, that is not there."""
     chosen = _neighbours(scene, generator, area, 3, "part") or _neighbours(scene, generator, area, 4, "print")
-    return Damage(scene.composed([part for part in scene.parts if part not in chosen]), _shapes(scene, chosen))
+    return Damage(scene.composed(_without(scene, chosen)), _shapes(scene, chosen))
 
 
 def misplacement(scene: Scene, generator: np.random.Generator, area: float) -> Damage:
     """A part that is shifted and turned."""
     chosen = _neighbours(scene, generator, area, 1, "part") or _neighbours(scene, generator, area, 3, "print")
-    angle, far = generator.uniform(0, 2 * np.pi), 0.1 + generator.uniform(0.3, 0.8) * chosen[0].reach
+    angle, far = generator.uniform(0, 2 * np.pi), min(0.1 + generator.uniform(0.3, 0.8) * chosen[0].reach, 0.25)
     turn = generator.choice([-1, 1]) * generator.uniform(0.35, 1.2)
     moved = [part.moved(far * np.cos(angle), far * np.sin(angle), turn) for part in chosen]
-    others = [part for part in scene.parts if part not in chosen]
-    changed = blend(scene.composed(), scene.composed([*others, *moved]), scene.inside)
-    return Damage(changed, np.maximum(_shapes(scene, chosen), _shapes(scene, moved)) * scene.inside)
+    return _within(scene, scene.composed([*_without(scene, chosen), *moved]), [*chosen, *moved])
 
 
 def misprint(scene: Scene, generator: np.random.Generator, area: float) -> Damage:
     """Print that is faint, doubled, smeared, askew or blotted."""
     chosen = _neighbours(scene, generator, area, 4, "print")
-    others = [part for part in scene.parts if part not in chosen]
-    kind, angle = int(generator.integers(5)), generator.uniform(0, 2 * np.pi)
-    far = chosen[0].reach * generator.uniform(0.25, 0.5)
-    right, down = far * np.cos(angle), far * np.sin(angle)
-    if kind == 0:
-        picture = scene.composed(others)
-        for part in chosen:
-            paint(picture, scene.canvas, scene.pose, scene.lamp, part, opacity=float(generator.uniform(0, 0.25)))
-        return Damage(picture, _shapes(scene, chosen))
-    if kind == 1:
-        doubled = [part.moved(right, down, 0) for part in chosen]
-        picture = scene.composed([*scene.parts, *doubled])
-    elif kind == 2:
-        doubled = [
-            part.moved(0.4 * number * right, 0.4 * number * down, 0) for part in chosen for number in range(1, 6)
-        ]
-        picture = scene.composed()
-        for number, part in enumerate(doubled):
-            paint(picture, scene.canvas, scene.pose, scene.lamp, part, opacity=0.75 - 0.1 * (number % 5))
-    elif kind == 3:
-        turn = generator.choice([-1, 1]) * generator.uniform(0.5, 2.6)
-        doubled = [part.moved(0, 0, turn) for part in chosen]
-        picture = scene.composed([*others, *doubled])
-    else:
-        x, y = scene.pose.world(chosen[0].u, chosen[0].v)
-        patch = blob(scene, generator, (x, y), 0.85 * chosen[0].reach * scene.pose.scale, 0.25)
-        picture, cover = scene.composed(), np.zeros_like(scene.inside)
-        cover[patch.window] = patch.edge(0.15)
-        colour = chosen[0].colour
-        return Damage(blend(picture, np.asarray(colour), 0.95 * cover * scene.inside), cover * scene.inside)
-    cover = np.maximum(_shapes(scene, chosen), _shapes(scene, doubled)) * scene.inside
-    return Damage(blend(scene.composed(), picture, scene.inside), cover)
+    return _MISPRINTS[int(generator.integers(len(_MISPRINTS)))](scene, generator, chosen)
+
+
+def _faint(scene: Scene, generator: np.random.Generator, chosen: Sequence[Part]) -> Damage:
+    picture = scene.composed(_without(scene, chosen))
+    _overprint(picture, scene, chosen, [float(generator.uniform(0, 0.25))] * len(chosen))
+    return Damage(picture, _shapes(scene, chosen))
+
+
+def _doubled(scene: Scene, generator: np.random.Generator, chosen: Sequence[Part]) -> Damage:
+    right, down = _aside(generator, chosen[0])
+    again = [part.moved(right, down, 0) for part in chosen]
+    return _within(scene, scene.composed([*scene.parts, *again]), [*chosen, *again])
+
+
+def _smeared(scene: Scene, generator: np.random.Generator, chosen: Sequence[Part]) -> Damage:
+    right, down = _aside(generator, chosen[0])
+    steps = [0.4 * number for number in range(1, 6)]
+    trail = [part.moved(step * right, step * down, 0) for part in chosen for step in steps]
+    picture = scene.composed()
+    _overprint(picture, scene, trail, [0.8 - 0.25 * step for step in steps] * len(chosen))
+    return _within(scene, picture, [*chosen, *trail])
+
+
+def _askew(scene: Scene, generator: np.random.Generator, chosen: Sequence[Part]) -> Damage:
+    turn = generator.choice([-1, 1]) * generator.uniform(0.5, 2.6)
+    turned_parts = [part.moved(0, 0, turn) for part in chosen]
+    picture = scene.composed([*_without(scene, chosen), *turned_parts])
+    return _within(scene, picture, [*chosen, *turned_parts])
+
+
+def _blotted(scene: Scene, generator: np.random.Generator, chosen: Sequence[Part]) -> Damage:
+    part = chosen[0]
+    patch = blob(scene, generator, scene.pose.world(part.u, part.v), 0.85 * part.reach * scene.pose.scale, 0.25)
+    cover = np.zeros_like(scene.inside)
+    cover[patch.window] = patch.edge(0.15)
+    cover = cover * scene.inside
+    return Damage(blend(scene.composed(), np.asarray(part.colour), 0.95 * cover), cover)
+
+
+_MISPRINTS = (_faint, _doubled, _smeared, _askew, _blotted)
+
+
+def _aside(generator: np.random.Generator, part: Part) -> tuple[float, float]:
+    angle, far = generator.uniform(0, 2 * np.pi), part.reach * generator.uniform(0.25, 0.5)
+    return far * np.cos(angle), far * np.sin(angle)
+
+
+def _overprint(
+    picture: np.ndarray,  # (H, W, 3), changed in place
+    scene: Scene,
+    parts: Sequence[Part],
+    opacities: Sequence[float],
+) -> None:
+    for part, opacity in zip(parts, opacities, strict=True):
+        paint(picture, scene.canvas, scene.pose, scene.lamp, part, opacity)
+
+
+def _within(
+    scene: Scene,
+    picture: np.ndarray,  # (H, W, 3)
+    parts: Sequence[Part],
+) -> Damage:
+    """Keep what lies on the thing of parts that were moved."""
+    return Damage(blend(scene.composed(), picture, scene.inside), _shapes(scene, parts) * scene.inside)
+
+
+def _without(scene: Scene, chosen: Sequence[Part]) -> list[Part]:
+    return [part for part in scene.parts if part not in chosen]
 
 
 def _neighbours(scene: Scene, generator: np.random.Generator, area: float, most: int, role: str) -> list[Part]:

@@ -118,11 +118,11 @@ def _damaged(
 ) -> tuple[np.ndarray, np.ndarray]:  # (H, W, 3) lit, (H, W) mask
     most = min(_MOST_AREA, 0.25 * float(scene.inside.mean()))
     best = normal, np.zeros_like(scene.inside, dtype=bool)
-    for _ in range(_ATTEMPTS):
+    for attempt in range(_ATTEMPTS):
         area = float(np.exp(generator.uniform(np.log(_LEAST_AREA * 1.6), np.log(most))))
         damage = DEFECTS[defect](scene, generator, area)
         picture = lit.on(damage.picture)
-        mask = _visible(_largest(np.abs(picture - normal)), damage.cover)
+        mask = _visible(_largest(np.abs(picture - normal)), damage.cover, _VISIBLE / (1 + attempt // 8))
         near = _grown(mask, scene.canvas.size)
         if mask.mean() > best[1].mean() and mask.mean() <= 1.3 * _MOST_AREA:
             best = np.where(near[..., None], picture, normal), mask
@@ -134,9 +134,10 @@ def _damaged(
 def _visible(
     change: np.ndarray,  # (H, W)
     cover: np.ndarray,  # (H, W)
+    least: float,
 ) -> np.ndarray:  # (H, W) bool
     """Keep the pixels of a shape where, there or around, the picture has changed to be seen."""
-    seen = Image.fromarray(((change > _VISIBLE) & (cover > 0.25)).astype(np.uint8) * 255)
+    seen = Image.fromarray(((change > least) & (cover > 0.25)).astype(np.uint8) * 255)
     around = np.asarray(seen.filter(ImageFilter.BoxBlur(max(round(len(change) / 112), 1))))
     return (around > 0.3 * 255) & (cover > 0.25)
 

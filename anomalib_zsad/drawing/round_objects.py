@@ -3,20 +3,16 @@
 import numpy as np
 
 from anomalib_zsad.drawing.canvas import Canvas, blend, box, edge
-from anomalib_zsad.drawing.colours import MATERIALS, METAL_COLOURS, shade
+from anomalib_zsad.drawing.colours import ANY, MATERIALS, METAL_COLOURS, made_of, shade
 from anomalib_zsad.drawing.parts import disc, text
 from anomalib_zsad.drawing.placing import laid, placed
 from anomalib_zsad.drawing.scene import Part, Scene
 
-_ANY = ("white", "grey", "black", "red", "orange", "yellow", "green", "blue", "purple", "pink", "brown", "beige")
-
 
 def washer(generator: np.random.Generator, canvas: Canvas) -> Scene:
     """A washer of metal, rubber or plastic."""
-    material = MATERIALS[generator.choice(["steel", "brass", "copper", "rubber", "plastic"])]
-    name, base = shade(
-        generator,
-        [METAL_COLOURS[material.name]] if material.name in METAL_COLOURS else ("black", "red", "white", "blue"),
+    material, name, base = made_of(
+        generator, ["steel", "brass", "copper", "rubber", "plastic"], ("black", "red", "white", "blue")
     )
     pose = placed(generator)
     u, v = pose.local(canvas.x, canvas.y)
@@ -87,7 +83,7 @@ def biscuit(generator: np.random.Generator, canvas: Canvas) -> Scene:
 
 def button(generator: np.random.Generator, canvas: Canvas) -> Scene:
     """A button with two or four holes, plain, ringed or marbled."""
-    name, base = shade(generator, _ANY)
+    name, base = shade(generator, ANY)
     pose = placed(generator)
     u, v = pose.local(canvas.x, canvas.y)
     radius = np.hypot(u, v)
@@ -100,7 +96,8 @@ def button(generator: np.random.Generator, canvas: Canvas) -> Scene:
     thing = base * (height + np.float32(generator.choice([0.02, 0.16])) * canvas.noise(generator, 9))[..., None]
     away, reach = generator.uniform(0.2, 0.28), generator.uniform(0.09, 0.12)
     spots = [(-1, -1), (1, -1), (-1, 1), (1, 1)] if generator.random() < 0.6 else [(-1, 0), (1, 0)]
-    holes = [Part(a * away, b * away, 1.2 * reach, disc(reach), base * 0.22, relief=-0.4) for a, b in spots]
+    pierced = base * 0.22 if base.mean() > 0.3 else base + 0.25
+    holes = [Part(a * away, b * away, 1.2 * reach, disc(reach), pierced, relief=-0.4) for a, b in spots]
     return laid(
         generator, canvas, pose, thing, edge(radius - 1, canvas.px / pose.scale), MATERIALS["plastic"], name, holes
     )
@@ -116,8 +113,7 @@ def bottle_cap(generator: np.random.Generator, canvas: Canvas) -> Scene:
     outer = 0.96 + 0.035 * crimps
     skirt = np.clip((radius - 0.76) / 0.08, 0, 1)
     height = 1 + skirt * (0.3 * crimps - 0.15) + 0.15 * np.exp(-(((radius - 0.76) / 0.04) ** 2)) * (-u - v)
-    ink = shade(generator, _ANY)[1]
-    ink = ink if np.abs(ink - base).sum() > 0.6 else np.clip(1 - base, 0.1, 0.9)
+    ink = _legible(shade(generator, ANY)[1], base)
     thing = blend(base * height[..., None], ink, edge(np.abs(radius - generator.uniform(0.55, 0.68)) - 0.02, canvas.px))
     emblem = text(generator, int(generator.integers(1, 3)), generator.uniform(0.4, 0.55), 0, 0, ink)
     return laid(
@@ -127,8 +123,7 @@ def bottle_cap(generator: np.random.Generator, canvas: Canvas) -> Scene:
 
 def coin(generator: np.random.Generator, canvas: Canvas) -> Scene:
     """A coin: an embossed emblem, a ring of letters and a milled rim."""
-    material = MATERIALS[generator.choice(["steel", "brass", "copper"])]
-    name, base = shade(generator, [METAL_COLOURS[material.name]])
+    material, name, base = made_of(generator, ["steel", "brass", "copper"])
     pose = placed(generator)
     u, v = pose.local(canvas.x, canvas.y)
     radius, angle = np.hypot(u, v), np.arctan2(v, u)
@@ -156,7 +151,7 @@ def plate(generator: np.random.Generator, canvas: Canvas) -> Scene:
     radius, well = np.hypot(u, v), generator.uniform(0.58, 0.7)
     slope = np.exp(-(((radius - well) / 0.06) ** 2)) * (u + v) * 0.25 + 0.12 * np.exp(-(((radius - 0.97) / 0.03) ** 2))
     thing = base * (1 + slope - 0.08 * (radius > well))[..., None]
-    ink = shade(generator, ("blue", "red", "green", "golden", "black", "purple"))[1]
+    ink = _legible(shade(generator, ("blue", "red", "green", "golden", "black", "purple"))[1], base)
     if generator.random() < 0.6:
         thing = blend(thing, ink, 0.9 * edge(np.abs(radius - generator.uniform(0.9, 0.94)) - 0.018, canvas.px))
     count, away, long = generator.integers(10, 17), (well + 0.93) / 2, generator.choice([1.0, 0.6])
@@ -204,6 +199,13 @@ def apple(generator: np.random.Generator, canvas: Canvas) -> Scene:
         MATERIALS["flesh"],
         name,
     )
+
+
+def _legible(
+    ink: np.ndarray,  # (3,)
+    base: np.ndarray,  # (3,)
+) -> np.ndarray:  # (3,)
+    return ink if np.abs(ink - base).sum() > 0.6 else np.clip(1 - base.round(), 0.1, 0.9)
 
 
 ROUND = (washer, tablet, biscuit, button, bottle_cap, coin, plate, apple)

@@ -17,7 +17,7 @@ Tint = Callable[[np.ndarray, np.ndarray], np.ndarray]
 """From the part's own coordinates to its colours (h, w, 3)."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Part:
     """Something on a thing that can be missing, askew or misprinted.
 

@@ -3,12 +3,10 @@
 import numpy as np
 
 from anomalib_zsad.drawing.canvas import Canvas, Pose, blend, box, cells, edge
-from anomalib_zsad.drawing.colours import MATERIALS, METAL_COLOURS, shade
+from anomalib_zsad.drawing.colours import ANY, MATERIALS, made_of, shade
 from anomalib_zsad.drawing.parts import disc, text
 from anomalib_zsad.drawing.placing import surface
 from anomalib_zsad.drawing.scene import Part, Scene
-
-_ANY = ("white", "grey", "black", "red", "orange", "yellow", "green", "blue", "purple", "pink", "brown", "beige")
 
 
 def _spread(generator: np.random.Generator, canvas: Canvas, turn: float = np.pi) -> tuple[np.ndarray, np.ndarray, Pose]:
@@ -25,10 +23,10 @@ def cloth(generator: np.random.Generator, canvas: Canvas) -> Scene:
     p, q = u * np.float32(np.pi / period), v * np.float32(np.pi / period)
     over = np.sin(p) * np.sin(q) > 0
     height = np.where(over, np.abs(np.cos(q)) ** 2, np.abs(np.cos(p)) ** 2)
-    name, warp = shade(generator, _ANY)
-    weft = shade(generator, _ANY)[1] if generator.random() < 0.3 else warp * np.float32(generator.uniform(0.85, 1.15))
+    name, warp = shade(generator, ANY)
+    weft = shade(generator, ANY)[1] if generator.random() < 0.3 else warp * np.float32(generator.uniform(0.85, 1.15))
     stripe = generator.uniform(0.3, 0.7)
-    other, checked = shade(generator, _ANY)[1], generator.random()
+    other, checked = shade(generator, ANY)[1], generator.random()
     if checked < 0.4:
         warp = blend(np.broadcast_to(warp, (*u.shape, 3)), other, 0.6 * (np.sin(u * np.float32(np.pi / stripe)) > 0))
     if checked < 0.2:
@@ -140,7 +138,7 @@ def tile(generator: np.random.Generator, canvas: Canvas) -> Scene:
     glaze = glaze * (1 + 0.25 * np.exp(-(((distance + 0.03) / 0.012) ** 2)) * np.sign(-p - q))[..., None]
     if generator.random() < 0.35:
         glaze = blend(
-            glaze, shade(generator, _ANY)[1], 0.7 * edge(np.abs(np.hypot(p, q) - 0.25) * side - 0.02, canvas.px)
+            glaze, shade(generator, ANY)[1], 0.7 * edge(np.abs(np.hypot(p, q) - 0.25) * side - 0.02, canvas.px)
         )
     grout = (
         shade(generator, ("white", "grey", "beige", "black"))[1] * (1 + 0.1 * canvas.noise(generator, 80))[..., None]
@@ -169,8 +167,7 @@ def brick(generator: np.random.Generator, canvas: Canvas) -> Scene:
 
 def brushed_metal(generator: np.random.Generator, canvas: Canvas) -> Scene:
     """A brushed sheet of metal, at times with rivets or stamped letters."""
-    material = MATERIALS[generator.choice(["steel", "aluminium", "brass", "copper"])]
-    name, base = shade(generator, [METAL_COLOURS[material.name]])
+    material, name, base = made_of(generator, ["steel", "aluminium", "brass", "copper"])
     rotated = generator.random() < 0.5
     streaks = 0.10 * canvas.noise(generator, 3, 110) + 0.06 * canvas.noise(generator, 6, 60)
     streaks = streaks.T if rotated else streaks
@@ -191,8 +188,8 @@ def brushed_metal(generator: np.random.Generator, canvas: Canvas) -> Scene:
 
 def carpet(generator: np.random.Generator, canvas: Canvas) -> Scene:
     """A tufted carpet, plain or with bands, rings or diamonds."""
-    name, base = shade(generator, _ANY)
-    other = shade(generator, _ANY)[1]
+    name, base = shade(generator, ANY)
+    other = shade(generator, ANY)[1]
     u, v, _ = _spread(generator, canvas)
     u, v = u + 0.03 * canvas.noise(generator, 50), v + 0.03 * canvas.noise(generator, 50)
     period = generator.uniform(0.4, 0.9)
@@ -222,8 +219,8 @@ def sponge(generator: np.random.Generator, canvas: Canvas) -> Scene:
 
 def knitwear(generator: np.random.Generator, canvas: Canvas) -> Scene:
     """Knitted wool: columns of stitches, at times striped."""
-    name, base = shade(generator, _ANY)
-    other = shade(generator, _ANY)[1] if generator.random() < 0.4 else base
+    name, base = shade(generator, ANY)
+    other = shade(generator, ANY)[1] if generator.random() < 0.4 else base
     u, v, _ = _spread(generator, canvas)
     u, v = u + 0.02 * canvas.noise(generator, 5), v + 0.02 * canvas.noise(generator, 5)
     wide = generator.uniform(0.12, 0.2)
@@ -239,8 +236,7 @@ def knitwear(generator: np.random.Generator, canvas: Canvas) -> Scene:
 
 def mesh(generator: np.random.Generator, canvas: Canvas) -> Scene:
     """A grid of wires over a darker or lighter ground."""
-    material = MATERIALS[generator.choice(["steel", "brass", "copper", "plastic"])]
-    name, base = shade(generator, [METAL_COLOURS.get(material.name, "black")])
+    material, name, base = made_of(generator, ["steel", "brass", "copper", "plastic"], ("black",))
     u, v, _ = _spread(generator, canvas)
     lean = np.float32(generator.uniform(-0.35, 0.35))
     u, v = u + lean * v + 0.01 * canvas.noise(generator, 4), v + 0.01 * canvas.noise(generator, 4)

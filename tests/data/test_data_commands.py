@@ -71,3 +71,15 @@ def test_all_categories_of_a_stock_datamodule(mvtec_root: Path) -> None:
     datamodule.setup("test")
 
     assert len(datamodule.test_data.categories) == 15
+
+
+def test_drawn_pictures_by_their_short_name() -> None:
+    datamodule = read(
+        "train", "--data", "Synthetic", "--data.root", "null", "--data.categories", "[wood,key]",
+        "--data.target_categories", "[coin]", "--data.test_good", "2", "--data.test_defective", "1",
+    )  # fmt: skip
+    datamodule.prepare_data()
+    datamodule.setup("fit")
+
+    assert datamodule.test_data.categories == ["coin"]
+    assert read("test", "--data", "Synthetic").source.root == Path("datasets/Synthetic")

@@ -43,6 +43,7 @@ def test_the_words_of_the_prompts_occur() -> None:
     heard = vocabulary()
     prompts = " ".join([*NORMAL_STATES, *ABNORMAL_STATES, *TEMPLATES])
 
+    print(len(heard[False] | heard[True]), "words")
     assert words_of(f"{WORDS} {prompts}") <= heard[False] | heard[True]
     assert 180 <= len(heard[False] | heard[True]) <= 320
     assert not BAD & heard[False]
