@@ -81,9 +81,10 @@ class TinyClip(nn.Module):
         patches = positions[1:].unflatten(0, vision.grid_size)[top : top + side, left : left + side]
         first = (vision.class_embedding + positions[0]).expand(len(x), 1, -1)
         x = vision.ln_pre(torch.cat([first, x + patches.flatten(0, 1)], dim=1))
-        for block in vision.transformer.resblocks:
-            x = _block(block, x, gelu, causal=False)
-        return vision.ln_post(x) @ vision.proj
+        with torch.autocast("cpu", torch.bfloat16):
+            for block in vision.transformer.resblocks:
+                x = _block(block, x, gelu, causal=False)
+        return vision.ln_post(x) @ vision.proj  # in float32: at first all features are close to one another
 
     def text_features(
         self,
@@ -110,17 +111,20 @@ class TinyClip(nn.Module):
 
 
 def _start(clip: nn.Module) -> None:
-    """Begin the vision tower where it learns fast: positions are waves, blocks change little."""
+    """Begin where contrast learns fast: features that differ from the first step, positions that are waves."""
     vision = clip.visual
     grid, width = vision.grid_size[0], vision.conv1.out_channels
     waves = torch.arange(grid)[:, None] / 10000 ** (torch.arange(width // 4) / (width / 4))
     one = torch.cat([waves.sin(), waves.cos()], dim=1)
     both = torch.cat([one[:, None].expand(-1, grid, -1), one[None].expand(grid, -1, -1)], dim=2)
     with torch.no_grad():
-        vision.positional_embedding[1:] = 0.3 * both.flatten(0, 1)
-        for block in vision.transformer.resblocks:
-            for linear in (block.attn.out_proj, block.mlp.c_proj):
-                linear.weight *= (2 * len(vision.transformer.resblocks)) ** -0.5
+        vision.positional_embedding[1:] = 0.2 * both.flatten(0, 1)
+        vision.class_embedding *= 0.1
+        clip.token_embedding.weight *= 20
+        clip.positional_embedding *= 5
+        for block in (*vision.transformer.resblocks, *clip.transformer.resblocks):
+            for part in block.attn.in_proj_weight.chunk(3)[2], block.attn.out_proj.weight:
+                nn.init.orthogonal_(part)  # what is attended to passes on as a whole
 
 
 def whiten(clip: nn.Module, patches: Tensor) -> None:
@@ -258,9 +262,8 @@ def _padded(rows: list[list[int]]) -> tuple[Tensor, Tensor]:
 
 def losses(model: TinyClip, batch: Batch, gelu: str, shift: int) -> tuple[Tensor, Tensor]:
     """Compare pictures with captions, and regions of them with captions of regions."""
-    with torch.autocast("cpu", torch.bfloat16):
-        tokens = model.image_tokens(batch.images, batch.corner, gelu)
-        texts = [model.text_features(*words, gelu, shift) for words in batch.words]
+    tokens = model.image_tokens(batch.images, batch.corner, gelu)
+    texts = [model.text_features(*words, gelu, shift) for words in batch.words]
     scale = model.clip.logit_scale.exp()
     pooled = (batch.regions[:, None] @ tokens[batch.region_of, 1:].float())[:, 0]
     return (
