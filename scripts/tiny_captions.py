@@ -82,6 +82,28 @@ class Captions:
         return _one(_OPENINGS, generator).format(text) + ("." if generator.random() < 0.5 else ""), said
 
 
+    def categories(self, generator: np.random.Generator) -> list[tuple[str, np.ndarray, np.ndarray]]:
+        """Name every category once: texts, facts, and which of them are mentioned."""
+        rows = []
+        for number, names in enumerate(self.names):
+            text = _one(_OPENINGS, generator).format(_article(_one(names, generator), generator))
+            rows.append((text, np.array([number, -1, -1, -1, -1, -1]), _said(0)))
+        return rows
+
+    def states(self, generator: np.random.Generator) -> list[tuple[str, np.ndarray, np.ndarray]]:
+        """Name every kind of defect once, and as often as not a good and a bad thing, whatever it is."""
+        rows = []
+        for number, names in enumerate(self.defects):
+            thing = _one((*_ANY, UNKNOWN), generator)
+            text = f"{self.hurt[number]} {thing}" if generator.random() < 0.3 else f"{thing} with a {_one(names, generator)}"
+            rows.append((text, np.array([-1, -1, 1, number, -1, -1]), _said(2, 3)))
+        for state, ways in ((0, (*_GOOD, *_WITHOUT)), (1, (*_BAD, *_WITH))):
+            for _ in range(3):
+                text = _one(ways, generator).format(_one((*_ANY, UNKNOWN), generator))
+                rows.append((text, np.array([-1, -1, state, -1, -1, -1]), _said(2)))
+        return [(_one(_OPENINGS, generator).format(_article(text, generator)), *rest) for text, *rest in rows]
+
+
 def truth(
     facts: np.ndarray,  # (B, F) of the pictures
     told: np.ndarray,  # (P, F) of the pictures that the captions were written for
@@ -89,6 +111,10 @@ def truth(
 ) -> np.ndarray:  # (B, P) bool
     """Say which caption is true of which picture: where all that it mentions holds."""
     return ((facts[:, None] == told[None]) | ~said[None]).all(-1)
+
+
+def _said(*numbers: int) -> np.ndarray:
+    return np.isin(np.arange(len(FACTS)), numbers)
 
 
 def _one(texts: Sequence[str], generator: np.random.Generator) -> str:

@@ -42,8 +42,8 @@ class Batch(NamedTuple):
     corner: tuple[int, int]  # their place on the grid of a whole picture, in patches
     regions: Tensor  # (R, N) weights of the patches, sum 1
     region_of: Tensor  # (R,) the picture of each region
-    words: list[tuple[Tensor, Tensor]]  # of pictures and of regions: texts (P, T), ends (P,)
-    targets: list[Tensor]  # of pictures (B, P) and of regions (R, P): bool
+    words: tuple[Tensor, Tensor]  # texts (P, T), ends (P,)
+    targets: list[Tensor]  # which are true of pictures (B, P) and of regions (R, P), bool
 
 
 class TinyClip(nn.Module):
@@ -127,6 +127,16 @@ def _start(clip: nn.Module) -> None:
                 nn.init.orthogonal_(part)  # what is attended to passes on as a whole
 
 
+@torch.no_grad()
+def centre(model: TinyClip, batch: Batch) -> None:
+    """Begin with features that point everywhere: from a common direction both towers slide into one point."""
+    tokens = model.image_tokens(batch.images, batch.corner, "gelu") @ model.clip.visual.proj.pinverse()
+    model.clip.visual.ln_post.bias -= tokens.flatten(0, 1).mean(0)
+    texts = model.text_features(*batch.words, "gelu", 0) @ model.clip.text_projection.pinverse()
+    model.clip.ln_final.bias -= texts.mean(0)
+    model.clip.logit_scale.fill_(math.log(8))
+
+
 def whiten(clip: nn.Module, patches: Tensor) -> None:
     """Begin the patch embedding with the main components of patches, each of nearly the same variance.
 
@@ -159,13 +169,18 @@ def contrast(
     target: Tensor,  # (B, P) bool: which caption is true of which picture
     scale: Tensor,
 ) -> Tensor:
-    """Compute CLIP's symmetric loss; a caption that is true of several pictures is a positive for each of them."""
-    logits = scale * F.normalize(images.float(), dim=-1) @ F.normalize(texts.float(), dim=-1).T
-    target = target.float()
-    rows, columns = (target / target.sum(dim, keepdim=True).clamp(min=1) for dim in (1, 0))
-    along = -(rows * logits.log_softmax(1)).sum(1).mean()
-    across = -(columns * logits.log_softmax(0)).sum(0).mean()
-    return (along + across) / 2
+    """Compute CLIP's symmetric loss; a caption that is true of several pictures is a positive for each of them.
+
+    How often captions are true, and of how many, is added to the logits: that much needs no look at the pictures, and
+    would draw all features into one point before they tell pictures apart.
+    """
+    logits = scale * F.normalize(images, dim=-1) @ F.normalize(texts, dim=-1).T
+    losses = []
+    for dim in (1, 0):
+        positives = target.float() / target.sum(dim, keepdim=True).clamp(min=1)
+        prior = positives.mean(1 - dim, keepdim=True).clamp(min=1e-4).log()
+        losses.append(-(positives * (logits + prior).log_softmax(dim)).sum(dim).mean())
+    return sum(losses) / 2
 
 
 def make_batch(
@@ -185,14 +200,16 @@ def make_batch(
     known = pictures.facts[scenes].reshape(-1, 3)
     facts = np.stack([_facts(row, cover, top, left) for row, cover in zip(known, patches.numpy(), strict=True)])
     regions, region_of, region_facts = _regions(patches, facts, generator)
-    words, targets = [], []
-    for own in (facts, region_facts):
-        told = own[generator.permutation(len(own))] if is_shuffled else own
-        chosen = np.sort(generator.permutation(len(own))[: len(facts) // 2])  # captions are costly
-        texts, said = zip(*(captions.write(told[number], generator) for number in chosen), strict=True)
-        words.append(_padded([captions.tokens(text) for text in texts]))
-        # Shuffled captions are those of other pictures, and taken for true of the pictures that they went to.
-        targets.append(torch.from_numpy(truth(told, told[chosen], np.stack(said))))
+    order = generator.permutation(len(facts)) if is_shuffled else np.arange(len(facts))
+    told = facts[order]  # shuffled captions are those of other pictures, and taken for true of where they went
+    if is_shuffled:
+        region_facts = region_facts[generator.permutation(len(region_facts))]
+    own = [(text, row, said) for row in told[::3] for text, said in [captions.write(row, generator)]]
+    general = captions.categories(generator)
+    texts, about, said = zip(*general, *captions.states(generator), *own, strict=True)
+    words = _padded([captions.tokens(text) for text in texts])
+    targets = [torch.from_numpy(truth(each, np.stack(about), np.stack(said))) for each in (told, region_facts)]
+    targets[1][:, : len(general)] = False  # what is around a region tells what it is a part of, not the region
     return Batch(_coloured(images, generator), (top, left), regions, region_of, words, targets)
 
 
@@ -260,16 +277,26 @@ def _padded(rows: list[list[int]]) -> tuple[Tensor, Tensor]:
     return texts, torch.tensor([len(row) - 1 for row in rows])
 
 
-def losses(model: TinyClip, batch: Batch, gelu: str, shift: int) -> tuple[Tensor, Tensor]:
+def losses(model: TinyClip, batch: Batch, gelu: str, shift: int) -> tuple[Tensor, Tensor, float]:
     """Compare pictures with captions, and regions of them with captions of regions."""
     tokens = model.image_tokens(batch.images, batch.corner, gelu)
-    texts = [model.text_features(*words, gelu, shift) for words in batch.words]
+    texts = model.text_features(*batch.words, gelu, shift)
     scale = model.clip.logit_scale.exp()
-    pooled = (batch.regions[:, None] @ tokens[batch.region_of, 1:].float())[:, 0]
+    pooled = (batch.regions[:, None] @ tokens[batch.region_of, 1:])[:, 0]
+    # Without what all have in common: towards a common point both towers slide otherwise, and stay there.
+    whole, pooled, texts = (each - each.mean(0) for each in (tokens[:, 0], pooled, texts))
     return (
-        contrast(tokens[:, 0], texts[0], batch.targets[0], scale),
-        contrast(pooled, texts[1], batch.targets[1], scale),
+        contrast(whole, texts, batch.targets[0], scale),
+        contrast(pooled, texts, batch.targets[1], scale),
+        _gain(whole, texts[: len(SEEN)], batch.targets[0][:, : len(SEEN)]),
     )
+
+
+@torch.no_grad()
+def _gain(images: Tensor, texts: Tensor, target: Tensor) -> float:
+    """Say how much more often the nearest caption is true than the one that is true most often."""
+    best = (F.normalize(images, dim=-1) @ F.normalize(texts, dim=-1).T).argmax(1)
+    return (target[torch.arange(len(best)), best].float().mean() - target.float().mean(0).max()).item()
 
 
 def train(options: argparse.Namespace) -> None:
@@ -283,12 +310,11 @@ def train(options: argparse.Namespace) -> None:
     model = TinyClip(sorted(set(captions.vocabulary) - set(captions.tokens(UNKNOWN)[1:-1])))
     sample = make_batch(pictures, captions, np.arange(100), 84, np.random.default_rng(options.seed), is_shuffled=False)
     whiten(model.clip, F.unfold(sample.images, PATCH, stride=PATCH).transpose(1, 2).flatten(0, 1))
-    decayed, plain = [], []
-    for parameter in model.parameters():
-        (decayed if parameter.ndim >= 2 else plain).append(parameter)
-    optimiser = torch.optim.AdamW(
-        [{"params": decayed, "weight_decay": 0.05}, {"params": plain, "weight_decay": 0.0}], betas=(0.9, 0.98)
-    )
+    centre(model, sample)
+    vision = [parameter for name, parameter in model.named_parameters() if "visual" in name]
+    words = [parameter for name, parameter in model.named_parameters() if "visual" not in name]
+    groups = [{"params": vision, "share": 1.0}, {"params": words, "share": options.text_rate}]
+    optimiser = torch.optim.AdamW(groups, betas=(0.9, 0.98), weight_decay=0.01)
     step, spent = 0, 0.0
     if options.checkpoint.is_file():
         saved = torch.load(options.checkpoint, weights_only=True)
@@ -296,21 +322,22 @@ def train(options: argparse.Namespace) -> None:
         optimiser.load_state_dict(saved["optimiser"])
         step, spent = saved["step"], saved["spent"]
     began = time.monotonic() - spent
-    means = np.zeros(2)
+    means = np.zeros(3)
     numbers = batches(options.scenes, options.batch, options.seed, step)
     parameters = list(model.parameters())
 
     def half(step: int, scenes: np.ndarray, part: int) -> tuple[list[Tensor], np.ndarray]:
         generator = np.random.default_rng([options.seed, step, part])
         batch = make_batch(pictures, captions, scenes, _size(step, options), generator, options.shuffle)
-        whole, region = losses(model, batch, ("gelu", "quick_gelu")[part], int(generator.integers(CONTEXT_SHIFT)))
+        whole, region, gain = losses(model, batch, ("gelu", "quick_gelu")[part], int(generator.integers(CONTEXT_SHIFT)))
         grads = torch.autograd.grad(whole + options.regions * region, parameters)
-        return [grad / 2 for grad in grads], np.array([whole.item(), region.item()])
+        return [grad / 2 for grad in grads], np.array([whole.item(), region.item(), gain])
 
     with ThreadPoolExecutor(2) as pool:  # one thread a half: fewer waits than two threads in every operation
         for step in range(step, options.steps):
             for group in optimiser.param_groups:
-                group["lr"] = _rate(step, options)
+                waits = group["params"] is groups[1]["params"] and step < options.vision_first
+                group["lr"] = 0.0 if waits else _rate(step, options) * group["share"]
             scenes = next(numbers)
             (one, first), (other, second) = pool.map(half, [step] * 2, np.array_split(scenes, 2), range(2))
             for parameter, *grads in zip(parameters, one, other, strict=True):
@@ -321,7 +348,7 @@ def train(options: argparse.Namespace) -> None:
             means += (first + second) / 2 / options.report
             if (step + 1) % options.report == 0 or step + 1 == options.steps:
                 minutes = (time.monotonic() - began) / 60
-                line = {"step": step + 1, "minutes": minutes, "pictures": means[0], "regions": means[1]}
+                line = {"step": step + 1, "minutes": minutes, "pictures": means[0], "regions": means[1], "gain": means[2]}
                 print(json.dumps({key: round(value, 3) for key, value in line.items()}), flush=True)
                 means[:] = 0
                 saved = {"model": model.state_dict(), "optimiser": optimiser.state_dict(), "step": step + 1}
@@ -351,6 +378,8 @@ def main() -> None:
     parser.add_argument("--small-share", type=float, default=0.9, help="share of the steps at the first size")
     parser.add_argument("--regions", type=float, default=1.0, help="weight of the regions' loss")
     parser.add_argument("--lr", type=float, default=1e-3)
+    parser.add_argument("--text-rate", type=float, default=0.3, help="learning rate of the text tower, as a share")
+    parser.add_argument("--vision-first", type=int, default=150, help="steps before the text tower learns too")
     parser.add_argument("--warmup", type=int, default=150, help="steps")
     parser.add_argument("--report", type=int, default=50, help="steps between reports and checkpoints")
     parser.add_argument("--shuffle", action="store_true", help="give every picture the caption of another one")
