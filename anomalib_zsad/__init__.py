@@ -17,18 +17,68 @@ from typing import TYPE_CHECKING, Any
 from anomalib_zsad._version import __version__
 
 if TYPE_CHECKING:
-    from anomalib_zsad.data import AllCategories, Auxiliary, MagneticTile, MVTec, Synthetic, VisA
-    from anomalib_zsad.models import ACDClip, AFClip
+    from anomalib_zsad.data import (
+        BTAD,
+        COVID19,
+        CVC300,
+        DAGM,
+        ISIC,
+        KSDD2,
+        RSDD,
+        SDD,
+        AllCategories,
+        Auxiliary,
+        BMADSegmentation,
+        Br35H,
+        BrainMRI,
+        ClinicDB,
+        ColonDB,
+        DTDSynthetic,
+        Endo,
+        HeadCT,
+        Kvasir,
+        Listed,
+        MagneticTile,
+        MVTec,
+        Synthetic,
+        VisA,
+    )
+    from anomalib_zsad.models import (
+        ACDClip,
+        AFClip,
+        KAnoClip,
+        WMoEClip,
+    )
 
 __all__ = [
+    "BTAD",
+    "COVID19",
+    "CVC300",
+    "DAGM",
+    "ISIC",
+    "KSDD2",
+    "RSDD",
+    "SDD",
     "ACDClip",
     "AFClip",
     "AllCategories",
     "Auxiliary",
+    "BMADSegmentation",
+    "Br35H",
+    "BrainMRI",
+    "ClinicDB",
+    "ColonDB",
+    "DTDSynthetic",
+    "Endo",
+    "HeadCT",
+    "KAnoClip",
+    "Kvasir",
+    "Listed",
     "MVTec",
     "MagneticTile",
     "Synthetic",
     "VisA",
+    "WMoEClip",
     "__version__",
 ]
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from anomalib_zsad._version import __version__
+from anomalib_zsad.knowledge.arguments import add_explain, add_knowledge
 
 if TYPE_CHECKING:
     import torch
@@ -33,7 +34,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="anomalib-zsad", description="Zero-shot anomaly detection with CLIP.")
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for add in (_add_convert, _add_few_shot, _add_weights, _add_demo):
+    for add in (_add_convert, _add_few_shot, _add_benchmark, _add_weights, _add_demo, add_knowledge, add_explain):
         add(commands)
     return parser
 
@@ -64,6 +65,17 @@ def _add_few_shot(commands: "argparse._SubParsersAction[argparse.ArgumentParser]
     command.add_argument("--out", type=Path, default=Path("few_shot"), help="folder for the results (%(default)s)")
     command.add_argument("arguments", nargs="+", metavar="-- ARGUMENTS", help="those of `anomalib test`")
     command.set_defaults(run=_few_shot)
+
+
+def _add_benchmark(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    text = "Run a grid of models, datasets, references and seeds; a killed run goes on where it was."
+    command = commands.add_parser("benchmark", help=text, description=text)
+    command.add_argument("-c", "--config", type=Path, required=True, help="a YAML file, as in configs/benchmark")
+    command.add_argument("--out", type=Path, help="folder for the results (results/benchmark/<name of the config>)")
+    command.add_argument("--accelerator", default="auto", help="of the trainer (%(default)s)")
+    papers = ("acdclip", "afclip", "kanoclip", "wmoeclip")
+    command.add_argument("--compare", choices=papers, help="put the figures of this paper beside ours")
+    command.set_defaults(run=_benchmark)
 
 
 def _add_weights(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -133,6 +145,22 @@ def _few_shot(options: argparse.Namespace) -> int:
     repeat_draws(options.arguments, options.shots, options.draws, options.out)
     print(f"every run and category: {options.out / 'few_shot.csv'}, the table: {options.out / 'few_shot.md'}")
     return 0
+
+
+def _benchmark(options: argparse.Namespace) -> int:
+    from anomalib_zsad.benchmark.beside_paper import write_comparison
+    from anomalib_zsad.benchmark.grid import read_benchmark
+    from anomalib_zsad.benchmark.run import run_benchmark
+
+    folder = options.out or Path("results", "benchmark", options.config.stem)
+    benchmark = read_benchmark(options.config)
+    rows, failures = run_benchmark(benchmark, folder, accelerator=options.accelerator)
+    print((folder / "results.md").read_text(encoding="utf-8"))
+    if options.compare:
+        write_comparison(folder, benchmark, rows, options.compare)
+        print((folder / f"compared_to_{options.compare}.md").read_text(encoding="utf-8"))
+    print(f"every category, seed and metric: {folder / 'results.csv'}, the table: {folder / 'results.md'}")
+    return 1 if failures else 0
 
 
 def _weights_where(options: argparse.Namespace) -> int:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from copy import deepcopy
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
+from anomalib_zsad.clip.attention import self_attention, with_value_attention
 from anomalib_zsad.clip.loading import load_shared
 
 Activation = Literal["quick_gelu", "gelu"]
@@ -188,12 +190,40 @@ class FrozenClip(nn.Module):
         blocks = self._vision.transformer.resblocks
         return self._run_blocks(blocks, self._embed(images), layers, edit, causal=False, checkpointing=checkpointing)
 
+    def encode_patches_vv(
+        self,
+        images: Tensor,  # (B, 3, H, W), normalised
+        layers: Sequence[int],
+        start: int,
+    ) -> tuple[list[Tensor], Tensor]:  # L x (B, 1 + N, C), and (B, 1 + N, C)
+        """Read a second stream, which from block `start` on gathers the V-V attention of the first and nothing else.
+
+        Returns:
+            The second stream right after the given blocks, where it is the first one before `start`; and the first
+            one after the last block, to the bit what `encode_patches` gives.
+
+        Source: KAnoCLIP eq. 5-8.
+        """
+        stream = local = self._embed(images)
+        taps = {}
+        for index, block in enumerate(self._vision.transformer.resblocks, start=1):
+            if index < start:
+                stream = local = self._block(block, stream, causal=False)
+            else:
+                attended, of_values = with_value_attention(block.attn, block.ln_1(stream))
+                stream, local = stream + block.ls_1(attended), local + block.ls_1(of_values)
+                stream = self._feed_forward(block, stream)
+            if index in layers:
+                taps[index] = local
+        return [taps[layer] for layer in layers], stream
+
     def without_text(self) -> "FrozenClip":
         """Copy this CLIP without its text tower; the weights of the vision tower are shared."""
-        copy = deepcopy(self, {id(tensor): tensor for tensor in (*self.parameters(), *self.buffers())})
-        for name in ("transformer", "token_embedding", "positional_embedding", "ln_final", "text_projection"):
-            setattr(copy.clip, name, None)
-        return copy
+        return self._without("transformer", "token_embedding", "positional_embedding", "ln_final", "text_projection")
+
+    def without_vocabulary(self) -> "FrozenClip":
+        """Copy this CLIP without its word embeddings, for prompts that hold theirs; all other weights are shared."""
+        return self._without("token_embedding")
 
     def block_weights(self) -> list[Tensor]:
         """The matrices of the vision tower's blocks: what nearly all arithmetic is spent on."""
@@ -208,9 +238,7 @@ class FrozenClip(nn.Module):
 
     def tokenize(self, texts: Sequence[str]) -> Tensor:  # (P, context_length)
         """Turn texts into token numbers: start, words, end, zeros."""
-        from open_clip.tokenizer import SimpleTokenizer
-
-        return SimpleTokenizer(context_length=self.context_length)(list(texts))
+        return _tokenizer(self.context_length)(list(texts))
 
     def embed_tokens(
         self,
@@ -237,8 +265,15 @@ class FrozenClip(nn.Module):
     ) -> Tensor:  # (P, D)
         """Encode prompts given as word embeddings, so that some of the words may be learnt."""
         (stream,) = self.encode_words(words, [self.n_text_blocks], edit)
-        read = stream[torch.arange(len(stream), device=stream.device), end]
+        # Not len(): it would fix the number of prompts of an exported graph.
+        read = stream[torch.arange(stream.shape[0], device=stream.device), end]
         return self._clip.ln_final(read) @ self._clip.text_projection
+
+    def _without(self, *parts: str) -> "FrozenClip":
+        copy = deepcopy(self, {id(tensor): tensor for tensor in (*self.parameters(), *self.buffers())})
+        for name in parts:
+            setattr(copy.clip, name, None)
+        return copy
 
     @property
     def _clip(self) -> Any:  # open_clip's classes are not typed
@@ -292,17 +327,11 @@ class FrozenClip(nn.Module):
         return [taps[layer] for layer in layers]
 
     def _block(self, block: Any, stream: Tensor, causal: bool) -> Tensor:
-        stream = stream + block.ls_1(self._attend(block.attn, block.ln_1(stream), causal))
-        return stream + block.ls_2(self._mlp(block.mlp, block.ln_2(stream)))
+        stream = stream + block.ls_1(self_attention(block.attn, block.ln_1(stream), causal))
+        return self._feed_forward(block, stream)
 
-    @staticmethod
-    def _attend(attention: nn.MultiheadAttention, x: Tensor, causal: bool) -> Tensor:
-        # Not open_clip's module: its fused native operator cannot be exported.
-        batch, length, width = x.shape
-        qkv = F.linear(x, attention.in_proj_weight, attention.in_proj_bias)
-        q, k, v = qkv.view(batch, length, 3, attention.num_heads, -1).permute(2, 0, 3, 1, 4)
-        out = F.scaled_dot_product_attention(q, k, v, is_causal=causal)
-        return attention.out_proj(out.transpose(1, 2).reshape(batch, length, width))
+    def _feed_forward(self, block: Any, stream: Tensor) -> Tensor:
+        return stream + block.ls_2(self._mlp(block.mlp, block.ln_2(stream)))
 
     def _mlp(self, mlp: Any, x: Tensor) -> Tensor:
         if self.activation == "gelu":
@@ -312,6 +341,13 @@ class FrozenClip(nn.Module):
         wide = _scaled_linear(x, mlp.c_fc, alpha=QUICK_GELU, beta=QUICK_GELU)
         wide = F.silu(wide, inplace=not wide.requires_grad)
         return _scaled_linear(wide, mlp.c_proj, alpha=1 / QUICK_GELU, beta=1.0)
+
+
+@lru_cache
+def _tokenizer(context_length: int) -> Callable[[list[str]], Tensor]:
+    from open_clip.tokenizer import SimpleTokenizer
+
+    return SimpleTokenizer(context_length=context_length)  # it reads its 49,000 merges anew each time
 
 
 def _scaled_linear(

@@ -2,9 +2,27 @@
 
 from anomalib_zsad.data.all_categories import AllCategories
 from anomalib_zsad.data.auxiliary import Auxiliary
+from anomalib_zsad.data.industrial import BTAD, DAGM, KSDD2, RSDD, SDD, DTDSynthetic
+from anomalib_zsad.data.listed import Listed
 from anomalib_zsad.data.magnetic_tile import MagneticTile
+from anomalib_zsad.data.medical import (
+    COVID19,
+    CVC300,
+    ISIC,
+    BMADSegmentation,
+    Br35H,
+    BrainMRI,
+    ClinicDB,
+    ColonDB,
+    Endo,
+    HeadCT,
+    Kvasir,
+)
 from anomalib_zsad.data.mvtec import MVTec
 from anomalib_zsad.data.synthetic import Synthetic
 from anomalib_zsad.data.visa import VisA
 
 __all__ = ["AllCategories", "Auxiliary", "MVTec", "MagneticTile", "Synthetic", "VisA"]
+__all__ += ["BTAD", "DAGM", "KSDD2", "RSDD", "SDD", "DTDSynthetic", "Listed"]
+__all__ += ["COVID19", "CVC300", "ISIC", "BMADSegmentation", "Br35H", "BrainMRI", "ClinicDB", "ColonDB", "Endo"]
+__all__ += ["HeadCT", "Kvasir"]

@@ -14,7 +14,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 
 logger = logging.getLogger(__name__)
 
-_SAME_DATASET = {"mvtec": "mvtecad"}
+_SAME_DATASET = {"mvtec": "mvtecad", "btech": "btad", "kolektor": "sdd", "bmadsegmentation": "bmad"}
 _SPLITS = ("train_data", "val_data", "test_data")
 
 
@@ -109,7 +109,8 @@ def _sibling(datamodule: AnomalibDataModule, category: str) -> AnomalibDataModul
 
 def _present(datamodule: AnomalibDataModule, names: list[str]) -> list[str]:
     roots = [Path(root) for root in (getattr(datamodule, name, None) for name in ("root", "split_root")) if root]
-    present = [name for name in names if any((root / name).is_dir() for root in roots)]
+    is_there = getattr(datamodule, "has_category", lambda name: any((root / name).is_dir() for root in roots))
+    present = list(filter(is_there, names))
     if present and len(present) < len(names):
         absent = ", ".join(name for name in names if name not in present)
         logger.warning("%s at %s lacks %s: using the other categories.", datamodule.name, roots[0], absent)

@@ -7,6 +7,9 @@ import numpy as np
 from anomalib_zsad.drawing.canvas import Window
 from anomalib_zsad.drawing.scene import Scene
 
+_CONTRAST = 1.25
+"""Of all defects that are drawn in a colour: below 1 they are harder to see, above 1 easier."""
+
 
 @dataclass(frozen=True)
 class Damage:
@@ -120,7 +123,7 @@ def apart(
     least: float = 0.25,
 ) -> np.ndarray:  # (3,)
     """Give the colour, or where it is too close to what it lies on, a darker or lighter one."""
-    least *= 1.4 if base.mean() < 0.2 else 1.0  # What is dark is dark in the light, too.
+    least *= _CONTRAST * (1.4 if base.mean() < 0.2 else 1)  # What is dark is dark in the light, too.
     if np.abs(np.asarray(colour) - base).max() >= least:
         return np.asarray(colour, dtype=np.float32)
     shifted = base + least if base.mean() < 0.45 else base - 1.2 * least

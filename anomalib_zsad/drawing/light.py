@@ -9,8 +9,8 @@ from anomalib_zsad.drawing.canvas import Canvas, blend, turned
 from anomalib_zsad.drawing.colours import shade
 
 _GROUNDS = {
-    "plain": 0.2, "wooden": 0.13, "woven": 0.12, "speckled": 0.12, "brushed": 0.13,
-    "striped": 0.1, "checked": 0.1, "dotted": 0.1,
+    "plain": 0.25, "wooden": 0.15, "woven": 0.15, "speckled": 0.15, "brushed": 0.15,
+    "striped": 0.05, "checked": 0.05, "dotted": 0.05,
 }  # fmt: skip
 """How often each occurs."""
 _GROUND_COLOURS = ("white", "grey", "black", "beige", "brown", "green", "blue")
@@ -93,14 +93,14 @@ def light(
     x, y = canvas.x, canvas.y
     towards = x * np.float32(lamp[0]) + y * np.float32(lamp[1])
     level: np.ndarray = np.float32(generator.uniform(0.75, 1.02)) + np.float32(generator.uniform(0, 0.18)) * towards
-    depth, bend = generator.uniform(0.2, 0.55), generator.uniform(-0.5, 0.5)
+    depth, bend = generator.uniform(0.2, 0.5), generator.uniform(-0.5, 0.5)
     along, across = turned(x, y, generator.uniform(0, 2 * np.pi))
     start, softness, width = generator.uniform(-0.8, 0.8), generator.uniform(0.03, 0.3), generator.uniform(0.2, 1.5)
     blinds, casts = generator.uniform(0.3, 0.7), generator.random()
-    if casts < 0.15:  # Light through blinds.
+    if casts < 0.1:  # Light through blinds.
         along = (along / np.float32(blinds)) % 1 * np.float32(blinds)
         start, softness, width = 0.0, min(softness, 0.1), float(0.5 * blinds)
-    if casts < 0.5:
+    if casts < 0.45:
         distance = along - np.float32(start) + np.float32(bend) * across * across
         band = np.clip(distance / np.float32(softness), 0, 1) * np.clip((width - distance) / np.float32(softness), 0, 1)
         level = level * (1 - np.float32(depth) * band)

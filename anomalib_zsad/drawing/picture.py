@@ -12,7 +12,10 @@ from anomalib_zsad.drawing.light import Light, light
 from anomalib_zsad.drawing.scene import Scene
 
 _LEAST_AREA, _MOST_AREA = 0.003, 0.08
+_SKEW = 0.6
+"""Below 1 there are more large defects than small ones."""
 _VISIBLE = 0.06
+"""The least difference between the picture and that without the defect, of 1."""
 _ATTEMPTS = 24
 
 
@@ -119,7 +122,8 @@ def _damaged(
     most = min(_MOST_AREA, 0.25 * float(scene.inside.mean()))
     best = normal, np.zeros_like(scene.inside, dtype=bool)
     for attempt in range(_ATTEMPTS):
-        area = float(np.exp(generator.uniform(np.log(_LEAST_AREA * 1.6), np.log(most))))
+        least = 2 * _LEAST_AREA
+        area = least * (most / least) ** float(generator.random() ** _SKEW)
         damage = DEFECTS[defect](scene, generator, area)
         picture = lit.on(damage.picture)
         mask = _visible(_largest(np.abs(picture - normal)), damage.cover, _VISIBLE / (1 + attempt // 8))

@@ -46,7 +46,7 @@ def surface(
     if inside is None:
         inside = np.ones_like(canvas.x)
     pose = pose or Pose(turn=generator.uniform(-np.pi, np.pi))
-    parts = (*parts, *marks(generator, picture[::8, ::8].mean((0, 1)), 3))
+    parts = (*parts, *marks(generator, picture[::8, ::8].mean((0, 1)), 2))
     uneven = 1 + np.float32(generator.uniform(0, 0.1)) * canvas.noise(generator, 4)
     picture = picture.astype(np.float32, copy=False) * uneven[..., None]
     return Scene(canvas, picture, inside, material, colour, below, "", pose, parts, lamp(generator))
@@ -79,7 +79,7 @@ def laid(
     below, words = ground(generator, canvas)
     below = _told_apart(below, mean_colour(thing, inside))
     spread = Pose(turn=generator.uniform(-np.pi, np.pi))
-    for mark in marks(generator, below[::8, ::8].mean((0, 1)), 4, 0.8):
+    for mark in marks(generator, below[::8, ::8].mean((0, 1)), 2, 0.8):
         paint(below, canvas, spread, towards, mark)
     below, picture = on_ground(
         canvas, below, thing.astype(np.float32, copy=False), inside.astype(np.float32, copy=False), towards

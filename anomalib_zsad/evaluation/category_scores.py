@@ -3,11 +3,14 @@
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
 
 from anomalib_zsad.evaluation.pixel_scores import PixelScores
 from anomalib_zsad.evaluation.scored_image import ScoredImage
 from anomalib_zsad.evaluation.table import CategoryResult
 from anomalib_zsad.functional.curves import DetectionCurve, curve_of, pack
+
+Curves = dict[str, NDArray[np.float64]]
 
 
 @dataclass
@@ -32,25 +35,28 @@ class CategoryScores:
     def result(self) -> CategoryResult:
         """Compute the metrics that these images allow."""
         result = CategoryResult(len(self.scores), sum(label is True for label in self.labels))
-        for reason, metrics in (self._image_metrics(), self._pixel_metrics()):
+        for reason, metrics in (self._image_metrics(result.curves), self._pixel_metrics(result.curves)):
             result.values.update(metrics)
             if reason:
                 result.notes.append(reason)
         return result
 
-    def _image_metrics(self) -> tuple[str, dict[str, float]]:
+    def _image_metrics(self, curves: Curves) -> tuple[str, dict[str, float]]:
         if None in self.labels:
             return "no labels", {}
         anomalous = sum(map(bool, self.labels))
         if anomalous in {0, len(self.labels)}:
             return f"no {'normal' if anomalous else 'anomalous'} image", {}
         keys = pack(np.array(self.scores, np.float32), np.array(self.labels, np.int64))
-        return "", _named("image", curve_of(keys, anomalous))
+        curve = curve_of(keys, anomalous)
+        curves["image_ROC"] = curve.drawn[0]
+        return "", _named("image", curve)
 
-    def _pixel_metrics(self) -> tuple[str, dict[str, float]]:
+    def _pixel_metrics(self, curves: Curves) -> tuple[str, dict[str, float]]:
         if reason := self._pixels_missing():
             return reason, {}
         curve = self.pixels.curve()
+        curves["pixel_ROC"], curves["pixel_PRO"] = curve.drawn
         values = _named("pixel", curve) | {"pixel_AUPRO": curve.aupro}
         if np.isnan(curve.aupro_200):
             return "; ".join(["no AUPRO_200: fewer than two thresholds below the limit", *self._binned()]), values

@@ -21,6 +21,7 @@ from anomalib_zsad.evaluation.pixel_scores import fold_to_fit
 from anomalib_zsad.evaluation.scored_image import scored_images
 from anomalib_zsad.evaluation.table import (
     CategoryResult,
+    curves_table,
     mean_values,
     printed_table,
     results_table,
@@ -40,8 +41,8 @@ class ZeroShotEvaluator(Evaluator):
     Reads the raw scores, so it must come before the post-processor among the callbacks. Testing gives image AUROC,
     AP and F1-max, pixel AUROC, AP, F1-max, AUPRO and AUPRO-200 of every category, and their mean over categories,
     never over pooled images: logged (the means), printed, kept in `table`, and written to `metrics.csv` with a note
-    where a metric is not available; `scores.csv` holds the score of every image. F1-max is the F1 at the best
-    threshold for the very test data. Runs in one process.
+    where a metric is not available; `scores.csv` holds the score of every image, `curves.csv` the ROC and PRO curves.
+    F1-max is the F1 at the best threshold for the very test data. Runs in one process.
 
     Pixels are exact as long as those of unfinished categories fit into `pixel_memory`; beyond that the largest
     category is binned, and its note bounds the error.
@@ -122,6 +123,7 @@ class ZeroShotEvaluator(Evaluator):
         console.print(printed_table(table))
         write_csv(folder / "metrics.csv", table)
         write_csv(folder / "scores.csv", scores_table(self._rows))
+        write_csv(folder / "curves.csv", curves_table(self._results))
         logger.info("Metrics written to %s, the score of every image to scores.csv beside it.", folder / "metrics.csv")
 
     def _note_training_data(self, pl_module: LightningModule, datamodule: Any) -> None:

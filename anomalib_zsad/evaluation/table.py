@@ -5,10 +5,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from rich.table import Table
 
 from anomalib_zsad.atomic import whole_file
+from anomalib_zsad.functional.curves import RATES
 
 METRICS = (
     "image_AUROC",
@@ -33,12 +36,14 @@ class CategoryResult:
         anomalous: How many of them are anomalous.
         values: The metrics that make sense for this data, by name.
         notes: Why the others do not, and what else must be known to read the row.
+        curves: For plots: image_ROC, pixel_ROC and pixel_PRO, as far as they make sense, at `functional.curves.RATES`.
     """
 
     images: int
     anomalous: int
     values: dict[str, float] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    curves: dict[str, NDArray[np.float64]] = field(default_factory=dict)
 
 
 def results_table(results: Mapping[str, CategoryResult]) -> pd.DataFrame:
@@ -103,3 +108,13 @@ def write_csv(path: Path, table: pd.DataFrame) -> None:
 def scores_table(rows: Sequence[tuple[str, str, str, float]]) -> pd.DataFrame:
     """Build the table of single images: path, category, label and raw score."""
     return pd.DataFrame(rows, columns=["path", "category", "label", "score"])
+
+
+def curves_table(results: Mapping[str, CategoryResult]) -> pd.DataFrame:
+    """Build the table of curves: category, curve, false positive rate, value."""
+    rows = [
+        pd.DataFrame({"category": name, "curve": curve, "fpr": RATES, "value": values})
+        for name, result in sorted(results.items())
+        for curve, values in result.curves.items()
+    ]
+    return pd.concat(rows, ignore_index=True) if rows else pd.DataFrame(columns=["category", "curve", "fpr", "value"])

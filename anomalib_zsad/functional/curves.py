@@ -17,6 +17,9 @@ FPR_LIMIT = 0.3
 SWEEP_STEPS = 200
 """The thresholds of the AUPRO variant that papers report."""
 
+RATES = np.linspace(0, 1, 201)
+"""The false positive rates at which curves are kept for drawing."""
+
 _PIECE = 2**20
 
 
@@ -108,6 +111,7 @@ class DetectionCurve:
         self._sweep = np.zeros((2, self._thresholds.size))
         self._reached = np.zeros((3, 1))
         self._roc_area = self._precision_sum = self._pro_area = 0.0
+        self.drawn = np.zeros((2, RATES.size))
         self.f1_max, self.f1_threshold = 0.0, np.nan
 
     def add(self, piece: Increments) -> None:
@@ -119,10 +123,14 @@ class DetectionCurve:
         self._roc_area += float(normal @ (tp - anomalous / 2))
         self._precision_sum += float(anomalous @ (tp / (tp + fp)))
         self._find_best_f1(piece.scores, fp, tp)
+        self._draw(reached)
         if self.regions:
             self._add_pro(reached)
             self._note_sweep(piece.scores, reached)
         self._reached = reached[:, -1:]
+
+    drawn: NDArray[np.float64]  # (2, K)
+    """True positive rate and mean per-region overlap at `RATES`, for plots; the areas do not come from here."""
 
     @property
     def auroc(self) -> float:
@@ -152,6 +160,14 @@ class DetectionCurve:
         if fpr.size < 2 or fpr[-1] == 0:
             return np.nan
         return _trapezoid(overlap, fpr / fpr[-1])
+
+    def _draw(self, reached: NDArray[np.float64]) -> None:  # (3, G)
+        points = np.hstack([self._reached, reached]) / np.array(
+            [[self.negatives], [self.positives], [self.regions or 1]]
+        )
+        new = (points[0, 0] <= RATES) & (points[0, -1] >= RATES)
+        for row, values in zip(self.drawn, points[1:], strict=True):
+            row[new] = np.interp(RATES[new], points[0], values)  # the last of several points at one rate
 
     def _find_best_f1(
         self,

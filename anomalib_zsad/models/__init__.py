@@ -2,5 +2,7 @@
 
 from anomalib_zsad.models.acd_clip import ACDClip
 from anomalib_zsad.models.af_clip import AFClip
+from anomalib_zsad.models.kano_clip import KAnoClip
+from anomalib_zsad.models.wmoe_clip import WMoEClip
 
-__all__ = ["ACDClip", "AFClip"]
+__all__ = ["ACDClip", "AFClip", "KAnoClip", "WMoEClip"]

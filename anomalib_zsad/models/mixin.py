@@ -1,6 +1,7 @@
 """What the four models have in common towards anomalib and Lightning."""
 
 import logging
+from collections.abc import Sized
 from pathlib import Path
 from typing import Any, cast
 
@@ -27,6 +28,7 @@ from anomalib_zsad.models.checkpoint import (
     check_readable,
 )
 from anomalib_zsad.models.export import ExportHooks
+from anomalib_zsad.models.feature_cache import FeatureCache, check_images_repeat, datasets_of
 from anomalib_zsad.models.pre_processor import ClipPreProcessor
 from anomalib_zsad.models.trained_weights import save_trained
 
@@ -38,8 +40,9 @@ class ZeroShotMixin(ExportHooks):
 
     A model is declared as `class AFClip(ZeroShotMixin, AnomalibModule)`: anomalib lists direct subclasses only. It
     brings `model` (a torch module with a `clip`, whose forward gives raw probabilities), `loss_terms`,
-    `configure_optimizers` and, among its hyper-parameters, `image_size`, `epochs` and `seed`. Nothing here keeps state
-    but what a checkpoint or a file of weights says of itself: where it was trained.
+    `configure_optimizers` and, among its hyper-parameters, `image_size`, `epochs` and `seed`; where its torch
+    module has a `cacheable` encode, also `cache_features` and `cache_dtype`. Nothing here keeps state but what a
+    checkpoint or a file of weights says of itself: where it was trained.
     """
 
     model: nn.Module
@@ -143,6 +146,7 @@ class ZeroShotMixin(ExportHooks):
     def setup(self, stage: str) -> None:
         """Have checkpoints checked before they are read, and seed the training."""
         self._module.trainer.strategy.checkpoint_io = CheckedCheckpointIO(self._module.checkpoint_safe_globals())
+        self._use_cache(None)  # of a training that did not come to its end
         if stage == TrainerFn.FITTING:
             seed_everything(self._module.hparams["seed"], workers=True, verbose=False)
 
@@ -151,6 +155,21 @@ class ZeroShotMixin(ExportHooks):
         trainer = self._module.trainer
         self.trained_on = list(getattr(trainer.datamodule, "training_sets", [])) or ["unknown"]
         self._resumed_from = trainer.ckpt_path
+
+    def on_train_start(self) -> None:
+        """Keep on disk what the frozen backbone computes, where `cache_features` names a folder."""
+        super().on_train_start()  # type: ignore[misc]
+        options, trainer = self._module.hparams, self._module.trainer
+        if options.get("cache_features") is not None:
+            datasets = datasets_of(trainer.train_dataloader, trainer.val_dataloaders)
+            check_images_repeat(datasets)
+            images = sum(len(each) for each in datasets if isinstance(each, Sized))
+            self._use_cache(FeatureCache.of(self.model, options["cache_features"], options["cache_dtype"], images))
+
+    def on_train_end(self) -> None:
+        """Compute what is tested from the images themselves."""
+        super().on_train_end()  # type: ignore[misc]
+        self._use_cache(None)
 
     def on_test_start(self) -> None:
         """Say so where the numbers are those of untrained adapters."""
@@ -207,6 +226,9 @@ class ZeroShotMixin(ExportHooks):
     @property
     def _clip(self) -> FrozenClip:
         return cast("FrozenClip", self.model.clip)
+
+    def _use_cache(self, cache: FeatureCache | None) -> None:
+        self.model.feature_cache = cache  # type: ignore[assignment]  # a plain attribute of a module
 
     def _is_test_after_resumed_fit(self) -> bool:
         trainer = self._module._trainer

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 import anomalib_zsad.data  # noqa: F401  (as reading `--model anomalib_zsad.AFClip` imports it)
+from tests.known_trees import btad, jsonl
 
 MODEL = ("--model", "Padim", "--model.pre_trained", "False")
 
@@ -51,6 +52,18 @@ def test_magnetic_tiles(magnetic_tile_root: Path) -> None:
     datamodule.setup("fit")
 
     assert len(datamodule.test_data) == 6 + 4 + 4
+
+
+def test_published_sets_and_lists(tmp_path: Path) -> None:
+    datamodule = read(
+        "test", "--data", "BTAD", "--data.root", str(btad(tmp_path / "btad")), "--data.categories", '["02"]',
+        "--data.target", "Listed", "--data.target.file", str(jsonl(tmp_path / "rails")), "--data.eval_batch_size", "3",
+    )  # fmt: skip
+    datamodule.setup("fit")
+
+    assert datamodule.eval_batch_size == 3
+    assert datamodule.train_data.categories == ["02"]
+    assert datamodule.test_data.categories == ["Crush", "Dent"]
 
 
 def test_any_datamodule_as_source_and_target(mvtec_root: Path, visa_root: Path) -> None:

@@ -74,7 +74,7 @@ def test_the_means_are_logged_and_everything_is_written(trainer_with: TrainerWit
     own = scores[scores["category"] == "cable"]
     again = roc_auc_score(own["label"] == "anomalous", own["score"])
     assert again == pytest.approx(written.set_index("category").loc["cable", "image_AUROC"])
-    assert {path.name for path in tmp_path.iterdir()} == {"metrics.csv", "scores.csv"}
+    assert {path.name for path in tmp_path.iterdir()} == {"metrics.csv", "scores.csv", "curves.csv"}
 
 
 def test_the_batch_size_and_the_order_change_nothing(trainer_with: TrainerWith) -> None:

@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 import torch
 from anomalib.metrics import AUPRO
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from skimage import measure
-from sklearn.metrics import auc, average_precision_score, precision_recall_curve, roc_auc_score
+from sklearn.metrics import auc, average_precision_score, precision_recall_curve, roc_auc_score, roc_curve
 
 from anomalib_zsad.functional import curves
-from anomalib_zsad.functional.curves import DetectionCurve, binning_errors, curve_of, pack, walk
+from anomalib_zsad.functional.curves import RATES, DetectionCurve, binning_errors, curve_of, pack, walk
 
 
 def reference_aupro_200(maps: NDArray[np.float32], masks: NDArray[np.bool_]) -> float:
@@ -138,3 +138,16 @@ def test_errors_of_binned_scores_stay_within_their_bound(case, bins: int) -> Non
     assert abs(exact.average_precision - binned.average_precision) <= bounds["AP"] + 1e-12
     assert abs(exact.f1_max - binned.f1_max) <= bounds["F1Max"] + 1e-12
     assert abs(exact.aupro - binned.aupro) <= bounds["AUPRO"] + 1e-12
+
+
+@given(st.lists(st.tuples(st.sampled_from([0.1, 0.2, 0.3, 0.4]), st.booleans()), min_size=4, max_size=40))
+def test_the_drawn_curve_is_that_of_scikit_learn(samples):
+    scores, labels = map(np.array, zip(*samples, strict=True))
+    assume(labels.any() and not labels.all())
+    curve = curve_of(pack(scores.astype(np.float32), labels.astype(np.int64)), int(labels.sum()))
+    fpr, tpr, _ = roc_curve(labels, scores, drop_intermediate=False)
+    for rate, drawn in zip(RATES, curve.drawn[0], strict=True):
+        after = int(np.searchsorted(fpr, rate, side="right"))
+        left, right = max(after - 1, 0), min(after, len(fpr) - 1)
+        share = (rate - fpr[left]) / (fpr[right] - fpr[left]) if fpr[right] > fpr[left] else 0
+        assert drawn == pytest.approx(tpr[left] + share * (tpr[right] - tpr[left]), abs=1e-9)

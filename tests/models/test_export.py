@@ -2,16 +2,17 @@ from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 import torch
 from anomalib.data import MVTecAD
-from anomalib.deploy import CompressionType
+from anomalib.deploy import CompressionType, OpenVINOInferencer
 
-from anomalib_zsad.data import Auxiliary
-from anomalib_zsad.models import ACDClip, AFClip, export
+from anomalib_zsad.data import Auxiliary, VisA
+from anomalib_zsad.models import ACDClip, AFClip, KAnoClip, WMoEClip, export
 from tests.contract import UNSEEN, engine_in
-from tests.export_contract import ExportContract, feed
+from tests.export_contract import EXACT, ExportContract, assert_same, feed
 from tests.small_clip import IMAGE_SIZE
 
 
@@ -22,6 +23,32 @@ class TestAFClip(ExportContract):
 class TestACDClip(ExportContract):
     model_class = ACDClip
     arguments: ClassVar = {"n_groups": 2}
+
+
+class TestWMoEClip(ExportContract):
+    model_class = WMoEClip
+    text_tower_ships = True
+
+    def test_the_graph_draws_no_random_number(self, graph):
+        kinds = {node.op_type for node in onnx.load(graph, load_external_data=False).graph.node}
+        assert {"TopK", "ScatterElements"} <= kinds
+        assert not any("Random" in kind for kind in kinds)
+
+    @torch.no_grad()
+    def test_the_graph_agrees_for_any_number_of_images(self, model, graph):
+        session = onnxruntime.InferenceSession(graph)
+        for count in (1, 3):
+            pictures = torch.rand(count, 3, IMAGE_SIZE, IMAGE_SIZE, generator=torch.Generator().manual_seed(count))
+            score, maps = session.run(["pred_score", "anomaly_map"], {"input": pictures.numpy()})
+            expected = model(pictures)
+            np.testing.assert_allclose(score.squeeze(), expected.pred_score.squeeze(), atol=1e-4, rtol=0)
+            np.testing.assert_allclose(maps.squeeze(), expected.anomaly_map.squeeze(), atol=1e-4, rtol=0)
+
+
+class TestKAnoClip(ExportContract):
+    model_class = KAnoClip
+    arguments: ClassVar = {"deform_kernel": 3, "deform_stride": 2}
+    matrices = 5  # out of V-V attention too, which OpenVINO stores a second time
 
 
 @pytest.fixture
@@ -70,16 +97,29 @@ def few_shot(clip: Path, **arguments) -> AFClip:
     return model
 
 
-def test_memory_ships(small_clip, mvtec_root, tmp_path):
+def test_memory_ships(small_clip, mvtec_root, tmp_path, monkeypatch):
     model = few_shot(small_clip, reference=mvtec_root / UNSEEN[0] / "train" / "good")
     path = next((mvtec_root / UNSEEN[0] / "test" / "broken").iterdir())
-    session = onnxruntime.InferenceSession(model.to_onnx(tmp_path))
-    score, maps = session.run(["pred_score", "anomaly_map"], {"input": feed(path)})
+    graph = model.to_onnx(tmp_path)
+    score, maps = onnxruntime.InferenceSession(graph).run(["pred_score", "anomaly_map"], {"input": feed(path)})
     (expected,) = engine_in(tmp_path).predict(model, data_path=path)
     (zero_shot,) = engine_in(tmp_path).predict(few_shot(small_clip), data_path=path)
     np.testing.assert_allclose(score, expected.pred_score.numpy(), atol=1e-3, rtol=0)
     np.testing.assert_allclose(maps.squeeze(), expected.anomaly_map.squeeze().numpy(), atol=1e-3, rtol=0)
     assert abs(zero_shot.pred_score.item() - score.item()) > 1e-2
+    monkeypatch.chdir(tmp_path)  # OpenVINOInferencer leaves a cache where it runs
+    assert_same(OpenVINOInferencer(graph, device="CPU", config=EXACT).predict, [path], [expected], 1e-3)
+
+
+@pytest.mark.slow
+def test_memory_ships_in_eight_bits(small_clip, mvtec_root, visa_root, tmp_path, monkeypatch):
+    model = few_shot(small_clip, reference=mvtec_root / UNSEEN[0] / "train" / "good")
+    path = next((mvtec_root / UNSEEN[0] / "test" / "broken").iterdir())
+    data = VisA(visa_root, ["candle"], val_ratio=0.3, num_workers=0)
+    graph = model.to_openvino(tmp_path, compression_type=CompressionType.INT8_PTQ, datamodule=data)
+    (expected,) = engine_in(tmp_path).predict(model, data_path=path)
+    monkeypatch.chdir(tmp_path)
+    assert_same(OpenVINOInferencer(graph, device="CPU", config=EXACT).predict, [path], [expected], 1e-1)
 
 
 def test_an_empty_memory_that_nothing_fills_is_refused(small_clip, tmp_path):

@@ -18,7 +18,6 @@ from torch.optim.lr_scheduler import StepLR
 from anomalib_zsad.clip.backbone import Activation, FrozenClip
 from anomalib_zsad.data.domains import Domain, domain_of
 from anomalib_zsad.data.item import ANY_CATEGORY, categories_of
-from anomalib_zsad.data.parts import dataset_key
 from anomalib_zsad.models.acd_clip.adapter import ConvLora, Lora, TextAdapter, Variant, VisionAdapter
 from anomalib_zsad.models.acd_clip.augmentation import augment
 from anomalib_zsad.models.acd_clip.loss import ACDClipLoss
@@ -32,6 +31,8 @@ from anomalib_zsad.models.acd_clip.prompts import (
 from anomalib_zsad.models.acd_clip.released import groups_in, read_released
 from anomalib_zsad.models.acd_clip.torch_model import SCORING, ACDClipModel, Precision, Scoring
 from anomalib_zsad.models.adapter_file import load_adapter
+from anomalib_zsad.models.arguments import check_choice
+from anomalib_zsad.models.class_text import dataset_of
 from anomalib_zsad.models.mixin import ZeroShotMixin
 from anomalib_zsad.models.trained_weights import load_trained
 
@@ -150,8 +151,8 @@ class ACDClip(ZeroShotMixin, AnomalibModule):  # type: ignore[misc]  # what the 
         **components: Any,
     ) -> None:
         super().__init__(**components)
-        _check_choice("variant", variant, get_args(Variant))
-        _check_choice("domain", domain, (*get_args(Domain), None))
+        check_choice("variant", variant, get_args(Variant))
+        check_choice("domain", domain, (*get_args(Domain), None))
         clip = FrozenClip.load(backbone, pretrained, image_size, activation, position_resize="bicubic_antialias")
         _check_groups(n_groups, clip)
         with torch.random.fork_rng(devices=[]):
@@ -222,7 +223,7 @@ class ACDClip(ZeroShotMixin, AnomalibModule):  # type: ignore[misc]  # what the 
         """Name the class of every image in the words of its prompts."""
         datamodule = getattr(self._trainer, "datamodule", None)
         own = self.hparams["class_name"]
-        dataset = None if own or datamodule is None else dataset_key(self._read_from(datamodule))
+        dataset = None if own else dataset_of(self)
         return [self.class_names.describe(name, dataset) for name in categories_of(batch, datamodule, own)]
 
     def setup(self, stage: str) -> None:
@@ -249,20 +250,10 @@ class ACDClip(ZeroShotMixin, AnomalibModule):  # type: ignore[misc]  # what the 
         scheduler = StepLR(optimizer, step_size=1, gamma=self.lr_decay)
         return {"optimizer": optimizer, "lr_scheduler": scheduler}
 
-    def _read_from(self, datamodule: Any) -> Any:
-        # A datamodule with a target trains and validates on a dataset of its own name, and tests on the target's.
-        return datamodule.name if self.trainer.state.fn == TrainerFn.FITTING else datamodule
-
 
 def _scoring(domain: Domain, variant: Variant, own: dict[str, Any]) -> Scoring:
     blur = {} if variant == "released" else {"blur_size": 1}
     return replace(SCORING[domain], **{**blur, **own})
-
-
-def _check_choice(name: str, value: object, choices: Sequence[object]) -> None:
-    if value not in choices:
-        msg = f"{name} must be one of {', '.join(map(str, choices))}, got {value!r}"
-        raise ValueError(msg)
 
 
 def _check_groups(n_groups: int, clip: FrozenClip) -> None:

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import yaml
 
+from anomalib_zsad.data.class_names import Names, category_key, own_names
+
 NORMAL_STATES = ("{}", "a {}", "the {}")
 ABNORMAL_STATES = (
     "a damaged {}",
@@ -18,8 +20,6 @@ TEMPLATES = ("{}.", "a photo of {}.")
 
 _NAMES = Path(__file__).with_name("class_names.yaml")
 _ANY = "*"
-
-Names = dict[str, str]
 
 
 class ClassPrompts:
@@ -67,8 +67,7 @@ class ClassNames:
     """
 
     def __init__(self, own: Mapping[str, str] | str | Path | None = None) -> None:
-        given = _read(Path(own)) if isinstance(own, str | Path) else dict(own or {})
-        self._own = {_key(category): name for category, name in given.items()}
+        self._own = own_names(own)
 
     def describe(self, category: str, dataset: str | None = None) -> str:
         """Name a class in the words of its prompts.
@@ -82,7 +81,7 @@ class ClassNames:
             The descriptive name where there is one, else the category's own with spaces for underscores.
         """
         published = _published()
-        key, plain = _key(category), category.replace("_", " ")
+        key, plain = category_key(category), category.replace("_", " ")
         if key in self._own:
             return self._own[key]
         if dataset is None:
@@ -94,21 +93,6 @@ class ClassNames:
 @lru_cache(maxsize=1)
 def _published() -> dict[str, Names]:
     tables = yaml.safe_load(_NAMES.read_text())
-    return {dataset: {_key(category): name for category, name in names.items()} for dataset, names in tables.items()}
-
-
-def _read(path: Path) -> Names:
-    try:
-        content = yaml.safe_load(path.read_text())
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        msg = f"{path}: expected a YAML file with one name for each class, but it cannot be read"
-        raise ValueError(msg) from error
-    pairs = content.items() if isinstance(content, dict) else [(None, None)]
-    if not all(isinstance(text, str) for pair in pairs for text in pair):
-        msg = f"{path}: expected one name for each class, such as 'bottle: dark bottle', got {str(content)[:60]!r}"
-        raise ValueError(msg)
-    return dict(pairs)
-
-
-def _key(category: str) -> str:
-    return category.lower()
+    return {
+        dataset: {category_key(category): name for category, name in names.items()} for dataset, names in tables.items()
+    }

@@ -15,6 +15,7 @@ from anomalib_zsad.data.item import ANY_CATEGORY
 from anomalib_zsad.functional.scoring import blur_then_upsample
 from anomalib_zsad.models.acd_clip.adapter import TextAdapter, Variant, VisionAdapter
 from anomalib_zsad.models.acd_clip.prompts import ClassPrompts
+from anomalib_zsad.models.class_text import ClassText
 
 Precision = Literal["fp32", "bf16"]
 
@@ -103,7 +104,7 @@ class ACDClipModel(nn.Module):
         self.precision = precision
         self.gradient_checkpointing = gradient_checkpointing
         self.register_buffer("folded_text", None, persistent=False)
-        self._known: tuple[object, dict[str, Tensor]] = (None, {})
+        self._class_text = ClassText()
 
     def forward(
         self,
@@ -175,11 +176,7 @@ class ACDClipModel(nn.Module):
         if self.folded_text is not None:
             return self.folded_text
         names = list(class_names) if class_names else [self.class_name]
-        if torch.is_grad_enabled() and any(parameter.requires_grad for parameter in self.text.parameters()):
-            features = self._encode_classes(list(dict.fromkeys(names)))
-        else:
-            features = self._remembered(names)
-        return torch.stack([features[name] for name in names])
+        return self._class_text.of(names, list(self.text.parameters()), self._encode_classes)
 
     def fold_text(self) -> None:
         """Keep what is said of the default class without what encodes it, for export: no image changes it."""
@@ -205,17 +202,6 @@ class ACDClipModel(nn.Module):
         heads = self.vision.detection
         tokens = [head(each).mean(1) for head, each in zip(heads, patches[-len(heads) :], strict=True)]
         return (torch.stack(tokens, dim=1)[..., None] * text[:, -len(heads) :]).sum(2).mean(1)
-
-    def _remembered(self, names: Sequence[str]) -> dict[str, Tensor]:
-        parameters = list(self.text.parameters())
-        state = (parameters[0].device, tuple((id(parameter), parameter._version) for parameter in parameters))
-        known = self._known[1] if self._known[0] == state else {}
-        missing = [name for name in dict.fromkeys(names) if name not in known]
-        if missing:
-            with torch.inference_mode(mode=False), torch.no_grad():
-                known = {**known, **self._encode_classes(missing)}
-        self._known = (state, known)
-        return known
 
     def _encode_classes(self, names: Sequence[str]) -> dict[str, Tensor]:  # each (G, D, S)
         prompts = [self.prompts.of(name) for name in names]

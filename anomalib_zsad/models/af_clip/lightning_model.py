@@ -15,6 +15,7 @@ from anomalib_zsad.models.af_clip.adapter import Adaptor, StatePrompts, WindowAg
 from anomalib_zsad.models.af_clip.loss import AFClipLoss, Variant
 from anomalib_zsad.models.af_clip.released import read_released
 from anomalib_zsad.models.af_clip.torch_model import AFClipModel, Precision
+from anomalib_zsad.models.feature_cache import CacheDtype
 from anomalib_zsad.models.few_shot import FewShotMixin, check_few_shot
 from anomalib_zsad.models.mixin import ZeroShotMixin
 from anomalib_zsad.models.trained_weights import load_trained
@@ -54,6 +55,9 @@ class AFClip(FewShotMixin, ZeroShotMixin, AnomalibModule):  # type: ignore[misc]
         alpha: Weight of the zero-shot scores beside those of the memory (eq. 18).
         coreset_ratio: The share of the remembered patches to keep, for large k; None keeps all.
         precision: "bf16" runs the frozen backbone in bfloat16; what learns stays in float32.
+        cache_features: A folder to keep what the backbone computes in training, so that it is computed in the first
+            epoch only (see `FeatureCache`); 11 MB an image at the defaults. None: computed in every epoch.
+        cache_dtype: "float16" or "bfloat16", what is kept there.
         weights: An adapter file, written by `anomalib-zsad convert` or `save_weights`. None: to be trained.
         seed: Of initialisation and training.
         **components: anomalib's pre_processor, post_processor, evaluator and visualizer.
@@ -97,6 +101,8 @@ class AFClip(FewShotMixin, ZeroShotMixin, AnomalibModule):  # type: ignore[misc]
         alpha: float = 0.1,
         coreset_ratio: float | None = None,
         precision: Precision = "fp32",
+        cache_features: str | Path | None = None,  # noqa: ARG002  # read as a hyper-parameter
+        cache_dtype: CacheDtype = "float16",  # noqa: ARG002  # read as a hyper-parameter
         weights: str | Path | None = None,
         seed: int = 0,
         **components: Any,

@@ -1,7 +1,7 @@
 """What AF-CLIP computes: taps of a frozen CLIP, one adaptor, cosines with two learnt prompts."""
 
 from collections.abc import Iterable, Sequence
-from typing import Literal, NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
 import torch
 from anomalib.data import InferenceBatch
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from anomalib_zsad.clip.backbone import FrozenClip
 from anomalib_zsad.functional.scoring import smooth_upsample
 from anomalib_zsad.models.af_clip.adapter import Adaptor, JointTokens, StatePrompts, WindowAggregation
+from anomalib_zsad.models.feature_cache import cacheable
 from anomalib_zsad.models.memory import MemoryBank
 
 Precision = Literal["fp32", "bf16"]
@@ -43,6 +44,7 @@ class AFClipModel(nn.Module):
         precision: "bf16" runs the frozen backbone in bfloat16; what learns stays in float32.
     """
 
+    encoding: ClassVar = ("layers", "precision")
     folded_text: Tensor | None
 
     def __init__(
@@ -90,6 +92,7 @@ class AFClipModel(nn.Module):
         """Compare images with both prompts."""
         return self.compare(self.encode(images), self.clip.grid_of(*images.shape[-2:]))
 
+    @cacheable
     def encode(
         self,
         images: Tensor,  # (B, 3, H, W), normalised

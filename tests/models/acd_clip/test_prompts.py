@@ -32,6 +32,8 @@ def test_published_names():
     assert names.describe("pcb2", "visa") == "integrated circuits board"
     assert names.describe("Retina_RESC", "bmad") == "scan"
     assert names.describe("anything", "kvasir") == "colon endoscopy image"
+    assert names.describe("02", "btad") == "vertical fabric lines in warm, dusty pink and beige tones"
+    assert names.describe("tubes", "mpdd") == "scattered metal objects"
 
 
 def test_every_category_of_both_auxiliary_datasets_has_a_name():

@@ -1,0 +1,74 @@
+"""The tables of a benchmark: tidy for programs, Markdown for people."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from anomalib_zsad.atomic import whole_file
+from anomalib_zsad.benchmark.plots import plot_bars, plot_curves, row_name
+from anomalib_zsad.evaluation.table import METRICS, write_csv
+
+
+def summarise(rows: pd.DataFrame) -> pd.DataFrame:
+    """Average each metric over categories, then over seeds: never over pooled images.
+
+    Args:
+        rows: Tidy results (`store.COLUMNS`).
+
+    Returns:
+        A row for each model, target, number of references and metric: `mean` and `std` over seeds (of a sample, n - 1)
+        of the mean over categories, how many `seeds` and `categories` there are.
+    """
+    by = ["target", "model", "shots", "metric"]
+    per_seed = rows.groupby([*by, "seed"], dropna=False, sort=False)["value"].agg(["mean", "count"]).reset_index()
+    grouped = per_seed.groupby(by, dropna=False, sort=False)
+    summary = grouped.agg(
+        mean=("mean", "mean"), std=("mean", "std"), seeds=("mean", "size"), categories=("count", "min")
+    )
+    return summary.reset_index()
+
+
+def write_report(
+    folder: Path, rows: pd.DataFrame, failures: dict[str, str], curves: pd.DataFrame | None = None
+) -> None:
+    """Write `results.csv`, a row for every category, seed and metric, and `results.md`.
+
+    Args:
+        folder: The benchmark's folder.
+        rows: Tidy results.
+        failures: Why cells have none, by name.
+        curves: As for `plots.plot_curves`; with them `bars.png` and `curves.png` are drawn.
+    """
+    write_csv(folder / "results.csv", rows)
+    with whole_file(folder / "results.md") as temporary:
+        temporary.write_text(markdown(summarise(rows), failures), encoding="utf-8")
+    if curves is not None:
+        plot_bars(summarise(rows), folder / "bars.png")
+        plot_curves(curves, folder / "curves.png")
+
+
+def markdown(summary: pd.DataFrame, failures: dict[str, str]) -> str:
+    """Lay out a table for each target: a row for each model, in percent, mean ± deviation over seeds."""
+    blocks = [_block(str(target), part) for target, part in summary.groupby("target", sort=False)]
+    if failures:
+        lines = "\n".join(f"- {name}: {reason}" for name, reason in failures.items())
+        blocks.append(f"## Failed\n\n{lines}\n")
+    note = "Mean over categories, in percent; mean ± deviation over seeds where there are several.\n"
+    return "\n".join([note, *blocks])
+
+
+def _block(target: str, part: pd.DataFrame) -> str:
+    metrics = [metric for metric in METRICS if metric in set(part["metric"])]
+    most = part["categories"].max()
+    lines = [["model", *metrics], ["---"] * (len(metrics) + 1)]
+    for (model, shots), rows in part.groupby(["model", "shots"], dropna=False, sort=False):
+        cells = {row["metric"]: _cell(row, most) for row in rows.to_dict("records")}
+        lines.append([row_name(model, shots), *(cells.get(metric, "-") for metric in metrics)])
+    table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return f"## {target} ({most} categories)\n\n{table}\n"
+
+
+def _cell(row: dict, most: int) -> str:
+    deviation = "" if pd.isna(row["std"]) else f" ± {100 * row['std']:.1f}"
+    partial = "" if row["categories"] == most else f" ({row['categories']} of {most})"
+    return f"{100 * row['mean']:.1f}{deviation}{partial}"

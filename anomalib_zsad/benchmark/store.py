@@ -1,0 +1,80 @@
+"""The results of finished cells, one file each, so that nothing finished is lost or run twice."""
+
+import json
+from pathlib import Path
+
+import pandas as pd
+
+from anomalib_zsad.atomic import whole_file
+from anomalib_zsad.benchmark.grid import Cell
+from anomalib_zsad.evaluation.table import METRICS
+
+COLUMNS = ("model", "target", "category", "shots", "seed", "images", "metric", "value", "note")
+
+
+class Store:
+    """Finished and failed cells in a folder.
+
+    Args:
+        folder: The benchmark's folder; each cell has `cells/<name>/cell.json` in it.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def folder_of(self, cell: Cell) -> Path:
+        """Where a cell's own files are."""
+        return self.folder / "cells" / cell.name
+
+    def finish(self, cell: Cell, fingerprint: str, table: pd.DataFrame, seconds: float) -> None:
+        """Keep the result of a cell.
+
+        Args:
+            cell: The cell.
+            fingerprint: Of its settings.
+            table: A row for every category.
+            seconds: What it took.
+        """
+        rows = table.astype(object).where(table.notna(), None).to_dict("records")
+        self._write(cell, {"fingerprint": fingerprint, "seconds": seconds, "rows": rows})
+
+    def fail(self, cell: Cell, fingerprint: str, reason: str) -> None:
+        """Keep why a cell has no result; it is tried again by the next run."""
+        self._write(cell, {"fingerprint": fingerprint, "failed": reason})
+
+    def is_finished(self, cell: Cell, fingerprint: str) -> bool:
+        """Whether there is a result of these very settings."""
+        return "rows" in self._read(cell, fingerprint)
+
+    def seconds(self, cell: Cell, fingerprint: str) -> float | None:
+        """What a finished cell took."""
+        return self._read(cell, fingerprint).get("seconds")
+
+    def reason(self, cell: Cell, fingerprint: str) -> str | None:
+        """Why a cell failed, if it did."""
+        return self._read(cell, fingerprint).get("failed")
+
+    def rows(self, cell: Cell, fingerprint: str) -> pd.DataFrame:
+        """Give a cell's result, tidy: a row for every category and metric that is available."""
+        found = [
+            (cell.model, cell.target, row["category"], cell.shots, cell.seed, row["images"], metric, row[metric],
+             row["note"])
+            for row in self._read(cell, fingerprint).get("rows", ())
+            for metric in METRICS
+            if row[metric] is not None
+        ]  # fmt: skip
+        return pd.DataFrame(found, columns=list(COLUMNS))
+
+    def _path(self, cell: Cell) -> Path:
+        return self.folder_of(cell) / "cell.json"
+
+    def _read(self, cell: Cell, fingerprint: str) -> dict:
+        try:
+            content = json.loads(self._path(cell).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {}
+        return content if content.get("fingerprint") == fingerprint else {}
+
+    def _write(self, cell: Cell, content: dict) -> None:
+        with whole_file(self._path(cell)) as temporary:
+            temporary.write_text(json.dumps(content, indent=1), encoding="utf-8")

@@ -1,0 +1,143 @@
+"""A published dataset that is put on the disk by hand: where it comes from, how it may lie, how large it is."""
+
+import logging
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from anomalib.data import AnomalibDataModule
+from anomalib.data.utils import LabelName, Split
+
+from anomalib_zsad.data.auxiliary import Auxiliary
+from anomalib_zsad.data.labelled_category import LabelledCategory
+from anomalib_zsad.data.layouts import Layout
+
+logger = logging.getLogger(__name__)
+
+Count = tuple[int, int] | int  # normal and anomalous test images, or all of them where no more is known
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is known of a published dataset.
+
+    Args:
+        origin: Where to get it.
+        tree: How it lies in its root, for messages.
+        layouts: The ways in which a category may lie. The first that fits counts.
+        folders: The folders below the root in which a category may lie, by category.
+        counts: The published numbers of test images, by category; several where several editions are in use.
+    """
+
+    origin: str
+    tree: str
+    layouts: Sequence[Layout]
+    folders: Mapping[str, Sequence[str]]
+    counts: Mapping[str, Sequence[Count]] = field(default_factory=dict)
+
+
+class KnownSet(Auxiliary):
+    """Test on a published dataset, or train on its labelled test images.
+
+    Args:
+        root: The folder that holds the dataset. None: `./datasets/<name of the class>`.
+        categories: The categories to use. None: all that are there.
+        target: The datamodule to test on, where this one is trained on.
+        val_ratio: The share of the training images held out for validation.
+        **plumbing: Batch sizes, workers, augmentations and seed, as in `CategoryDataModule`.
+    """
+
+    def __init__(
+        self,
+        root: str | Path | None = None,
+        categories: Sequence[str] | None = None,
+        target: AnomalibDataModule | None = None,
+        val_ratio: float = 0.1,
+        **plumbing: Any,
+    ) -> None:
+        name = type(self).__name__
+        source = _KnownCategory(name, self.facts, Path(root or Path("datasets", name)))
+        super().__init__(source, categories, target, val_ratio, **plumbing)
+
+    @property
+    @abstractmethod
+    def facts(self) -> Facts:
+        """What is known of the dataset."""
+
+
+class _KnownCategory(LabelledCategory):
+    """One category of a published dataset.
+
+    Args:
+        name: The dataset's name.
+        facts: What is known of it.
+        root: The folder that holds it.
+    """
+
+    def __init__(self, name: str, facts: Facts, root: Path) -> None:
+        super().__init__(name)
+        self.facts = facts
+        self.root = root
+        self.category = next(iter(facts.folders))
+
+    @property
+    def categories(self) -> list[str]:
+        return list(self.facts.folders)
+
+    def has_category(self, category: str) -> bool:
+        return self._find(category) is not None
+
+    def prepare_data(self) -> None:
+        layout, folder = self._located()
+        layout.prepare(folder)
+
+    def read(self) -> pd.DataFrame:
+        layout, folder = self._located()
+        samples = layout.read(folder)
+        if layout.counted:
+            self._check_count(samples[samples["split"] == Split.TEST.value]["label_index"])
+        return samples
+
+    def _find(self, category: str) -> tuple[Layout, Path] | None:
+        folders = [self.root / folder for folder in self.facts.folders[category]]
+        fitting = ((layout, folder) for folder in folders for layout in self.facts.layouts if layout.fits(folder))
+        return next(fitting, None)
+
+    def _located(self) -> tuple[Layout, Path]:
+        found = self._find(self.category)
+        if found is None:
+            which = "" if len(self.categories) == 1 else f" category {self.category}"
+            msg = (
+                f"No {self.name}{which} at {self.root}, which {_content(self.root)}: expected {self.facts.tree} "
+                f"there, from {self.facts.origin}."
+            )
+            raise FileNotFoundError(msg)
+        return found
+
+    def _check_count(self, labels: pd.Series) -> None:
+        expected = self.facts.counts.get(self.category, ())
+        count = (int((labels == LabelName.NORMAL).sum()), int((labels == LabelName.ABNORMAL).sum()))
+        if expected and count not in expected and sum(count) not in expected:
+            logger.warning(
+                "%s/%s at %s has %s test images, expected %s: figures will differ from published ones.",
+                self.name,
+                self.category,
+                self.root,
+                _in_words(count),
+                " or ".join(map(_in_words, expected)),
+            )
+
+
+def _content(folder: Path) -> str:
+    if not folder.is_dir():
+        return "does not exist"
+    names = sorted(path.name for path in folder.iterdir())
+    shown = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
+    return f"holds {shown}" if names else "is empty"
+
+
+def _in_words(count: Count) -> str:
+    return str(count) if isinstance(count, int) else f"{count[0]} normal and {count[1]} anomalous"

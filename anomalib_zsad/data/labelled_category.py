@@ -1,0 +1,51 @@
+"""One category of a dataset whose samples somebody else has labelled and split."""
+
+from abc import ABC, abstractmethod
+
+import pandas as pd
+from anomalib.data import AnomalibDataModule
+from anomalib.data.utils import Split
+
+from anomalib_zsad.data.category_dataset import CategoryDataset
+
+
+class LabelledCategory(AnomalibDataModule, ABC):
+    """A category that keeps its split whatever the split modes: also a datamodule for anomalib's own models.
+
+    anomalib's `setup` would take the normal images out of a test set in one mode, and in the other fail on a test set
+    without normal images.
+
+    Args:
+        name: The dataset's name.
+    """
+
+    def __init__(self, name: str) -> None:
+        super().__init__(train_batch_size=1, eval_batch_size=1, num_workers=0)
+        self._name = name
+
+    @property
+    def name(self) -> str:  # type: ignore[override]
+        """The dataset's name."""
+        return self._name
+
+    @abstractmethod
+    def has_category(self, category: str) -> bool:
+        """Tell whether a category is there."""
+
+    @abstractmethod
+    def read(self) -> pd.DataFrame:
+        """List the samples of this datamodule's category, of both splits."""
+
+    def _setup(self, _stage: str | None = None) -> None:
+        samples = self.read().assign(category=self.category)
+        training, tested = (samples[samples["split"] == split.value].copy() for split in (Split.TRAIN, Split.TEST))
+        self.test_data = CategoryDataset(tested)
+        # Normal images alone do not show whether there are masks.
+        training.attrs["task"] = self.test_data.task.value
+        self.train_data = CategoryDataset(training)
+
+    def _create_test_split(self) -> None:
+        """Keep the test images as they are."""
+
+    def _create_val_split(self) -> None:
+        self.val_data = self.test_data

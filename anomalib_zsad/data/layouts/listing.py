@@ -1,0 +1,111 @@
+"""What every layout needs: images of a folder, the mask of an image, a table of samples."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import pandas as pd
+from anomalib.data.utils import LabelName, Split
+
+_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff")
+_LOSSY = (".jpg", ".jpeg")
+_MASK_TAILS = ("_mask", "_label", "_segmentation", "_gt")
+_COLUMNS = ["split", "label_index", "image_path", "mask_path"]
+
+Row = tuple[Split, LabelName, Path, Path | None]
+
+
+class Layout(ABC):
+    """One way in which the images of a category lie on the disk."""
+
+    counted: bool = True
+    """Whether the number of test images is the published one."""
+
+    @abstractmethod
+    def fits(self, folder: Path) -> bool:
+        """Tell whether a folder has this layout, by the names in it."""
+
+    @abstractmethod
+    def read(self, folder: Path) -> pd.DataFrame:
+        """List the samples of a folder that fits: training images are normal ones, test images are the labelled."""
+
+    def prepare(self, folder: Path) -> None:  # noqa: B027  (most layouts have nothing to prepare)
+        """Do what is to be done once for all processes."""
+
+
+def images_in(folder: Path | None) -> list[Path]:
+    """List the images of a folder, sorted, whatever the spelling of their suffixes; hidden files are left out."""
+    if folder is None or not folder.is_dir():
+        return []
+    return sorted(path for path in folder.iterdir() if is_image(path))
+
+
+def is_image(path: Path) -> bool:
+    """Tell an image by its suffix; what macOS packs beside a file ("._1.png") is none."""
+    return path.suffix.lower() in _SUFFIXES and not path.name.startswith(".")
+
+
+def subfolder(folder: Path | None, *names: str) -> Path | None:
+    """Find the first of some folders in a folder, whatever the spelling of upper and lower case."""
+    if folder is None or not folder.is_dir():
+        return None
+    there = {path.name.lower(): path for path in sorted(folder.iterdir()) if path.is_dir()}
+    return next((there[name.lower()] for name in names if name.lower() in there), None)
+
+
+def masks_by_stem(folder: Path) -> dict[str, Path]:
+    """List the masks of a folder by the stem of their image: "7" for "7.png" and "7_mask.png".
+
+    Of two masks for one image the one without compression losses counts.
+    """
+    masks = sorted(images_in(folder), key=lambda path: path.suffix.lower() not in _LOSSY)
+    return {_without_tail(path.stem): path for path in masks}
+
+
+def truth_in(folder: Path, *names: str) -> Path:
+    """Find the folder of the masks in a folder.
+
+    Raises:
+        FileNotFoundError: There is none.
+    """
+    truth = subfolder(folder, *names)
+    if truth is None:
+        msg = f"No folder of masks in {folder}: expected {' or '.join(names)} beside the images."
+        raise FileNotFoundError(msg)
+    return truth
+
+
+def masks_in(folder: Path) -> Callable[[Path], Path]:
+    """Look the masks of images up by name in a folder; one that is missing is a FileNotFoundError."""
+    masks = masks_by_stem(folder)
+
+    def mask_of(image: Path) -> Path:
+        if image.stem not in masks:
+            msg = f"Anomalous image {image} has no mask: expected one of its name in {folder}, got {len(masks)} others."
+            raise FileNotFoundError(msg)
+        return masks[image.stem]
+
+    return mask_of
+
+
+def mask_threshold(mask: Path | None) -> int:
+    """Say the highest grey level that still counts as normal.
+
+    JPEG smears grey levels around the edges of a mask; other masks mean every level above 0.
+    """
+    return 127 if mask is not None and mask.suffix.lower() in _LOSSY else 0
+
+
+def table(rows: Iterable[Row]) -> pd.DataFrame:
+    """Put samples into the table that `CategoryDataset` reads, all but their category."""
+    samples = pd.DataFrame([(split.value, int(label), *paths) for split, label, *paths in rows], columns=_COLUMNS)
+    return samples.assign(
+        image_path=samples["image_path"].map(str),
+        mask_threshold=samples["mask_path"].map(mask_threshold).astype(int),
+        mask_path=samples["mask_path"].map(lambda path: str(path or "")),
+    )
+
+
+def _without_tail(stem: str) -> str:
+    tail = next((tail for tail in _MASK_TAILS if stem.lower().endswith(tail)), "")
+    return stem[: len(stem) - len(tail)]

@@ -1,0 +1,52 @@
+"""A folder for each state, as in MVTec AD and in everything that research code repackages like it."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+from anomalib.data.utils import LabelName, Split
+
+from anomalib_zsad.data.layouts.listing import Layout, Row, images_in, masks_in, subfolder, table, truth_in
+
+_NORMAL = ("good", "ok")
+
+
+@dataclass(frozen=True)
+class StateFolders(Layout):
+    """`{train/good, test/{good, <defect>}, ground_truth/<defect>}`; "ok" is as good as "good".
+
+    There may be no training images, and no normal ones. Without a folder of its own for the masks of a defect they lie
+    in the folder of all masks.
+
+    Args:
+        truth: Names that the folder of the masks may have. None: no masks are read.
+    """
+
+    truth: tuple[str, ...] | None = ("ground_truth",)
+
+    def fits(self, folder: Path) -> bool:
+        """Tell whether there is a folder of a state to test on."""
+        return bool(_states(subfolder(folder, "test")))
+
+    def read(self, folder: Path) -> pd.DataFrame:
+        """List the normal training images and all test images."""
+        return table(self._rows(folder))
+
+    def _rows(self, folder: Path) -> Iterator[Row]:
+        for image in images_in(subfolder(subfolder(folder, "train"), *_NORMAL)):
+            yield Split.TRAIN, LabelName.NORMAL, image, None
+        truth = truth_in(folder, *self.truth) if self.truth else None
+        for state in _states(subfolder(folder, "test")):
+            if state.name.lower() in _NORMAL:
+                for image in images_in(state):
+                    yield Split.TEST, LabelName.NORMAL, image, None
+                continue
+            masks = subfolder(truth, state.name) or truth
+            mask_of = masks_in(masks) if masks else lambda _: None
+            for image in images_in(state):
+                yield Split.TEST, LabelName.ABNORMAL, image, mask_of(image)
+
+
+def _states(test: Path | None) -> list[Path]:
+    return sorted(path for path in test.iterdir() if images_in(path)) if test else []

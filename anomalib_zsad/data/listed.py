@@ -1,0 +1,169 @@
+"""Images by the list that research code ships, so that exactly a published selection is used."""
+
+import json
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from anomalib.data import AnomalibDataModule
+from anomalib.data.utils import LabelName, Split
+
+from anomalib_zsad.data.auxiliary import Auxiliary
+from anomalib_zsad.data.labelled_category import LabelledCategory
+
+# Of the two formats: image, mask, category, label.
+_JSONL = ("image_path", "mask_path", "class_name", "label")
+_META = ("img_path", "mask_path", "cls_name", "anomaly")
+
+
+class Listed(Auxiliary):
+    """Test on the images of a list, or train on its labelled test images.
+
+    Two formats are read: `*.jsonl` of AA-CLIP and ACD-CLIP, one test image a line (`image_path`, `label`,
+    `class_name`, `mask_path`), and `meta.json` of AnomalyCLIP and AdaCLIP (`{"train": {category: [...]}, "test": ...}`
+    with `img_path`, `mask_path`, `cls_name`, `anomaly`).
+
+    Args:
+        file: The list.
+        root: The folder from which its paths start. None: the folder of the list.
+        name: The dataset's name, such as "RSDD". None: that of the file, or of its folder where it is a `meta.json`.
+        mask_threshold: The highest grey level of a mask, of 255, that still counts as normal.
+        categories: The categories to use. None: all that are listed.
+        target: The datamodule to test on, where this one is trained on.
+        val_ratio: The share of the training images held out for validation.
+        **plumbing: Batch sizes, workers, augmentations and seed, as in `CategoryDataModule`.
+
+    Example:
+        >>> datamodule = Listed("./dataset/hub/MVTec.jsonl", root="./datasets/MVTecAD", name="MVTec")
+    """
+
+    def __init__(
+        self,
+        file: str | Path,
+        root: str | Path | None = None,
+        name: str | None = None,
+        mask_threshold: int = 0,
+        categories: Sequence[str] | None = None,
+        target: AnomalibDataModule | None = None,
+        val_ratio: float = 0.1,
+        **plumbing: Any,
+    ) -> None:
+        file = Path(file)
+        name = name or (file.absolute().parent.name if file.stem == "meta" else file.stem)
+        source = _ListedCategory(file, Path(root or file.parent), name, mask_threshold)
+        super().__init__(source, categories, target, val_ratio, **plumbing)
+
+
+class _ListedCategory(LabelledCategory):
+    """One category of a list.
+
+    Args:
+        file: The list.
+        root: The folder from which its paths start.
+        name: The dataset's name.
+        mask_threshold: The highest grey level of a mask that still counts as normal.
+    """
+
+    def __init__(self, file: Path, root: Path, name: str, mask_threshold: int) -> None:
+        super().__init__(name)
+        self.file = file
+        self.root = root
+        self.mask_threshold = mask_threshold
+
+    @cached_property
+    def all_samples(self) -> pd.DataFrame:
+        return read_list(self.file, self.root).assign(mask_threshold=self.mask_threshold)
+
+    @property
+    def categories(self) -> list[str]:
+        return list(self.all_samples["category"].unique())
+
+    def has_category(self, category: str) -> bool:
+        return category in self.categories
+
+    def read(self) -> pd.DataFrame:
+        samples = self.all_samples[self.all_samples["category"] == self.category]
+        _check_root(samples["image_path"], self.file, self.root)
+        return samples
+
+
+def read_list(file: Path, root: Path) -> pd.DataFrame:
+    """Read a list of either format.
+
+    Args:
+        file: A `*.jsonl` or a `meta.json`.
+        root: The folder from which its paths start.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: It is of neither format, or has no test image.
+    """
+    if not file.is_file():
+        msg = f"No list of images at {file}: expected a .jsonl or a meta.json, as the code of a publication ships."
+        raise FileNotFoundError(msg)
+    entries = _lines(file) if file.suffix == ".jsonl" else _splits(file)
+    samples = pd.DataFrame([_sample(*entry, file, root) for entry in entries])
+    if samples.empty or not (samples["split"] == Split.TEST.value).any():
+        msg = f"{file} lists no image to test on."
+        raise ValueError(msg)
+    return samples
+
+
+def _lines(file: Path) -> Iterator[tuple[Split, dict, Sequence[str]]]:
+    for number, line in enumerate(file.read_text(encoding="utf-8-sig").splitlines(), start=1):
+        if line.strip():
+            yield Split.TEST, _parsed(line, f"line {number} of {file}"), _JSONL
+
+
+def _splits(file: Path) -> Iterator[tuple[Split, dict, Sequence[str]]]:
+    content = _parsed(file.read_text(encoding="utf-8-sig"), str(file))
+    for split in (Split.TRAIN, Split.TEST):
+        of_split = content.get(split.value, {})
+        if not isinstance(of_split, dict) or not all(isinstance(entries, list) for entries in of_split.values()):
+            msg = f"{file} has no list for each category under {split.value!r}, expected {{category: [image, ...]}}."
+            raise ValueError(msg)
+        for entries in of_split.values():
+            yield from ((split, entry, _META) for entry in entries)
+
+
+def _parsed(text: str, where: str) -> dict:
+    try:
+        content = json.loads(text)
+    except json.JSONDecodeError as error:
+        msg = f"Cannot read {where} as JSON: {error}."
+        raise ValueError(msg) from error
+    if not isinstance(content, dict):
+        msg = f"Expected names with values in {where}, got {str(content)[:40]}."
+        raise ValueError(msg)
+    return content
+
+
+def _sample(split: Split, entry: Any, names: Sequence[str], file: Path, root: Path) -> dict[str, Any]:
+    image, mask, category, label = (entry.get(name) if isinstance(entry, dict) else None for name in names)
+    if not image or not category or label not in (0, 1, "0", "1"):
+        msg = f"{file} has the entry {str(entry)[:120]}, expected {', '.join(names)}, the last 0 or 1."
+        raise ValueError(msg)
+    return {
+        "image_path": str(_below(root, image)),
+        "mask_path": str(_below(root, mask)) if mask else "",
+        "label_index": int(LabelName(int(label))),
+        "split": split.value,
+        "category": str(category),
+    }
+
+
+def _below(root: Path, path: str) -> Path:
+    # Lists written on Windows have backslashes.
+    return root / path.replace("\\", "/")
+
+
+def _check_root(images: pd.Series, file: Path, root: Path) -> None:
+    missing = [image for image in images if not Path(image).is_file()]
+    if missing:
+        msg = (
+            f"{len(missing)} of {len(images)} images that {file} lists are not below {root}, {missing[0]} for one: "
+            "expected `root` to be the folder from which the paths of the list start."
+        )
+        raise FileNotFoundError(msg)

@@ -1,0 +1,191 @@
+"""What KAnoCLIP makes of an image, in the words of a knowledge base."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.nn import functional as F
+from torchvision.transforms.v2.functional import to_pil_image
+
+from anomalib_zsad.data.item import ANY_CATEGORY
+from anomalib_zsad.data.reading import read_image
+from anomalib_zsad.knowledge.base import GENERIC, KnowledgeBase
+from anomalib_zsad.models.kano_clip import KAnoClip
+from anomalib_zsad.models.kano_clip.prompts import class_words, encode_sentences
+
+
+@dataclass(frozen=True)
+class Match:
+    """How close a description lies; cosines in CLIP's joint space, from -1 to 1.
+
+    Args:
+        text: The description.
+        of: The entry of the knowledge base that it belongs to.
+        abnormal: Cosine with the abnormal prompts of the image's class.
+        normal: Cosine with the normal ones.
+        patches: Mean cosine with the most anomalous patches, over all stages.
+        above_rest: By how much that exceeds the mean cosine with all patches of the image.
+    """
+
+    text: str
+    of: str
+    abnormal: float
+    normal: float
+    patches: float
+    above_rest: float
+
+
+@dataclass(frozen=True)
+class Patch:
+    """One of the most anomalous patches.
+
+    Args:
+        row: Counted from 0 at the top.
+        column: Counted from 0 at the left.
+        box: Left, top, right and bottom in pixels of the image.
+        probability: Of an anomaly, before smoothing.
+        text: The description that lies closest to it.
+    """
+
+    row: int
+    column: int
+    box: tuple[int, int, int, int]
+    probability: float
+    text: str
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """What is said of an image.
+
+    Args:
+        image: The picture.
+        anomaly_map: (H, W) in [0, 1].
+        score: Of the image, in [0, 1].
+        class_name: In the words of the prompts.
+        matches: One for each description, the closest to the most anomalous patches first.
+        patches: The most anomalous ones, the most anomalous first.
+    """
+
+    image: Image.Image
+    anomaly_map: Tensor
+    score: float
+    class_name: str
+    matches: list[Match]
+    patches: list[Patch]
+
+    def as_data(self) -> dict[str, Any]:
+        """Write down all but the pictures."""
+        return {
+            "score": self.score,
+            "class_name": self.class_name,
+            "matches": [asdict(match) for match in self.matches],
+            "patches": [asdict(patch) for patch in self.patches],
+        }
+
+
+class _Seen(NamedTuple):
+    """What the model sees on one image."""
+
+    probabilities: Tensor  # (gh, gw)
+    features: Tensor  # (L, N, D), of length 1
+    text: Tensor  # (S, D), of length 1
+    anomaly_map: Tensor  # (H, W)
+    score: float
+
+
+@torch.inference_mode()
+def explain(
+    model: KAnoClip,
+    image_path: str | Path,
+    base: KnowledgeBase,
+    class_name: str | None = None,
+    dataset: str | None = None,
+    *,
+    all_classes: bool = False,
+    n_patches: int = 5,
+) -> Explanation:
+    """Compare the descriptions of a class with the prompts of that class and with the patches of an image.
+
+    Args:
+        model: A trained model.
+        image_path: The image.
+        base: Where the descriptions are taken from; not necessarily that of the training.
+        class_name: What is on the image, as its dataset calls it. None: "object".
+        dataset: The dataset, for class names such as `01`.
+        all_classes: Compare the descriptions of all classes.
+        n_patches: How many patches count as the most anomalous ones.
+
+    Raises:
+        ValueError: If the number of patches is not positive.
+        OSError: If the image cannot be read.
+    """
+    if n_patches < 1:
+        msg = f"patches must be 1 or more, got {n_patches}"
+        raise ValueError(msg)
+    category = class_name or ANY_CATEGORY
+    picture = read_image(image_path)
+    name = class_words(category, model.own_names)
+    seen = _look(model, picture, name)
+    texts, owners = _texts(base, category, dataset, all_classes=all_classes)
+    encoded = F.normalize(encode_sentences(model.model.clip, texts), dim=-1)  # (T, D)
+    close = (seen.features @ encoded.T).mean(0)  # (N, T)
+    top = seen.probabilities.flatten().topk(min(n_patches, seen.probabilities.numel()))
+    near = close[top.indices]
+    columns = (seen.text @ encoded.T)[1], (seen.text @ encoded.T)[0], near.mean(0), near.mean(0) - close.mean(0)
+    matches = [Match(*row) for row in zip(texts, owners, *(column.tolist() for column in columns), strict=True)]
+    boxes = [_box(int(i), seen.probabilities.shape, picture.shape) for i in top.indices]
+    return Explanation(
+        image=to_pil_image(picture),
+        anomaly_map=seen.anomaly_map,
+        score=seen.score,
+        class_name=name,
+        matches=sorted(matches, key=lambda match: -match.patches),
+        patches=[
+            Patch(*place, probability=value, text=texts[int(best)])
+            for place, value, best in zip(boxes, top.values.tolist(), near.argmax(1), strict=True)
+        ],
+    )
+
+
+def _look(model: KAnoClip, picture: Tensor, name: str) -> _Seen:
+    inner: Any = model.model
+    prepare: Any = model.pre_processor
+    images = prepare.transform(picture[None]).to(model.device)
+    size = (images.shape[-2], images.shape[-1])
+    text = inner.text_features([name])
+    tokens = inner.encode(images)
+    logits = inner.compare(tokens, inner.clip.grid_of(*size), text)
+    *stages, _ = tokens
+    patches = [each[0, 1:] for each in stages]
+    if inner.projections is not None:
+        patches = [project(each) for project, each in zip(inner.projections, patches, strict=True)]
+    joined = logits.patches.sum(1) if inner.stage_reduction == "sum" else logits.patches.mean(1)
+    scores = inner.scores(logits, size)
+    return _Seen(
+        probabilities=joined[0].softmax(-1)[..., 1],
+        features=F.normalize(torch.stack(patches), dim=-1),
+        text=F.normalize(text[0], dim=-1),
+        anomaly_map=scores.smooth[0].cpu(),
+        score=float(scores.of_image()[0]),
+    )
+
+
+def _texts(
+    base: KnowledgeBase, category: str, dataset: str | None, *, all_classes: bool
+) -> tuple[list[str], list[str]]:
+    entries = base.classes if all_classes else [base.find(category, dataset) or GENERIC]
+    pairs = [(text, entry) for entry in entries for text in base.texts(entry)]
+    return [text for text, _ in pairs], [entry for _, entry in pairs]
+
+
+def _box(index: int, grid: Sequence[int], shape: Sequence[int]) -> tuple[int, int, tuple[int, int, int, int]]:
+    row, column = divmod(index, grid[1])
+    tops, lefts = (
+        [round(i * side / cells) for i in range(cells + 1)] for side, cells in zip(shape[1:], grid, strict=True)
+    )
+    return row, column, (lefts[column], tops[row], lefts[column + 1], tops[row + 1])

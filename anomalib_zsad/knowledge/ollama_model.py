@@ -1,0 +1,189 @@
+"""A model on an Ollama server, asked through the `ollama` package."""
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from anomalib_zsad.knowledge.answers import MalformedAnswerError
+
+DEFAULT_HOST = "http://127.0.0.1:11434"
+_KEEP_ALIVE = "10m"
+_NOT_FOUND = 404
+
+
+class UnreachableError(ConnectionError):
+    """No server answers at the address."""
+
+
+class BrokenConnectionError(ConnectionError):
+    """The server went away in the middle of an answer."""
+
+
+class SlowAnswerError(TimeoutError):
+    """No answer in time."""
+
+
+class ModelMissingError(ValueError):
+    """The server does not have the model."""
+
+
+class RefusedError(ValueError):
+    """The server answered with an error."""
+
+
+@dataclass(frozen=True)
+class Reply:
+    """One answer.
+
+    Args:
+        content: What the model said.
+        thinking: What it said before; some models put the answer there.
+        complete: Whether it came to its end by itself.
+    """
+
+    content: str
+    thinking: str
+    complete: bool
+
+
+class OllamaModel:
+    """A model on an Ollama server.
+
+    Args:
+        name: As in `ollama list`.
+        host: The server; $OLLAMA_HOST by default, and this machine where that is not set.
+        timeout: Seconds to wait for an answer; with `stream` for its next piece.
+        stream: Whether answers come piece by piece.
+
+    Raises:
+        OSError: If the `ollama` package is not installed.
+        UnreachableError: If the host is no address.
+        ValueError: If the timeout is not positive.
+    """
+
+    def __init__(self, name: str, host: str | None = None, timeout: float = 120.0, *, stream: bool = False) -> None:
+        self.name = name
+        self.host = host or os.environ.get("OLLAMA_HOST") or DEFAULT_HOST
+        if timeout <= 0:
+            msg = f"timeout must be more than 0 seconds, got {timeout:g}"
+            raise ValueError(msg)
+        self.timeout = timeout
+        self.stream = stream
+        try:
+            import ollama
+        except ImportError as error:
+            msg = "asking a model needs the ollama package: pip install ollama"
+            raise OSError(msg) from error
+        with self._talking():
+            self._client: Any = ollama.Client(self.host, timeout=timeout)
+
+    def check(self, *, vision: bool = False) -> str:
+        """Check that the model is there and can do what it is asked for.
+
+        Args:
+            vision: Whether it will be asked about images.
+
+        Returns:
+            The model's digest, "" where the server does not tell.
+
+        Raises:
+            ModelMissingError: If it must be pulled first.
+            ValueError: If it cannot see images.
+            ConnectionError: If the server cannot be reached.
+        """
+        with self._talking():
+            shown = self._client.show(self.name)
+            listed = self._client.list().models
+        abilities = getattr(shown, "capabilities", None)  # servers before 2025 do not tell
+        if vision and abilities is not None and "vision" not in abilities:
+            msg = (
+                f"the model {self.name} cannot see images (it can: {', '.join(abilities)}): "
+                "pass one with vision, such as --vqa llava-llama3"
+            )
+            raise ValueError(msg)
+        names = {self.name, f"{self.name}:latest"}
+        digest = next((each.digest or "" for each in listed if each.model in names), "")
+        return "".join(filter(str.isprintable, digest))
+
+    def ask(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        options: Mapping[str, Any],
+        answer: Mapping[str, Any] | None,
+    ) -> Reply:
+        """Ask once.
+
+        Args:
+            messages: Those of the chat; images are bytes of PNG files.
+            options: Temperature, seed and so on.
+            answer: The JSON schema of the answer; None for any JSON, where a server knows no schemas.
+
+        Raises:
+            UnreachableError: If no server answers at the address.
+            BrokenConnectionError: If the answer breaks off.
+            SlowAnswerError: If it does not come in time.
+            ModelMissingError: If the model must be pulled first.
+            RefusedError: If the server reports an error.
+            MalformedAnswerError: If what comes is not Ollama's protocol.
+        """
+        with self._talking():
+            replied = self._client.chat(
+                self.name,
+                messages,
+                format="json" if answer is None else dict(answer),
+                options=dict(options),
+                stream=self.stream,
+                keep_alive=_KEEP_ALIVE,
+            )
+            pieces = list(replied) if self.stream else [replied]
+            last = pieces[-1] if pieces else None
+            if last is None or not last.done:
+                raise BrokenConnectionError(self._broken())
+            return Reply(
+                "".join(piece.message.content or "" for piece in pieces),
+                "".join(getattr(piece.message, "thinking", None) or "" for piece in pieces),
+                last.done_reason != "length",
+            )
+
+    @contextmanager
+    def _talking(self) -> Iterator[None]:
+        """Say in one sentence what went wrong."""
+        import httpx
+        import ollama
+
+        try:
+            yield
+        except BrokenConnectionError:
+            raise
+        except ollama.ResponseError as error:
+            raise self._reported(error) from error
+        except httpx.TransportError as error:
+            if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.UnsupportedProtocol):
+                raise UnreachableError(self._unreachable()) from error
+            if isinstance(error, httpx.TimeoutException):
+                msg = f"Ollama at {self.host} gave no answer of {self.name} within {self.timeout:g} s: pass --timeout"
+                raise SlowAnswerError(msg) from error
+            raise BrokenConnectionError(self._broken()) from error
+        except (ConnectionError, httpx.InvalidURL) as error:
+            raise UnreachableError(self._unreachable()) from error
+        except (ValueError, TypeError, AttributeError, RecursionError, httpx.HTTPError) as error:
+            if not hasattr(self, "_client"):  # the address has no form that the client understands
+                raise UnreachableError(self._unreachable()) from error
+            msg = f"what answers at {self.host} does not speak Ollama's protocol"
+            raise MalformedAnswerError(msg) from error
+
+    def _reported(self, error: Any) -> ValueError:
+        reason = "".join(filter(str.isprintable, str(error.error)))[:200]
+        if error.status_code == _NOT_FOUND and "not found" in reason and "model" in reason:
+            return ModelMissingError(
+                f"Ollama at {self.host} has no model {self.name}: fetch it with `ollama pull {self.name}`"
+            )
+        return RefusedError(f"Ollama at {self.host} reports an error of {self.name}: {reason} ({error.status_code})")
+
+    def _unreachable(self) -> str:
+        return f"Ollama cannot be reached at {self.host}: start it with `ollama serve`, or set OLLAMA_HOST"
+
+    def _broken(self) -> str:
+        return f"the connection to Ollama at {self.host} broke off in the middle of an answer of {self.name}"

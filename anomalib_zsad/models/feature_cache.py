@@ -1,0 +1,243 @@
+"""What a frozen backbone computes in every epoch of a training, kept on disk after the first."""
+
+import errno
+import hashlib
+import json
+import logging
+import shutil
+import time
+import zlib
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from functools import partial, wraps
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+from torchvision.transforms.v2 import CenterCrop, Compose, Normalize, Resize
+
+from anomalib_zsad.atomic import whole_file
+from anomalib_zsad.clip.backbone import FrozenClip
+
+logger = logging.getLogger(__name__)
+
+CacheDtype = Literal["float16", "bfloat16"]
+Features = list[Tensor]
+"""Of a batch: each tensor has the images along its first axis. Of one image: each without that axis."""
+
+_FORMAT = "anomalib_zsad features 1"
+_REPEATABLE = (CenterCrop, Normalize, Resize)
+"""Transforms without chance; anomalib itself has the datasets resize as the model does."""
+_READERS = 4
+_LEFTOVER_SECONDS = 3600.0
+"""A temporary file of this age belongs to a process that was killed: writing one takes less than a second."""
+
+
+def cacheable(encode: Callable[[Any, Tensor], Features]) -> Callable[[Any, Tensor], Features]:
+    """Have an `encode` of images go through the `feature_cache` of its model, while it has one."""
+
+    @wraps(encode)
+    def through_cache(self: Any, images: Tensor) -> Features:
+        cache: FeatureCache | None = getattr(self, "feature_cache", None)
+        return encode(self, images) if cache is None else cache(images, partial(encode, self))
+
+    return through_cache
+
+
+class FeatureCache:
+    """Features of images on disk, a file for each.
+
+    A file is found by the content of the pre-processed image and by all that computes features from it, so what is
+    stale is never read. A file that is damaged, truncated or foreign is computed again and replaced. Files appear
+    whole or not at all: a training may be killed at any moment, and several may share a folder.
+
+    What is computed is rounded as what is read: the losses do not depend on what was there before.
+
+    Args:
+        folder: Where the caches of all models and settings are, each in a folder of its own.
+        recipe: All that decides the features of an image; plain data.
+        dtype: What they are rounded to. "float16" is the finer one, up to 65504; "bfloat16" has the range of float32.
+        n_images: How many images there are to be, as far as is known: for the size that is logged and checked.
+
+    Raises:
+        ValueError: If the type is another one.
+    """
+
+    def __init__(
+        self,
+        folder: str | Path,
+        recipe: dict[str, Any],
+        dtype: CacheDtype = "float16",
+        n_images: int = 0,
+    ) -> None:
+        if dtype not in get_args(CacheDtype):
+            msg = f"cache_dtype must be one of {', '.join(get_args(CacheDtype))}, got {dtype!r}"
+            raise ValueError(msg)
+        text = json.dumps({"format": _FORMAT, "dtype": dtype, **recipe}, sort_keys=True)
+        self.folder = Path(folder) / hashlib.sha256(text.encode()).hexdigest()[:16]
+        self.recipe = text
+        self.dtype: torch.dtype = getattr(torch, dtype)
+        self.n_images = n_images
+        self._is_checked = False
+        self._is_full = False
+
+    @classmethod
+    def of(cls, model: Any, folder: str | Path, dtype: CacheDtype, n_images: int = 0) -> "FeatureCache":
+        """Cache what a torch model encodes.
+
+        Args:
+            model: Has a `cacheable` method `encode`, a `clip`, and in `encoding` the names of all other attributes that
+                its features depend on.
+            folder: As in the class.
+            dtype: As in the class.
+            n_images: As in the class.
+        """
+        settings = {name: getattr(model, name) for name in model.encoding}
+        return cls(folder, {"model": type(model).__name__, **settings, "clip": _known(model.clip)}, dtype, n_images)
+
+    def __call__(
+        self,
+        images: Tensor,  # (B, 3, H, W), normalised
+        encode: Callable[[Tensor], Features],
+    ) -> Features:  # of float32
+        """Read the features of images, and compute and keep those that are missing."""
+        device = images.device.type
+        autocast = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
+        with ThreadPoolExecutor(_READERS) as readers:  # hashing, reading and checking leave the interpreter to others
+            paths = list(readers.map(partial(self._path_of, autocast=autocast), images.detach().cpu()))
+            found = list(readers.map(self._read, paths))
+        missing = [row for row, features in enumerate(found) if features is None]
+        if missing:
+            computed = [_rounded(each, self.dtype).cpu() for each in encode(images[missing])]
+            for index, row in enumerate(missing):
+                found[row] = [each[index] for each in computed]
+        rows = [features for features in found if features is not None]
+        self._check_room(rows[0])
+        for row in missing:
+            self._write(paths[row], rows[row])
+        with torch.autocast("cpu", enabled=False):  # it knows one 16-bit type only
+            return [torch.stack(each).to(images.device).float() for each in zip(*rows, strict=True)]
+
+    def _path_of(
+        self,
+        image: Tensor,  # (3, H, W)
+        autocast: torch.dtype | None,
+    ) -> Path:
+        digest = hashlib.sha256(f"{self.recipe} {autocast} {image.dtype} {tuple(image.shape)}".encode())
+        digest.update(_bytes_of(image))
+        return self.folder / f"{digest.hexdigest()}.safetensors"
+
+    def _read(self, path: Path) -> Features | None:
+        """Read a file; None where there is none, or one that is not whole or not what its name says."""
+        try:
+            with safe_open(path, framework="pt") as file:
+                metadata = file.metadata() or {}
+                features = [file.get_tensor(str(index)) for index in range(len(file.keys()))]
+        except (OSError, SafetensorError):
+            return None
+        is_ours = metadata == {"format": _FORMAT, "key": path.stem, "crc32": _crc32(features)}
+        return features if is_ours else None
+
+    def _write(self, path: Path, features: Features) -> None:
+        if self._is_full or not all(each.isfinite().all() for each in features):
+            return
+        metadata = {"format": _FORMAT, "key": path.stem, "crc32": _crc32(features)}
+        tensors = {str(index): each.contiguous() for index, each in enumerate(features)}
+        try:
+            with whole_file(path) as temporary:
+                temporary.write_bytes(save(tensors, metadata))
+        except OSError as error:
+            if error.errno not in {errno.ENOSPC, errno.EDQUOT}:
+                raise
+            self._is_full = True
+            logger.warning("%s has no room left: the features of further images are not kept.", self.folder)
+
+    def _check_room(self, features: Features) -> None:
+        """Once the size of an image's features is known, say how large the cache will be; refuse what cannot fit."""
+        if self._is_checked:
+            return
+        self._is_checked = True
+        self.folder.mkdir(parents=True, exist_ok=True)
+        _remove_leftovers(self.folder)
+        each = sum(tensor.numel() * tensor.element_size() for tensor in features)
+        there = sum(1 for _ in self.folder.glob("[!.]*.safetensors"))
+        missing = max(self.n_images - there, 0) * each
+        size = f"{self.n_images * each / 1e9:.3g} GB ({self.n_images} images of {each / 1e6:.3g} MB, {there} are there)"
+        if missing > (free := shutil.disk_usage(self.folder).free):
+            msg = (
+                f"cache_features: expected room for {missing / 1e9:.3g} GB more in {self.folder}, got {free / 1e9:.3g} "
+                f"GB: the cache takes {size}; choose a folder on another disk, fewer images, or no cache"
+            )
+            raise OSError(msg)
+        with whole_file(self.folder / "recipe.json") as temporary:
+            temporary.write_text(self.recipe, encoding="utf-8")
+        logger.info("Features are kept in %s: %s.", self.folder, size)
+
+
+def datasets_of(*loaders: Any) -> list[Any]:
+    """List the datasets of a trainer's dataloaders: each argument is one, a list of them, or None."""
+    flat = [each for group in loaders for each in (group if isinstance(group, list | tuple) else [group])]
+    return [each.dataset for each in flat if hasattr(each, "dataset")]
+
+
+def check_images_repeat(datasets: Sequence[Any]) -> None:
+    """Check that the images of every epoch are the same.
+
+    Raises:
+        ValueError: If datasets vary them.
+    """
+    for dataset in datasets:
+        for transform in _flat(getattr(dataset, "augmentations", None)):
+            if not isinstance(transform, _REPEATABLE):
+                msg = (
+                    "cache_features keeps features of images that are the same in every epoch, but the augmentation "
+                    f"{type(transform).__name__} varies them: remove the augmentations of the training and validation "
+                    "data, or cache_features"
+                )
+                raise ValueError(msg)
+
+
+def _flat(transform: Any) -> list[Any]:
+    if isinstance(transform, Compose):
+        return [part for each in transform.transforms for part in _flat(each)]
+    return [] if transform is None else [transform]
+
+
+def _known(clip: FrozenClip) -> dict[str, Any]:
+    """Say what decides the features; not the names of files, which differ between machines."""
+    return {name: clip.identity.get(name) for name in ("fingerprint", "activation", "position_resize", "image_size")}
+
+
+def _rounded(values: Tensor, dtype: torch.dtype) -> Tensor:
+    rounded = values.detach().to(dtype)
+    if rounded.isfinite().all() or not values.isfinite().all():
+        return rounded
+    msg = (
+        f"cache_features: expected features of at most {torch.finfo(dtype).max:g} in {str(dtype)[6:]}, got "
+        f"{values.abs().max().item():g}: pass cache_dtype='bfloat16'"
+    )
+    raise ValueError(msg)
+
+
+def _crc32(features: Features) -> str:
+    crc = 0
+    for each in features:
+        crc = zlib.crc32(f"{each.dtype} {tuple(each.shape)}".encode(), crc)
+        crc = zlib.crc32(_bytes_of(each), crc)
+    return f"{crc:08x}"
+
+
+def _bytes_of(tensor: Tensor) -> memoryview:
+    return tensor.contiguous().flatten().view(torch.uint8).numpy().data
+
+
+def _remove_leftovers(folder: Path) -> None:
+    old = time.time() - _LEFTOVER_SECONDS
+    for path in folder.glob(".*.safetensors"):
+        with suppress(OSError):  # another process was faster
+            if path.stat().st_mtime < old:
+                path.unlink()

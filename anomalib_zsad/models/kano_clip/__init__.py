@@ -1,0 +1,5 @@
+"""KAnoCLIP (arXiv 2501.03786)."""
+
+from anomalib_zsad.models.kano_clip.lightning_model import KAnoClip
+
+__all__ = ["KAnoClip"]

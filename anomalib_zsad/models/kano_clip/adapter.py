@@ -1,0 +1,115 @@
+"""Bi-CMCI: patches and text refine each other at every stage of the vision tower (section 2.4 of the paper)."""
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from anomalib_zsad.models.kano_clip.attention import TextAttention, entropy
+from anomalib_zsad.models.kano_clip.deformable import DeformableAttention, Grid
+
+
+class Comparison(NamedTuple):
+    """Patches compared with both states, and what is worth watching in training."""
+
+    cosines: Tensor  # (B, N, S)
+    offset: Tensor  # () mean distance of sampling points from their centres, in halves of the map's sides
+    entropy: Tensor  # () of the attention from text to patches
+
+
+class BiCA(nn.Module):
+    """Bi-directional cross-attention at one stage: each modality attends to itself, then to the other.
+
+    Args:
+        width: D, width of the joint space.
+        inner: Width of the attentions.
+        heads: Their heads.
+        residual: Initial scale of every attention's result, learnt for each channel.
+        deformable: Self-attention of the patches; None for none.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        inner: int = 256,
+        heads: int = 8,
+        residual: float = 0.1,
+        deformable: DeformableAttention | None = None,
+    ) -> None:
+        super().__init__()
+        if inner % heads:
+            msg = f"bica_heads must divide bica_dim={inner}, got {heads}"
+            raise ValueError(msg)
+        self.text_norm = nn.LayerNorm(width)
+        self.text_self = TextAttention(width, inner, heads)
+        self.text_scale = _scale(width, residual)
+        self.deformable = deformable
+        if deformable is not None:
+            self.patch_norm = nn.LayerNorm(width)
+            self.patch_scale = _scale(width, residual)
+        self.cross_text_norm = nn.LayerNorm(width)
+        self.cross_patch_norm = nn.LayerNorm(width)
+        self.patch_to_text = TextAttention(width, inner, heads)
+        self.patch_to_text_scale = _scale(width, residual)
+        self.text_to_patch = TextAttention(width, inner, heads)
+        self.text_to_patch_scale = _scale(width, residual)
+
+    def forward(
+        self,
+        patches: Tensor,  # (B, N, D)
+        text: Tensor,  # (B or 1, S, D)
+        grid: Grid,
+    ) -> Comparison:
+        """Refine both and compare them."""
+        normed = self.text_norm(text)
+        text = text + self.text_scale * self.text_self.ask(normed, normed)[0]
+        offsets = patches.new_zeros(1)
+        if self.deformable is not None:
+            attended, offsets = self.deformable(self.patch_norm(patches), grid)
+            patches = patches + self.patch_scale * attended
+        normed_text, normed_patches = self.cross_text_norm(text), self.cross_patch_norm(patches)
+        read, weights = self.patch_to_text.ask(normed_text, normed_patches)
+        text = text + self.patch_to_text_scale * read
+        patches = patches + self.text_to_patch_scale * self.text_to_patch.answer(normed_patches, normed_text)
+        return Comparison(cosines(patches, text), offsets.detach().abs().mean(), entropy(weights.detach()))
+
+
+class BiCMCI(nn.Module):
+    """Bi-CMCI: a BiCA for every stage, each on the same text, eq. 9.
+
+    Args:
+        stages: The `BiCA` of each stage, L of them.
+    """
+
+    def __init__(self, stages: list[BiCA]) -> None:
+        super().__init__()
+        self.stages: Any = nn.ModuleList(stages)
+
+    def forward(
+        self,
+        patches: list[Tensor],  # L x (B, N, D)
+        text: Tensor,  # (B or 1, S, D)
+        grid: Grid,
+    ) -> list[Comparison]:
+        """Compare the patches of every stage with the text."""
+        return [stage(each, text, grid) for stage, each in zip(self.stages, patches, strict=True)]
+
+    def scale_norms(self) -> dict[str, Tensor]:
+        """Measure the residual scales of every stage, which say how much its attentions count."""
+        names = ("text_scale", "patch_scale", "patch_to_text_scale", "text_to_patch_scale")
+        found = ((i, name, getattr(stage, name, None)) for i, stage in enumerate(self.stages, 1) for name in names)
+        return {f"stage{i}_{name}": scale.detach().norm() for i, name, scale in found if scale is not None}
+
+
+def cosines(
+    patches: Tensor,  # (B, N, D)
+    text: Tensor,  # (B or 1, S, D)
+) -> Tensor:  # (B, N, S)
+    """Compare every patch with every state."""
+    along = patches @ F.normalize(text, dim=-1).transpose(1, 2)
+    return along / patches.norm(dim=-1, keepdim=True).clamp(min=1e-12)
+
+
+def _scale(width: int, value: float) -> nn.Parameter:
+    return nn.Parameter(torch.full((width,), value))

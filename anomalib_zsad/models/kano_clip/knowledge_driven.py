@@ -1,0 +1,106 @@
+"""How a knowledge base takes part in the training of KAnoCLIP, and nowhere else."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch.trainer.states import TrainerFn
+from torch import Tensor
+
+from anomalib_zsad.data.item import categories_of
+from anomalib_zsad.knowledge import KnowledgeBase, load_knowledge
+from anomalib_zsad.models.class_text import dataset_of
+from anomalib_zsad.models.kano_clip.loss import knowledge_distances
+from anomalib_zsad.models.kano_clip.prompts import class_words
+
+logger = logging.getLogger(__name__)
+
+
+class KnowledgeMixin:
+    """The plumbing of the knowledge-driven loss: which descriptions, for which images, and what a checkpoint says.
+
+    It is mixed into `KAnoClip` and uses its model and its hyper-parameters.
+    """
+
+    knowledge_sha256: str | None = None
+    """Of the base that the prompts were drawn to; None where there was none yet."""
+    _knowledge: KnowledgeBase | None = None
+
+    @property
+    def knowledge(self) -> KnowledgeBase:
+        """The knowledge base, read when training first asks for it; prediction never does."""
+        if self._knowledge is None:
+            self._knowledge = load_knowledge(self._module.hparams["knowledge"])
+            self.knowledge_sha256 = self._knowledge.sha256
+        return self._knowledge
+
+    def categories_of(self, batch: Any) -> list[str]:
+        """Name the category of every image, as its dataset calls it."""
+        datamodule = getattr(self._module._trainer, "datamodule", None)
+        return list(categories_of(batch, datamodule, self._module.hparams["class_name"]))
+
+    def knowledge_distances(
+        self,
+        batch: Any,
+        text: Tensor,  # (B, S, D)
+    ) -> Tensor | None:  # (n, S)
+        """Measure how far the prompts are from the knowledge, for each class of a batch or for each image (eq. 2)."""
+        if not self._module.hparams["use_knpl"]:
+            return None
+        categories = self.categories_of(batch)
+        paths = getattr(batch, "image_path", None) or [None] * len(categories)
+        every = range(len(categories))
+        rows = list(every if self._module.kd_scope == "image" else {categories[i]: i for i in reversed(every)}.values())
+        targets = self._module.model.knowledge_of([self._texts(categories[i], paths[i]) for i in rows])
+        return knowledge_distances(targets, text[rows])
+
+    def setup(self, stage: str) -> None:
+        """Read the knowledge base before training."""
+        super().setup(stage)  # type: ignore[misc]
+        options = self._module.hparams
+        if stage == TrainerFn.FITTING and options["use_knpl"]:
+            logger.info("Knowledge base %s: %d classes.", options["knowledge"], len(self.knowledge.classes))
+
+    def on_train_start(self) -> None:
+        """Say where the prompts of each class start: a class with d(k, a) below d(k, n) is not pulled at all."""
+        super().on_train_start()  # type: ignore[misc]
+        own = self._module.hparams["class_name"]
+        categories = [own] if own else [name.split("/", 1)[1] for name in self._module.trained_on if "/" in name]
+        if not self._module.hparams["use_knpl"] or not categories:
+            return
+        with torch.no_grad():
+            text = self._module.model.text_features([class_words(name, self._module.own_names) for name in categories])
+            targets = self._module.model.knowledge_of([self._texts(name, None) for name in categories])
+            distances = knowledge_distances(targets, text)
+        for name, (normal, abnormal) in zip(categories, distances.tolist(), strict=True):
+            logger.info("%s: d(k, a) = %.4f, d(k, n) = %.4f before training", name, abnormal, normal)
+
+    def on_fit_end(self) -> None:
+        """Let go of the knowledge base: nothing but training needs it."""
+        self._knowledge = None
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Name the knowledge that the prompts were drawn to."""
+        super().on_save_checkpoint(checkpoint)  # type: ignore[misc]
+        checkpoint["anomalib_zsad"]["knowledge_sha256"] = self.knowledge_sha256
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take over the name of the knowledge that the prompts were drawn to."""
+        super().on_load_checkpoint(checkpoint)  # type: ignore[misc]
+        saved = checkpoint["anomalib_zsad"].get("knowledge_sha256")
+        if self._knowledge is None:
+            self.knowledge_sha256 = saved
+        elif saved != self._knowledge.sha256:
+            logger.warning("Training goes on with another knowledge base than the one that it began with.")
+
+    def _texts(self, category: str, path: str | Path | None) -> list[str]:
+        dataset = None if self._module.hparams["class_name"] else dataset_of(self._module)
+        if self._module.kd_scope == "class" or path is None:
+            return self.knowledge.texts(category, dataset)
+        own = self.knowledge.image_texts(category, path, dataset)
+        return [*self.knowledge.class_texts(category, dataset), *own]
+
+    @property
+    def _module(self) -> Any:  # this mixin is always mixed into a KAnoClip
+        return self

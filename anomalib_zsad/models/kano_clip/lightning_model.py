@@ -1,0 +1,301 @@
+"""How KAnoCLIP is built, trained and loaded."""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import torch
+from anomalib.data import InferenceBatch
+from anomalib.models import AnomalibModule
+from torch import Tensor, nn
+from torch.optim import Adam, Optimizer
+
+from anomalib_zsad.clip.backbone import Activation, FrozenClip, PositionResize
+from anomalib_zsad.data.class_names import own_names
+from anomalib_zsad.data.item import ANY_CATEGORY
+from anomalib_zsad.models.adapter_file import load_adapter
+from anomalib_zsad.models.arguments import check_choice
+from anomalib_zsad.models.feature_cache import CacheDtype
+from anomalib_zsad.models.kano_clip import diagnostics
+from anomalib_zsad.models.kano_clip.adapter import BiCA, BiCMCI
+from anomalib_zsad.models.kano_clip.conv_adapter import ConvAdapter
+from anomalib_zsad.models.kano_clip.deformable import DeformableAttention
+from anomalib_zsad.models.kano_clip.knowledge_driven import KnowledgeMixin
+from anomalib_zsad.models.kano_clip.loss import KAnoClipLoss, knowledge_loss
+from anomalib_zsad.models.kano_clip.prompts import FixedPrompts, KnowledgePrompts, TextEnsemble, class_words
+from anomalib_zsad.models.kano_clip.torch_model import (
+    ClassSource,
+    KAnoClipModel,
+    Precision,
+    StageReduction,
+    map_log_odds,
+)
+from anomalib_zsad.models.mixin import ZeroShotMixin
+from anomalib_zsad.models.trained_weights import load_trained
+
+logger = logging.getLogger(__name__)
+
+DeformAttention = Literal["dat", "none"]
+KdScope = Literal["class", "image"]
+LocalLossOn = Literal["aggregate", "per_stage"]
+PatchProjection = Literal["clip", "linear"]
+
+
+class KAnoClip(KnowledgeMixin, ZeroShotMixin, AnomalibModule):  # type: ignore[misc]  # what the mixin replaces is typed narrowly
+    """KAnoCLIP: knowledge-driven prompts and enhanced cross-modal integration (arXiv 2501.03786).
+
+    Prompts of a normal and an abnormal state are trained on an auxiliary dataset with normal and anomalous images and
+    masks, drawn to descriptions of defects from a knowledge base, and meet the patches of CLIP-VV at four stages.
+    There is no published implementation: where the paper is silent, arguments say what was chosen.
+
+    Args:
+        backbone: An open_clip model name; not used where `pretrained` is a file, whose shapes tell the architecture.
+        pretrained: A tag of open_clip, a file with the weights of a CLIP, or None for untrained weights (tests only).
+        image_size: Height and width in pixels that images are resized to; multiples of the patch size.
+        activation: "quick_gelu" for OpenAI's weights as they were trained, or "gelu".
+        position_resize: How position embeddings are brought to another size.
+        feature_layers: Vision blocks after which the stages end, counted from 1. None: the last of each quarter
+            (6, 12, 18, 24 at ViT-L).
+        class_name: The class of all images. None: the sample's own, else the datamodule's, else "object".
+        class_names: Words for classes in the prompts that take precedence, by category: a mapping or a YAML file.
+        knowledge: The knowledge base for training: "builtin", or a file.
+        use_knpl: False for fixed prompts and no knowledge (table 3 of the paper).
+        use_vv: False for CLIP's own patch tokens instead of those of V-V attention (table 3).
+        use_bicmci: False for patches and texts that are compared as they are (table 3).
+        use_conv_adapter: False for the global feature as it is (table 3).
+        prompt_length: Learnable vectors of each state (K of eq. 1).
+        normal_states: Adjectives of the normal prompts.
+        abnormal_states: Adjectives of the abnormal prompts.
+        prompt_suffix: What ends a prompt.
+        text_ensemble: How the adjectives are joined: the mean of the encoder's outputs ("mean_raw"), or of their
+            directions ("mean_normalized").
+        vv_start_layer: The first block with V-V attention. None: the last of the first quarter (6 at ViT-L).
+        cls_source: The global feature: the class token of CLIP's "original" stream, or of the "vv" stream.
+        patch_projection: The patches' way into the joint space: that of "clip", or a learnt "linear" one a stage.
+        bica_dim: Width of the attentions of Bi-CMCI.
+        bica_heads: Their heads.
+        bica_residual_init: Initial scale of their results, learnt for each channel.
+        deform_attention: "dat" lets patches attend to sampled points, "none" leaves that out.
+        deform_kernel: Side in patches of the convolution that looks for offsets, odd.
+        deform_stride: Patches between the sampled points.
+        deform_groups: Groups of channels with sampling points of their own.
+        deform_offset_range: How far a point may move, in halves of the distance to the next one.
+        bottleneck: Inner width of the Conv-Adapter (eq. 11).
+        conv_kernel: Side of its depthwise convolution in patches, odd.
+        conv_adapter_context: Let it see the map of patches too, not the class token alone.
+        conv_adapter_residual: Weight of the global feature that passes it by.
+        temperature: Divides the cosines of patches (tau).
+        score_temperature: Divides those of the global feature.
+        stage_reduction: Join the stages' logits as their "sum" (eq. 9) or "mean".
+        sigma: Standard deviation in pixels of the blur of the final map (eq. 10); 0 for none.
+        smooth_in_training: Train with the maximum of the blurred map, as it is scored.
+        focal_gamma: Focusing exponent of the focal loss (eq. 15).
+        dice_smooth: Added to numerator and denominator of the dice losses (eq. 15).
+        local_loss_on: The map's losses are those of the "aggregate" of all stages, or their sum "per_stage".
+        kd_margin: By how much the abnormal prompts should be nearer to the knowledge than the normal ones (eq. 2).
+        kd_scope: "class" draws the prompts of each class in a batch to all descriptions of the class and its images;
+            "image" those of each image to the descriptions of its class and its own.
+        lambda_kd: Weight of the knowledge-driven loss (alpha of eq. 13).
+        lambda_global: Weight of the image's cross-entropy (beta).
+        lambda_local: Weight of the map's losses (gamma).
+        lr_prompts: Adam's learning rate of the prompt vectors.
+        lr_adapters: Adam's learning rate of everything else.
+        betas: Adam's betas.
+        epochs: Epochs of training (the trainer's `max_epochs`).
+        precision: "bf16" runs the frozen vision tower in bfloat16; what learns stays in float32.
+        cache_features: A folder to keep what the backbone computes in training, so that it is computed in the first
+            epoch only (see `FeatureCache`); 11 MB an image at the defaults. None: computed in every epoch.
+        cache_dtype: "float16" or "bfloat16", what is kept there.
+        weights: An adapter file that `save_weights` wrote. None: to be trained.
+        seed: Of initialisation and training.
+        **components: anomalib's pre_processor, post_processor, evaluator and visualizer.
+
+    Raises:
+        ValueError: If an argument does not fit the backbone.
+        OSError: If weights can neither be found nor downloaded.
+
+    Example:
+        >>> from anomalib.engine import Engine
+        >>> from anomalib_zsad import KAnoClip, MVTec, VisA
+        >>> Engine().train(KAnoClip(), datamodule=VisA(root="./datasets/visa", target=MVTec()))  # doctest: +SKIP
+    """
+
+    model: KAnoClipModel
+    loss: KAnoClipLoss
+
+    def __init__(
+        self,
+        backbone: str = "ViT-L-14-336",
+        pretrained: str | Path | None = "openai",
+        image_size: int | tuple[int, int] = 518,
+        activation: Activation = "quick_gelu",
+        position_resize: PositionResize = "bicubic_antialias",
+        feature_layers: Sequence[int] | None = None,
+        class_name: str | None = None,
+        class_names: dict[str, str] | str | Path | None = None,
+        knowledge: str | Path = "builtin",  # noqa: ARG002  # read as a hyper-parameter
+        use_knpl: bool = True,
+        use_vv: bool = True,
+        use_bicmci: bool = True,
+        use_conv_adapter: bool = True,
+        prompt_length: int = 12,
+        normal_states: Sequence[str] = ("normal", "perfect"),
+        abnormal_states: Sequence[str] = ("abnormal", "defective"),
+        prompt_suffix: str = ".",
+        text_ensemble: TextEnsemble = "mean_raw",
+        vv_start_layer: int | None = None,
+        cls_source: ClassSource = "original",
+        patch_projection: PatchProjection = "clip",
+        bica_dim: int = 256,
+        bica_heads: int = 8,
+        bica_residual_init: float = 0.1,
+        deform_attention: DeformAttention = "dat",
+        deform_kernel: int = 7,
+        deform_stride: int = 4,
+        deform_groups: int = 4,
+        deform_offset_range: float = 2.0,
+        bottleneck: int = 192,
+        conv_kernel: int = 3,
+        conv_adapter_context: bool = True,
+        conv_adapter_residual: float = 0.0,
+        temperature: float = 0.07,
+        score_temperature: float = 0.07,
+        stage_reduction: StageReduction = "sum",
+        sigma: float = 4.0,
+        smooth_in_training: bool = True,
+        focal_gamma: float = 2.0,
+        dice_smooth: float = 1.0,
+        local_loss_on: LocalLossOn = "aggregate",
+        kd_margin: float = 0.0,
+        kd_scope: KdScope = "class",
+        lambda_kd: float = 1.0,
+        lambda_global: float = 1.0,
+        lambda_local: float = 1.0,
+        lr_prompts: float = 1e-3,
+        lr_adapters: float = 5e-4,
+        betas: tuple[float, float] = (0.5, 0.999),
+        epochs: int = 15,  # noqa: ARG002  # read as a hyper-parameter
+        precision: Precision = "fp32",
+        cache_features: str | Path | None = None,  # noqa: ARG002  # read as a hyper-parameter
+        cache_dtype: CacheDtype = "float16",  # noqa: ARG002  # read as a hyper-parameter
+        weights: str | Path | None = None,
+        seed: int = 111,
+        **components: Any,
+    ) -> None:
+        super().__init__(**components)
+        for name, value, choices in (
+            ("cls_source", cls_source, ClassSource),
+            ("patch_projection", patch_projection, PatchProjection),
+            ("deform_attention", deform_attention, DeformAttention),
+            ("stage_reduction", stage_reduction, StageReduction),
+            ("local_loss_on", local_loss_on, LocalLossOn),
+            ("kd_scope", kd_scope, KdScope),
+        ):
+            check_choice(name, value, get_args(choices))
+        clip = FrozenClip.load(backbone, pretrained, image_size, activation, position_resize)
+        layers = clip.check_layers(clip.quarters() if feature_layers is None else feature_layers)
+        width = clip.joint_width
+
+        def bica() -> BiCA:
+            sizes = (bica_dim, bica_heads, deform_groups, deform_kernel, deform_stride, deform_offset_range)
+            deformable = DeformableAttention(width, *sizes) if deform_attention == "dat" else None
+            return BiCA(width, bica_dim, bica_heads, bica_residual_init, deformable)
+
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self.model = KAnoClipModel(
+                clip,
+                KnowledgePrompts(clip, prompt_length, normal_states, abnormal_states, prompt_suffix, text_ensemble)
+                if use_knpl
+                else FixedPrompts(),
+                BiCMCI([bica() for _ in layers]) if use_bicmci else None,
+                ConvAdapter(width, bottleneck, conv_kernel, conv_adapter_context, conv_adapter_residual)
+                if use_conv_adapter
+                else None,
+                nn.ModuleList(nn.Linear(clip.vision_width, width) for _ in layers)
+                if patch_projection == "linear"
+                else None,
+                layers=layers,
+                vv_start=_vv_start(vv_start_layer, clip) if use_vv else None,
+                cls_source=cls_source,
+                temperature=temperature,
+                score_temperature=score_temperature,
+                stage_reduction=stage_reduction,
+                sigma=sigma,
+                class_name=class_words(class_name or ANY_CATEGORY, own_names(class_names)),
+                precision=precision,
+            )
+        self.loss = KAnoClipLoss(focal_gamma, dice_smooth, kd_margin, lambda_kd, lambda_global, lambda_local)
+        self.own_names = own_names(class_names)
+        self.smooth_in_training = smooth_in_training
+        self.local_loss_on = local_loss_on
+        self.kd_scope = kd_scope
+        self.lr_prompts = lr_prompts
+        self.lr_adapters = lr_adapters
+        self.betas = betas
+        self.trained_on = []
+        self._seen: list[Tensor] = []
+        if weights is not None:
+            load_trained(self, *load_adapter(Path(weights)), origin=str(weights))
+
+    def predict_batch(self, batch: Any) -> InferenceBatch:
+        """Score a batch, each image as one of its own class."""
+        return self.model(batch.image, self.names_of(batch))
+
+    def loss_terms(self, batch: Any) -> dict[str, Tensor]:
+        """Compute the losses, eq. 13."""
+        size = (batch.image.shape[-2], batch.image.shape[-1])
+        text = self.model.text_features(self.names_of(batch))
+        logits = self.model.compare(self.model.encode(batch.image), self.model.clip.grid_of(*size), text)
+        scores = self.model.scores(logits, size)
+        per_stage = self.local_loss_on == "per_stage"
+        maps = [map_log_odds(each, size) for each in logits.patches.unbind(1)] if per_stage else [scores.log_odds]
+        distances = self.knowledge_distances(batch, text)
+        image_scores = scores.of_image(self.smooth_in_training)
+        if self._trainer is not None and self._trainer.training:
+            self._watch(logits, scores, batch.gt_label, distances)
+        return self.loss(image_scores, torch.stack(maps), batch.gt_label, batch.gt_mask, distances)
+
+    def names_of(self, batch: Any) -> list[str]:
+        """Name the class of every image in the words of its prompts."""
+        return [class_words(category, self.own_names) for category in self.categories_of(batch)]
+
+    def configure_optimizers(self) -> Optimizer:
+        """Train prompts and adapters with Adam, each at its own rate.
+
+        Raises:
+            ValueError: If all parts are switched off.
+        """
+        prompts = list(self.model.prompts.parameters())
+        held = {id(parameter) for parameter in prompts}
+        adapters = [each for each in self.model.parameters() if each.requires_grad and id(each) not in held]
+        groups = [{"params": prompts, "lr": self.lr_prompts}, {"params": adapters, "lr": self.lr_adapters}]
+        groups = [group for group in groups if group["params"]]
+        if not groups:
+            msg = "expected something to train, but all parts of KAnoClip are switched off: test it as it is"
+            raise ValueError(msg)
+        return Adam(groups, betas=self.betas)
+
+    def on_train_epoch_end(self) -> None:
+        """Log how well each part of the score does alone, and how much each attention counts."""
+        found = diagnostics.auroc_of(self._seen) if self._seen else {}
+        if self.model.bicmci is not None:
+            found.update(self.model.bicmci.scale_norms())
+        self.log_dict({f"train_{name}": value for name, value in found.items()})
+        self._seen = []
+
+    def _watch(self, logits: Any, scores: Any, label: Tensor, distances: Tensor | None) -> None:
+        active = None if distances is None else knowledge_loss(distances, self.loss.kd_margin) > 0
+        found = diagnostics.of_step(logits, scores, active, distances)
+        self.log_dict({f"train_{name}": value for name, value in found.items()})
+        self._seen.append(diagnostics.parts_of(scores, label))
+
+
+def _vv_start(layer: int | None, clip: FrozenClip) -> int:
+    if layer is None:
+        return clip.quarters()[0]
+    if not 1 <= layer <= clip.n_blocks:
+        msg = f"vv_start_layer must name a block from 1 to {clip.n_blocks} of this backbone, got {layer}"
+        raise ValueError(msg)
+    return layer

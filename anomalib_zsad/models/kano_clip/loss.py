@@ -1,0 +1,85 @@
+"""How KAnoCLIP is trained: knowledge-driven, global and local losses."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from anomalib_zsad.functional.losses import binary_focal_loss, dice_loss
+
+
+class KAnoClipLoss(nn.Module):
+    """The losses of KAnoCLIP, eq. 2 and 13-15.
+
+    The focal loss is computed from log-odds. Probabilities of four stages' sum are soon 0 or 1 in floats, and a loss
+    that clamps them has no gradient where a pixel is surely wrong: a map that has become all normal stays so.
+
+    Args:
+        focal_gamma: Focusing exponent of the focal loss.
+        dice_smooth: Added to numerator and denominator of the dice losses.
+        kd_margin: By how much the abnormal prompts should be nearer to the knowledge than the normal ones.
+        lambda_kd: Weight of the knowledge-driven loss (alpha of eq. 13).
+        lambda_global: Weight of the image's cross-entropy (beta).
+        lambda_local: Weight of the map's losses (gamma).
+    """
+
+    def __init__(
+        self,
+        focal_gamma: float = 2.0,
+        dice_smooth: float = 1.0,
+        kd_margin: float = 0.0,
+        lambda_kd: float = 1.0,
+        lambda_global: float = 1.0,
+        lambda_local: float = 1.0,
+    ) -> None:
+        super().__init__()
+        self.focal_gamma = focal_gamma
+        self.dice_smooth = dice_smooth
+        self.kd_margin = kd_margin
+        self.lambda_kd = lambda_kd
+        self.lambda_global = lambda_global
+        self.lambda_local = lambda_local
+
+    def forward(
+        self,
+        scores: Tensor,  # (B,) probabilities
+        maps: Tensor,  # (M, B, H, W) log-odds: of the joined map, or of one for each stage
+        label: Tensor,  # (B,) true where anomalous
+        mask: Tensor,  # (B, H, W) nonzero where anomalous
+        distances: Tensor | None = None,  # (n, S) from the knowledge to the prompts of each state
+    ) -> dict[str, Tensor]:
+        """Compute every term and their weighted sum, `loss`."""
+        target = (mask > 0).float()
+        with torch.autocast(scores.device.type, enabled=False):
+            local = torch.stack([self._local(each, target) for each in maps]).sum(0)
+            terms = {"loss_global": F.binary_cross_entropy(scores, label.float())}
+            terms.update(zip(("loss_focal", "loss_dice_normal", "loss_dice_abnormal"), local.unbind(), strict=True))
+            total = self.lambda_global * terms["loss_global"] + self.lambda_local * local.sum()
+            if distances is not None:
+                terms["loss_kd"] = knowledge_loss(distances, self.kd_margin).mean()
+                total = total + self.lambda_kd * terms["loss_kd"]
+        return {"loss": total, **terms}
+
+    def _local(
+        self,
+        log_odds: Tensor,  # (B, H, W)
+        target: Tensor,  # (B, H, W)
+    ) -> Tensor:  # (3,), the terms of eq. 15
+        normal = dice_loss((-log_odds).sigmoid(), 1 - target, self.dice_smooth)
+        abnormal = dice_loss(log_odds.sigmoid(), target, self.dice_smooth)
+        return torch.stack([binary_focal_loss(log_odds, target, self.focal_gamma), normal, abnormal])
+
+
+def knowledge_distances(
+    target: Tensor,  # (n, D)
+    text: Tensor,  # (n, S, D)
+) -> Tensor:  # (n, S) in [0, 2]
+    """Measure how far the prompts of each state are from the knowledge, as directions."""
+    return torch.linalg.vector_norm(F.normalize(target, dim=-1)[:, None] - F.normalize(text, dim=-1), dim=-1)
+
+
+def knowledge_loss(
+    distances: Tensor,  # (n, S), normal and abnormal
+    margin: float = 0.0,
+) -> Tensor:  # (n,)
+    """Knowledge-driven loss of each class, eq. 2: none where the abnormal prompts are the nearer ones."""
+    return F.relu(distances[:, 1] - distances[:, 0] + margin)

@@ -1,0 +1,173 @@
+"""What KAnoCLIP says about a class: learnable prompts of both states (eq. 1), and what they are drawn to (eq. 3)."""
+
+from collections.abc import Mapping, Sequence
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from anomalib_zsad.clip.backbone import FrozenClip
+from anomalib_zsad.data.class_names import category_key
+from anomalib_zsad.knowledge.class_names import readable
+from anomalib_zsad.models.arguments import check_choice
+
+TextEnsemble = Literal["mean_raw", "mean_normalized"]
+
+_WORDS = {
+    "pcb": "printed circuit board",
+    "chewinggum": "chewing gum",
+    "retina oct": "retinal OCT",
+    "retina resc": "retinal OCT",
+}
+"""Classes whose name in the datasets is no word."""
+_FIXED = ("a photo of a normal {}.", "a photo of an abnormal {}.")
+_CHUNK = 64
+"""Texts that are encoded at a time."""
+
+
+class KnowledgePrompts(nn.Module):
+    """Learnable normal and abnormal prompts: [N_1] ... [N_K] [normal] [class] and the like of the other state, eq. 1.
+
+    The vectors of a state are shared by its adjectives and by all classes.
+
+    Args:
+        clip: The frozen CLIP.
+        length: Learnable vectors in front of a prompt (K).
+        normal: Adjectives of the normal state.
+        abnormal: Adjectives of the abnormal state.
+        suffix: What ends a prompt.
+        ensemble: How the adjectives of a state are joined: "mean_raw" takes the mean of the encoder's outputs, the
+            vector that the knowledge constrains; "mean_normalized" that of their directions.
+
+    Raises:
+        ValueError: If a state has no adjective, or the vectors do not fit into the text tower's context.
+    """
+
+    def __init__(
+        self,
+        clip: FrozenClip,
+        length: int = 12,
+        normal: Sequence[str] = ("normal", "perfect"),
+        abnormal: Sequence[str] = ("abnormal", "defective"),
+        suffix: str = ".",
+        ensemble: TextEnsemble = "mean_raw",
+    ) -> None:
+        super().__init__()
+        check_choice("text_ensemble", ensemble, get_args(TextEnsemble))
+        for name, words in (("normal_states", normal), ("abnormal_states", abnormal)):
+            if not words or not all(words):
+                msg = f"{name} must be adjectives, at least one, got {list(words)}"
+                raise ValueError(msg)
+        self.states = (tuple(normal), tuple(abnormal))
+        self.suffix = suffix
+        self.ensemble = ensemble
+        longest = max(
+            int(clip.tokenize([f"{word} object{suffix}"]).argmax()) for state in self.states for word in state
+        )
+        if not 1 <= length < clip.context_length - longest:
+            msg = (
+                f"prompt_length must lie between 1 and {clip.context_length - longest - 1} for this backbone and these "
+                f"states, got {length}"
+            )
+            raise ValueError(msg)
+        self.vectors = nn.Parameter(torch.randn(2, length, clip.text_width) * 0.02)
+
+    def of(self, class_name: str) -> list[list[str]]:
+        """Write the prompts of each state, an X where a vector stands."""
+        places = "X " * self.vectors.shape[1]
+        return [[f"{places}{word} {class_name}{self.suffix}" for word in state] for state in self.states]
+
+    def forward(
+        self,
+        clip: FrozenClip,
+        names: Sequence[str],
+    ) -> dict[str, Tensor]:  # each (S, D), as the encoder gives them
+        """Encode what is said of classes."""
+        prompts = [self.of(name) for name in names]
+        tokens, end = _tokens(clip, [text for states in prompts for state in states for text in state])
+        words = clip.embed_tokens(tokens)
+        counts = [len(state) for state in self.states]
+        vectors = torch.cat([self.vectors[i].expand(count, -1, -1) for i, count in enumerate(counts)])
+        vectors = vectors.repeat(len(names), 1, 1)
+        words = torch.cat([words[:, :1], vectors, words[:, 1 + vectors.shape[1] :]], dim=1)
+        features = clip.encode_text(words, end).split(counts * len(names))
+        joined = [self._join(each) for each in features]
+        return {name: torch.stack(joined[2 * i : 2 * i + 2]) for i, name in enumerate(names)}
+
+    def _join(
+        self,
+        features: Tensor,  # (E, D)
+    ) -> Tensor:  # (D,)
+        if self.ensemble == "mean_raw":
+            return features.mean(0)
+        return F.normalize(F.normalize(features, dim=-1).mean(0), dim=-1)
+
+
+class FixedPrompts(nn.Module):
+    """Prompts that learn nothing: those of the ablation without knowledge-driven prompts."""
+
+    def forward(
+        self,
+        clip: FrozenClip,
+        names: Sequence[str],
+    ) -> dict[str, Tensor]:  # each (S, D)
+        """Encode what is said of classes."""
+        return {name: encode_sentences(clip, [text.format(name) for text in _FIXED]) for name in names}
+
+
+class KnowledgeTargets(nn.Module):
+    """What abnormal prompts are drawn to: the mean of the encoded descriptions of a class or an image, eq. 3.
+
+    No gradient reaches it. Each text is encoded once.
+
+    Args:
+        width: D, width of the encoded texts.
+    """
+
+    features: Tensor  # (n, D) of all texts so far, as the encoder gives them
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.register_buffer("features", torch.empty(0, width), persistent=False)
+        self._rows: dict[str, int] = {}
+
+    @torch.no_grad()
+    def forward(
+        self,
+        clip: FrozenClip,
+        texts: Sequence[Sequence[str]],  # n sets
+    ) -> Tensor:  # (n, D)
+        """Take the mean of each set of texts."""
+        new = [text for text in dict.fromkeys(text for each in texts for text in each) if text not in self._rows]
+        if new:
+            found = [encode_sentences(clip, new[start : start + _CHUNK]) for start in range(0, len(new), _CHUNK)]
+            self.features = torch.cat([self.features, *found])
+            self._rows.update({text: len(self._rows) + i for i, text in enumerate(new)})
+        return torch.stack([self.features[[self._rows[text] for text in each]].mean(0) for each in texts])
+
+
+def encode_sentences(clip: FrozenClip, texts: Sequence[str]) -> Tensor:  # (P, D)
+    """Encode plain texts, as the encoder gives them; what CLIP's context cannot hold is cut off."""
+    tokens, end = _tokens(clip, texts)
+    return clip.encode_text(clip.embed_tokens(tokens), end)
+
+
+def class_words(category: str, own: Mapping[str, str] | None = None) -> str:
+    """Name a class in the words of its prompts.
+
+    Args:
+        category: As its dataset calls it: `metal_nut`, `pcb3`, `Class7`.
+        own: Names that take precedence, as `own_names` reads them.
+
+    Returns:
+        Words without underscores and trailing numbers; "object" where the name says nothing.
+    """
+    plain = readable(category)
+    return (own or {}).get(category_key(category)) or _WORDS.get(plain, plain)
+
+
+def _tokens(clip: FrozenClip, texts: Sequence[str]) -> tuple[Tensor, Tensor]:  # (P, T) and (P,)
+    tokens = clip.tokenize(texts).to(clip.projection.device)
+    end = tokens.argmax(dim=-1)  # the end-of-text token has the highest number
+    return tokens[:, : int(end.max()) + 1], end

@@ -1,0 +1,237 @@
+"""What KAnoCLIP computes: patches of CLIP-VV and texts that refine each other, and an adapted global feature."""
+
+from collections.abc import Sequence
+from typing import ClassVar, Literal, NamedTuple
+
+import torch
+from anomalib.data import InferenceBatch
+from torch import Tensor, nn
+
+from anomalib_zsad.clip.backbone import FrozenClip
+from anomalib_zsad.data.item import ANY_CATEGORY
+from anomalib_zsad.functional.scoring import smooth_upsample
+from anomalib_zsad.models.class_text import ClassText
+from anomalib_zsad.models.feature_cache import cacheable
+from anomalib_zsad.models.kano_clip.adapter import BiCMCI, cosines
+from anomalib_zsad.models.kano_clip.conv_adapter import ConvAdapter
+from anomalib_zsad.models.kano_clip.prompts import FixedPrompts, KnowledgePrompts, KnowledgeTargets
+
+ClassSource = Literal["original", "vv"]
+Precision = Literal["fp32", "bf16"]
+StageReduction = Literal["sum", "mean"]
+
+
+class Logits(NamedTuple):
+    """What training and scoring start from."""
+
+    image: Tensor  # (B, S)
+    patches: Tensor  # (B, L, gh, gw, S), one map a stage
+    offsets: Tensor  # (L,) mean distance that sampling points moved, in halves of the map's sides
+    entropies: Tensor  # (L,) of the attention from text to patches
+
+
+class Scores(NamedTuple):
+    """The parts of the scores, in [0, 1] but the log-odds."""
+
+    text: Tensor  # (B,) of the global feature
+    log_odds: Tensor  # (B, H, W) of M^a
+    maps: Tensor  # (B, H, W) M^a of eq. 9
+    smooth: Tensor  # (B, H, W) M of eq. 10
+
+    def of_image(self, smooth: bool = True) -> Tensor:  # (B,)
+        """Join the text's score and the map's maximum, eq. 12, divided by its bound so that 1 is the most."""
+        return (self.text + (self.smooth if smooth else self.maps).amax(dim=(-2, -1))) / 2
+
+
+class KAnoClipModel(nn.Module):
+    """KAnoCLIP: normalised images and the names of their classes in, scores in [0, 1] out.
+
+    Source: "KAnoCLIP: Zero-Shot Anomaly Detection through Knowledge-Driven Prompt Learning and Enhanced Cross-Modal
+    Integration" (arXiv 2501.03786), eq. 1-12.
+
+    Args:
+        clip: The frozen CLIP.
+        prompts: Eq. 1.
+        bicmci: Eq. 9. None compares the patches with the text as they are.
+        conv_adapter: Eq. 11. None leaves the global feature as it is.
+        projections: Learnt ways of each stage's patches into the joint space. None: CLIP's own, for all stages.
+        layers: Vision blocks after which the stages end, counted from 1.
+        vv_start: The block from which on V-V attention gathers the stages' tokens, eq. 8. None: CLIP's own tokens.
+        cls_source: The class token that is the global feature: of CLIP's "original" stream, or of the "vv" stream.
+        temperature: Divides the cosines of patches (tau).
+        score_temperature: Divides those of the global feature.
+        stage_reduction: How the stages' logits are joined.
+        sigma: Standard deviation in pixels of the blur of the final map, eq. 10.
+        class_name: The class of images that come without one.
+        precision: "bf16" runs the frozen vision tower in bfloat16; what learns stays in float32.
+    """
+
+    encoding: ClassVar = ("layers", "vv_start", "projects", "precision")
+    folded_text: Tensor | None
+
+    def __init__(
+        self,
+        clip: FrozenClip,
+        prompts: KnowledgePrompts | FixedPrompts,
+        bicmci: BiCMCI | None,
+        conv_adapter: ConvAdapter | None,
+        projections: nn.ModuleList | None,
+        layers: Sequence[int],
+        vv_start: int | None,
+        cls_source: ClassSource = "original",
+        temperature: float = 0.07,
+        score_temperature: float = 0.07,
+        stage_reduction: StageReduction = "sum",
+        sigma: float = 4.0,
+        class_name: str = ANY_CATEGORY,
+        precision: Precision = "fp32",
+    ) -> None:
+        super().__init__()
+        self.clip = clip
+        self.prompts = prompts
+        self.bicmci = bicmci
+        self.conv_adapter = conv_adapter
+        self.projections = projections
+        self.projects = projections is None  # whether `encode` ends in the joint space
+        self.targets: KnowledgeTargets | None = KnowledgeTargets(clip.joint_width)
+        self.layers = clip.check_layers(layers)
+        self.vv_start = vv_start
+        self.cls_source = cls_source
+        self.temperature = temperature
+        self.score_temperature = score_temperature
+        self.stage_reduction = stage_reduction
+        self.sigma = sigma
+        self.class_name = class_name
+        self.precision = precision
+        self.register_buffer("folded_text", None, persistent=False)
+        self._class_text = ClassText()
+
+    def forward(
+        self,
+        images: Tensor,  # (B, 3, H, W), normalised
+        class_names: Sequence[str] | None = None,  # B
+    ) -> InferenceBatch:
+        """Score images: `pred_score` (B,) and `anomaly_map` (B, 1, H, W), both in [0, 1]."""
+        return self.score(self.logits(images, class_names), size=(images.shape[-2], images.shape[-1]))
+
+    def logits(
+        self,
+        images: Tensor,  # (B, 3, H, W), normalised
+        class_names: Sequence[str] | None = None,  # B
+    ) -> Logits:
+        """Compare images and their patches with what the text tower says of their classes."""
+        grid = self.clip.grid_of(*images.shape[-2:])
+        return self.compare(self.encode(images), grid, self.text_features(class_names))
+
+    @cacheable
+    @torch.no_grad()
+    def encode(
+        self,
+        images: Tensor,  # (B, 3, H, W), normalised
+    ) -> list[Tensor]:  # (L + 1) x (B, 1 + N, D) float32; of width C where a learnt projection follows
+        """Read what nothing learnt can change: the tokens of every stage, and the last of CLIP's own stream."""
+        with torch.autocast(images.device.type, torch.bfloat16, enabled=self._autocasts(images)):
+            if self.vv_start is None:
+                *stages, last = self.clip.encode_patches(images, [*self.layers, self.clip.n_blocks])
+            else:
+                stages, last = self.clip.encode_patches_vv(images, self.layers, self.vv_start)
+        with torch.autocast(images.device.type, enabled=False):
+            project = self.clip.project if self.projects else nn.Identity()
+            return [*(project(tokens.float()) for tokens in stages), self.clip.project(last.float())]
+
+    def compare(
+        self,
+        features: list[Tensor],  # (L + 1) x (B, 1 + N, D), from `encode`
+        grid: tuple[int, int],
+        text: Tensor,  # (B or 1, S, D)
+    ) -> Logits:
+        """Compare the patches of every stage and the global feature with both states, eq. 9 and 11-12."""
+        with torch.autocast(text.device.type, enabled=False):
+            *stages, last = features
+            patches = [tokens[:, 1:] for tokens in stages]
+            if self.projections is not None:
+                patches = [project(each) for project, each in zip(self.projections, patches, strict=True)]
+            if self.bicmci is None:
+                similar = [cosines(each, text) for each in patches]
+                offsets = entropies = text.new_zeros(len(similar))
+            else:
+                compared = self.bicmci(patches, text, grid)
+                similar = [each.cosines for each in compared]
+                offsets, entropies = (torch.stack([each[i] for each in compared]) for i in (1, 2))
+            maps = torch.stack(similar, dim=1).unflatten(2, grid) / self.temperature
+            image = self._global_feature(stages, last, grid)
+            image = cosines(image[:, None], text)[:, 0] / self.score_temperature
+            return Logits(image, maps, offsets, entropies)
+
+    def score(self, logits: Logits, size: tuple[int, int]) -> InferenceBatch:
+        """Turn logits into one map of the image's size, and join its maximum and the global feature's probability."""
+        scores = self.scores(logits, size)
+        return InferenceBatch(pred_score=scores.of_image(), anomaly_map=scores.smooth[:, None])
+
+    def scores(self, logits: Logits, size: tuple[int, int]) -> Scores:
+        """Compute the parts of the scores, eq. 9-10 and 12.
+
+        The two maps of eq. 9 add up to 1, so eq. 10 is the blurred abnormal one.
+        """
+        joined = logits.patches.sum(1) if self.stage_reduction == "sum" else logits.patches.mean(1)
+        log_odds = map_log_odds(joined, size)
+        maps = log_odds.sigmoid()
+        with torch.autocast(maps.device.type, enabled=False):
+            # Rounding of the matrix products must not leave [0, 1].
+            smooth = smooth_upsample(maps, size, self.sigma).clamp(0, 1) if self.sigma else maps
+        return Scores(logits.image.softmax(-1)[:, 1], log_odds, maps, smooth)
+
+    def text_features(
+        self,
+        class_names: Sequence[str] | None = None,  # B
+    ) -> Tensor:  # (B, S, D), as the encoder gives them; (1, S, D) where all images have the default class
+        """Encode what is said of the classes; without gradients once for every class and state of the prompts."""
+        if self.folded_text is not None:
+            return self.folded_text
+        names = list(class_names) if class_names else [self.class_name]
+        sources = [self.clip.projection, *self.prompts.parameters()]
+        with torch.autocast(self.clip.projection.device.type, enabled=False):
+            return self._class_text.of(names, sources, lambda distinct: self.prompts(self.clip, distinct))
+
+    def knowledge_of(
+        self,
+        texts: Sequence[Sequence[str]],  # n sets
+    ) -> Tensor:  # (n, D)
+        """Encode sets of descriptions, eq. 3."""
+        if self.targets is None:
+            msg = "expected a model with its text tower, got one that was folded for export"
+            raise RuntimeError(msg)
+        with torch.autocast(self.clip.projection.device.type, enabled=False):
+            return self.targets(self.clip, texts)
+
+    def fold_text(self) -> None:
+        """Keep what is said of the default class without what encodes it, for export: no image changes it."""
+        self.folded_text = self.text_features()
+        self.clip = self.clip.without_text()
+        self.targets = None
+
+    def _global_feature(
+        self,
+        stages: list[Tensor],  # L x (B, 1 + N, D or C)
+        last: Tensor,  # (B, 1 + N, D)
+        grid: tuple[int, int],
+    ) -> Tensor:  # (B, D)
+        feature = last[:, 0]
+        if self.cls_source == "vv":
+            feature = stages[-1][:, 0] if self.projections is None else self.clip.project(stages[-1][:, 0])
+        return feature if self.conv_adapter is None else self.conv_adapter(feature, last[:, 1:], grid)
+
+    def _autocasts(self, images: Tensor) -> bool:
+        return self.precision == "bf16" or torch.is_autocast_enabled(images.device.type)
+
+
+def map_log_odds(
+    logits: Tensor,  # (B, gh, gw, S)
+    size: tuple[int, int],
+) -> Tensor:  # (B, H, W)
+    """Upsample logits to the log-odds of the abnormal state for every pixel.
+
+    The softmax over two states is the sigmoid of their difference, and upsampling is linear.
+    """
+    with torch.autocast(logits.device.type, enabled=False):
+        return smooth_upsample(logits[..., 1] - logits[..., 0], size, sigma=0.0)

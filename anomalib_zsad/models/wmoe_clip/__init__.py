@@ -1,0 +1,5 @@
+"""WMoE-CLIP (arXiv 2603.06313)."""
+
+from anomalib_zsad.models.wmoe_clip.lightning_model import WMoEClip
+
+__all__ = ["WMoEClip"]

@@ -1,0 +1,150 @@
+"""What WMoE-CLIP does to the patches of a layer: projection and wavelet-enhanced cross-attention (eq. 5-7)."""
+
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from anomalib_zsad.clip.backbone import FrozenClip
+from anomalib_zsad.models.wmoe_clip.wavelet import HaarBands
+
+Projection = Literal["linear", "clip"]
+ProjectionInit = Literal["clip", "xavier"]
+
+
+class PatchProjections(nn.Module):
+    """Bring the patches of every layer into the space shared with texts.
+
+    Args:
+        clip: The frozen CLIP.
+        n_layers: L.
+        kind: "linear" trains a projection for each layer, "clip" is CLIP's own.
+        init: Trained projections start as CLIP's own, or by "xavier".
+        ln_post: Whether CLIP's last layer norm comes first.
+    """
+
+    def __init__(
+        self,
+        clip: FrozenClip,
+        n_layers: int,
+        kind: Projection = "linear",
+        init: ProjectionInit = "clip",
+        ln_post: bool = True,
+    ) -> None:
+        super().__init__()
+        self.ln_post = ln_post
+        n_linears = n_layers if kind == "linear" else 0
+        self.linears = nn.ModuleList(_projection(clip, init) for _ in range(n_linears))
+
+    def forward(
+        self,
+        clip: FrozenClip,
+        layer: int,
+        patches: Tensor,  # (B, N, C)
+    ) -> Tensor:  # (B, N, D)
+        """Project the patches of a layer."""
+        patches = clip.ln_post(patches) if self.ln_post else patches
+        return self.linears[layer](patches) if self.linears else patches @ clip.projection
+
+
+class Attended(NamedTuple):
+    """Text refined by the patches of a layer, and how."""
+
+    text: Tensor  # (B, S, D)
+    weights: Tensor  # (B, S heads, N) of the attention
+    patches: Tensor  # (B, gh, gw, D) F_p
+    gate: Tensor  # (B,) mean of W_h
+
+
+class FrequencyGate(nn.Module):
+    """Weigh high frequencies by what is seen in the whole image and at the patch, eq. 5.
+
+    Args:
+        width: D.
+        reduction: Divides the inner width of the local branch.
+    """
+
+    def __init__(self, width: int, reduction: int = 1) -> None:
+        super().__init__()
+        self.whole = nn.Linear(width, width)
+        self.inner = nn.Linear(width, width // reduction)
+        self.outer = nn.Linear(width // reduction, width)
+
+    def forward(
+        self,
+        patches: Tensor,  # (B, gh, gw, D)
+    ) -> Tensor:  # (B, gh, gw, D) in (0, 1)
+        """Compute W_h."""
+        whole = self.whole(F.relu(patches.mean(dim=(1, 2), keepdim=True)))
+        return torch.sigmoid(whole + self.outer(F.relu(self.inner(patches))))
+
+
+class WaveletCrossAttention(nn.Module):
+    """Let text look at patches whose high frequencies are gated, eq. 5-7.
+
+    There are two queries an image and over a thousand patches. So no key and no value is ever formed: scores are
+    F_p (W_k q), and the values of the weighted sum of patches are the weighted sum of their values.
+
+    Args:
+        width: D.
+        heads: Attention heads.
+        gate_reduction: Divides the inner width of the gate's local branch.
+        residual: Whether the refined text keeps the text that it was made of.
+        bands: The wavelet.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        heads: int = 1,
+        gate_reduction: int = 1,
+        residual: bool = False,
+        bands: HaarBands | None = None,
+    ) -> None:
+        super().__init__()
+        self.heads = heads
+        self.residual = residual
+        self.bands = HaarBands() if bands is None else bands
+        self.gate = FrequencyGate(width, gate_reduction)
+        self.to_q = nn.Linear(width, width, bias=False)
+        self.to_k = nn.Linear(width, width, bias=False)
+        self.to_v = nn.Linear(width, width, bias=False)
+        for linear in (self.to_q, self.to_k, self.to_v):
+            nn.init.xavier_uniform_(linear.weight)
+
+    def forward(
+        self,
+        patches: Tensor,  # (B, gh, gw, D) F_I
+        text: Tensor,  # (B, S, D)
+    ) -> Attended:
+        """Refine the text."""
+        low, high = self.bands(patches)
+        gate = self.gate(low + high)
+        enhanced = torch.addcmul(low, high, gate)  # eq. 6
+        refined, weights = self.attend(enhanced.flatten(1, 2), text)
+        refined = text + refined if self.residual else refined
+        return Attended(refined, weights, enhanced, gate.mean(dim=(1, 2, 3)))
+
+    def attend(
+        self,
+        patches: Tensor,  # (B, N, D) F_p
+        text: Tensor,  # (B, S, D)
+    ) -> tuple[Tensor, Tensor]:  # (B, S, D), and the weights (B, S heads, N)
+        """Attend to patches, eq. 7."""
+        query = self.to_q(text).unflatten(-1, (self.heads, -1))  # (B, S, heads, D / heads)
+        key, value = (linear.weight.unflatten(0, (self.heads, -1)) for linear in (self.to_k, self.to_v))
+        asked = torch.einsum("bshe,hed->bshd", query, key).flatten(1, 2) / query.shape[-1] ** 0.5
+        weights = (asked @ patches.transpose(1, 2)).softmax(-1)
+        seen = (weights @ patches).unflatten(1, (-1, self.heads))  # (B, S, heads, D)
+        return torch.einsum("bshd,hed->bshe", seen, value).flatten(2), weights
+
+
+def _projection(clip: FrozenClip, init: ProjectionInit) -> nn.Linear:
+    linear = nn.Linear(clip.vision_width, clip.joint_width)
+    nn.init.zeros_(linear.bias)
+    if init == "clip":
+        linear.weight.data.copy_(clip.projection.T)
+    else:
+        nn.init.xavier_uniform_(linear.weight)
+    return linear

@@ -1,0 +1,120 @@
+"""Semantic-Aware Mixture-of-Experts: the context of all layers chooses what is added to the class token (eq. 8)."""
+
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+ContextAdapter = Literal["split", "concat"]
+
+
+class Routed(NamedTuple):
+    """What the experts say, and how they were chosen."""
+
+    mix: Tensor  # (B, D) x_p
+    logits: Tensor  # (B, E) of the router
+    weights: Tensor  # (B, E), exactly 0 where an expert was not chosen
+
+
+class LayerContext(nn.Module):
+    """Join the pooled patches of all layers to one context x_a.
+
+    Args:
+        width: D.
+        n_layers: L.
+        kind: "split" has a linear map for each layer to its own share of the context, "concat" one for all together.
+
+    Raises:
+        ValueError: If the width cannot be shared among the layers.
+    """
+
+    def __init__(self, width: int, n_layers: int, kind: ContextAdapter = "split") -> None:
+        super().__init__()
+        if kind == "split" and width % n_layers:
+            msg = f'moe_adapter="split" needs a number of layers that divides the joint width {width}, got {n_layers}'
+            raise ValueError(msg)
+        sizes = [(width, width // n_layers)] * n_layers if kind == "split" else [(n_layers * width, width)]
+        self.linears = nn.ModuleList(nn.Linear(*size) for size in sizes)
+
+    def forward(
+        self,
+        pooled: Tensor,  # (B, L, D), means over the patches: pooling and linear maps commute
+    ) -> Tensor:  # (B, D)
+        """Compute x_a."""
+        parts = pooled.unbind(1) if len(self.linears) > 1 else [pooled.flatten(1)]
+        return torch.cat([linear(part) for linear, part in zip(self.linears, parts, strict=True)], dim=-1)
+
+
+class SemanticExperts(nn.Module):
+    """Mix the few experts that a router chooses for an image, eq. 8.
+
+    All experts run, in one batched product over one vector an image, and are weighed with exact zeros: nothing
+    depends on data but numbers, so the graph exports, and what was not chosen gets no gradient.
+
+    Args:
+        width: D.
+        context: Gives x_a.
+        n_experts: E.
+        top_k: How many are chosen.
+        hidden: Width of the hidden layer of each.
+
+    Raises:
+        ValueError: If more are to be chosen than there are.
+    """
+
+    def __init__(
+        self, width: int, context: LayerContext, n_experts: int = 8, top_k: int = 2, hidden: int = 192
+    ) -> None:
+        super().__init__()
+        if not 1 <= top_k <= n_experts:
+            msg = f"top_k must lie between 1 and n_experts = {n_experts}, got {top_k}"
+            raise ValueError(msg)
+        self.top_k = top_k
+        self.context = context
+        self.router = nn.Linear(width, n_experts)
+        nn.init.normal_(self.router.weight, std=0.02)  # not 0: ties are broken differently elsewhere
+        nn.init.zeros_(self.router.bias)
+        self.inner = nn.Parameter(_uniform(n_experts, width, hidden, fan_in=width))
+        self.inner_bias = nn.Parameter(_uniform(n_experts, hidden, fan_in=width))
+        self.outer = nn.Parameter(_uniform(n_experts, hidden, width, fan_in=hidden))
+        self.outer_bias = nn.Parameter(_uniform(n_experts, width, fan_in=hidden))
+
+    def forward(
+        self,
+        pooled: Tensor,  # (B, L, D)
+    ) -> Routed:
+        """Choose and mix."""
+        context = self.context(pooled)
+        logits = self.router(context)
+        weights = self.route(logits)
+        hidden = F.gelu(torch.einsum("bd,edh->beh", context, self.inner) + self.inner_bias)
+        said = torch.einsum("beh,ehd->bed", hidden, self.outer) + self.outer_bias
+        return Routed((weights[..., None] * said).sum(1), logits, weights)
+
+    def route(
+        self,
+        logits: Tensor,  # (B, E)
+    ) -> Tensor:  # (B, E)
+        """Weigh the chosen experts by a softmax over them.
+
+        That of a single one would be 1, with no gradient for the router; there its share of all counts (Switch).
+        """
+        chosen, index = logits.topk(self.top_k, dim=-1)
+        weights = chosen.softmax(-1) if self.top_k > 1 else logits.softmax(-1).gather(-1, index)
+        return torch.zeros_like(logits).scatter(-1, index, weights)
+
+
+def load_balance(routed: Routed) -> Tensor:
+    """Measure how unevenly experts are used: 1 where all are used alike, more where few are.
+
+    Source: Fedus et al. 2022 (Switch Transformers), eq. 4, with top-k shares.
+    """
+    chosen = (routed.weights > 0).float()
+    load = chosen.mean(0) / chosen.sum(1).mean()
+    return len(load) * (load * routed.logits.softmax(-1).mean(0)).sum()
+
+
+def _uniform(*shape: int, fan_in: int) -> Tensor:
+    """Draw as nn.Linear does."""
+    return torch.empty(shape).uniform_(-(fan_in**-0.5), fan_in**-0.5)

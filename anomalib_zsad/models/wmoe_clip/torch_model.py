@@ -1,0 +1,250 @@
+"""What WMoE-CLIP computes: text drawn from the class token, refined by patches, and a class token with experts."""
+
+from collections.abc import Sequence
+from typing import ClassVar, Literal, NamedTuple
+
+import torch
+from anomalib.data import InferenceBatch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from anomalib_zsad.clip.backbone import FrozenClip
+from anomalib_zsad.functional.scoring import smooth_upsample
+from anomalib_zsad.models.feature_cache import cacheable
+from anomalib_zsad.models.wmoe_clip.adapter import Attended, PatchProjections, WaveletCrossAttention
+from anomalib_zsad.models.wmoe_clip.experts import Routed, SemanticExperts
+from anomalib_zsad.models.wmoe_clip.sampler import ClassTokenSampler, Latent, Sample, SampledPrompts
+
+Precision = Literal["fp32", "bf16"]
+TokenScale = Literal["raw", "unit", "sqrt_dim"]
+InferenceSampling = Literal["mean", "fixed", "monte_carlo"]
+MapFeatures = Literal["patch", "frequency"]
+
+
+class Logits(NamedTuple):
+    """What training and scoring start from, and what they come from."""
+
+    image: Tensor  # (B, S)
+    patches: Tensor  # (B, L, gh, gw, S), one map a layer
+    sample: Sample | None  # None without CTDS
+    attended: list[Attended]  # L, none without WCMA
+    routed: Routed | None  # None without SA-MoE
+
+
+class WMoEClipModel(nn.Module):
+    """WMoE-CLIP: normalised images in, scores in [0, 1] out.
+
+    Source: "WMoE-CLIP: Wavelet-Enhanced Mixture-of-Experts Prompt Learning for Zero-Shot Anomaly Detection"
+    (arXiv 2603.06313), eq. 1-8. Where the paper is silent, the arguments say what was chosen.
+
+    Args:
+        clip: The frozen CLIP.
+        sampler: Eq. 1. None: prompts are the same for all images (table 2 of the paper, no CTDS).
+        prompts: Eq. 4.
+        projections: From patches to the joint space.
+        attention: Eq. 5-7, one for all layers or one for each. None: text is not refined (no WCMA).
+        experts: Eq. 8. None: the class token is CLIP's own (no SA-MoE).
+        layers: Vision blocks whose patches are used, counted from 1.
+        cls_scale: Length of the class token: "raw" as it is, "unit" 1, "sqrt_dim" the square root of its width.
+        prompt_latent: What prompts are made of: samples "decoded" again, or the "latent" ones.
+        inference_sampling: What is drawn outside of training: the "mean", "fixed" noise that is the same for all
+            images, or new noise every time ("monte_carlo").
+        map_features: What text is compared with: F_I ("patch") or F_p ("frequency").
+        temperature: Divides the cosines of patches.
+        score_temperature: Divides the cosines of class tokens.
+        learn_temperature: Whether both are trained.
+        sigma: Standard deviation in pixels of the blur of the final map; 0 for none.
+        smooth_score: Whether the map's share of the image score is read after that blur.
+        precision: "bf16" runs the frozen vision tower in bfloat16; what learns stays in float32.
+        seed: Of the fixed noise.
+    """
+
+    encoding: ClassVar = ("layers", "precision")
+    folded_text: Tensor | None
+    fixed_noise: Tensor
+    log_temperatures: Tensor
+
+    def __init__(
+        self,
+        clip: FrozenClip,
+        sampler: ClassTokenSampler | None,
+        prompts: SampledPrompts,
+        projections: PatchProjections,
+        attention: Sequence[WaveletCrossAttention] | None,
+        experts: SemanticExperts | None,
+        layers: Sequence[int],
+        cls_scale: TokenScale = "raw",
+        prompt_latent: Latent = "decoded",
+        inference_sampling: InferenceSampling = "mean",
+        map_features: MapFeatures = "patch",
+        temperature: float = 0.07,
+        score_temperature: float = 0.07,
+        learn_temperature: bool = False,
+        sigma: float = 8.0,
+        smooth_score: bool = False,
+        precision: Precision = "fp32",
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.clip = clip
+        self.sampler = sampler
+        self.prompts = prompts
+        self.projections = projections
+        self.attention = nn.ModuleList(attention or [])
+        self.experts = experts
+        self.layers = clip.check_layers(layers)
+        self.cls_scale = cls_scale
+        self.prompt_latent = prompt_latent
+        self.inference_sampling = inference_sampling
+        self.map_features = map_features
+        self.sigma = sigma
+        self.smooth_score = smooth_score
+        self.precision = precision
+        logs = torch.tensor([temperature, score_temperature]).log()
+        if learn_temperature:
+            self.log_temperatures = nn.Parameter(logs)
+        else:
+            self.register_buffer("log_temperatures", logs, persistent=False)
+        noise = torch.randn(1, *self._noise_shape, generator=torch.Generator().manual_seed(seed))
+        self.register_buffer("fixed_noise", noise, persistent=False)
+        self.register_buffer("folded_text", None, persistent=False)
+
+    def forward(
+        self,
+        images: Tensor,  # (B, 3, H, W), normalised
+    ) -> InferenceBatch:
+        """Score images: `pred_score` (B,) and `anomaly_map` (B, 1, H, W), both in [0, 1]."""
+        return self.score(self.logits(images), size=(images.shape[-2], images.shape[-1]))
+
+    def logits(
+        self,
+        images: Tensor,  # (B, 3, H, W), normalised
+        noise: Tensor | None = None,  # (B, m, D)
+    ) -> Logits:
+        """Compare images and their patches with the text that is drawn for them."""
+        return self.compare(self.encode(images), self.clip.grid_of(*images.shape[-2:]), noise)
+
+    @cacheable
+    def encode(
+        self,
+        images: Tensor,  # (B, 3, H, W), normalised
+    ) -> list[Tensor]:  # L x (B, 1 + N, C) float32, and the last block's where it is not among them
+        """Read the taps of the frozen backbone: all that does not change in training."""
+        with torch.autocast(images.device.type, torch.bfloat16, enabled=self._autocasts(images)):
+            return [tap.float() for tap in self.clip.encode_patches(images, self._tapped)]
+
+    def compare(
+        self,
+        features: list[Tensor],  # what `encode` gives
+        grid: tuple[int, int],
+        noise: Tensor | None = None,  # (B, m, D), standard normal; None: as `inference_sampling` says
+    ) -> Logits:
+        """Draw text for every image, refine it layer by layer, and compare."""
+        with torch.autocast(features[0].device.type, enabled=False):
+            temperature, score_temperature = self.log_temperatures.exp().unbind()
+            token = self._class_token(features)
+            text, sample = self._text(token, noise)
+            patches = [self._project(layer, tap, grid) for layer, tap in enumerate(features[: len(self.layers)])]
+            attended = [self._attention_of(i)(each, text) for i, each in enumerate(patches) if self.attention]
+            routed = self.experts(torch.stack([each.mean((1, 2)) for each in patches], dim=1)) if self.experts else None
+            token = token + routed.mix if routed else token
+            compared = [each.patches for each in attended] if self.map_features == "frequency" else patches
+            texts = [each.text for each in attended] or [text] * len(patches)
+            maps = [_cosines(each.flatten(1, 2), t) for each, t in zip(compared, texts, strict=True)]
+            return Logits(
+                image=_cosines(token[:, None], text)[:, 0] / score_temperature,
+                patches=torch.stack(maps, dim=1).unflatten(2, compared[0].shape[1:3]) / temperature,
+                sample=sample,
+                attended=attended,
+                routed=routed,
+            )
+
+    def layer_maps(self, logits: Logits, size: tuple[int, int]) -> Tensor:  # (B, L, H, W) in [0, 1]
+        """Give each layer's probability of the anomalous state for every pixel, M_l.
+
+        The softmax over two states is the sigmoid of their difference, and upsampling is linear.
+        """
+        difference = logits.patches[..., 1] - logits.patches[..., 0]
+        with torch.autocast(difference.device.type, enabled=False):
+            return smooth_upsample(difference, size, sigma=0.0).sigmoid()
+
+    def score(self, logits: Logits, size: tuple[int, int]) -> InferenceBatch:
+        """Join the layers' maps; add the class token's probability and the map's maximum, halved so that 1 is most."""
+        maps = self.layer_maps(logits, size).mean(1)
+        with torch.autocast(maps.device.type, enabled=False):
+            # Rounding of the two matrix products must not leave [0, 1].
+            smooth = smooth_upsample(maps, size, self.sigma).clamp(0, 1) if self.sigma else maps
+        peak = (smooth if self.smooth_score else maps).amax(dim=(-2, -1))
+        score = (logits.image.softmax(-1)[:, 1] + peak) / 2
+        return InferenceBatch(pred_score=score, anomaly_map=smooth[:, None])
+
+    def draw(self, batch: int) -> Tensor | None:  # (B, m, D)
+        """Draw noise for a training step; None where nothing is sampled."""
+        if self.sampler is None:
+            return None
+        return torch.randn(batch, *self._noise_shape, device=self.fixed_noise.device)
+
+    def fold_text(self) -> None:
+        """Leave out what inference does not need, for export: the text tower stays where images change the text."""
+        if self.sampler is None:
+            self.folded_text = self.prompts(self.clip)
+            self.clip = self.clip.without_text()
+        else:
+            self.clip = self.clip.without_vocabulary()
+
+    @property
+    def _tapped(self) -> list[int]:
+        last = self.clip.n_blocks
+        return self.layers if last in self.layers else [*self.layers, last]
+
+    @property
+    def _noise_shape(self) -> tuple[int, int]:
+        return self.prompts.vectors.shape[1], self.clip.joint_width
+
+    def _class_token(
+        self,
+        features: list[Tensor],  # what `encode` gives
+    ) -> Tensor:  # (B, D) x_c
+        token = self.clip.project(features[self._tapped.index(self.clip.n_blocks)][:, 0])
+        if self.cls_scale == "raw":
+            return token
+        return F.normalize(token, dim=-1) * (1 if self.cls_scale == "unit" else token.shape[-1] ** 0.5)
+
+    def _text(
+        self,
+        token: Tensor,  # (B, D)
+        noise: Tensor | None,
+    ) -> tuple[Tensor, Sample | None]:  # (B, S, D)
+        if self.sampler is None:
+            text = self.prompts(self.clip) if self.folded_text is None else self.folded_text
+            return text.expand(token.shape[0], -1, -1), None
+        if noise is None and self.inference_sampling == "fixed":
+            noise = self.fixed_noise
+        elif noise is None and self.inference_sampling == "monte_carlo":
+            noise = self.draw(token.shape[0])
+        sample = self.sampler(token, noise)
+        drawn = sample.decoded if self.prompt_latent == "decoded" else sample.latent
+        return self.prompts(self.clip, drawn), sample
+
+    def _project(
+        self,
+        layer: int,
+        tap: Tensor,  # (B, 1 + N, C)
+        grid: tuple[int, int],
+    ) -> Tensor:  # (B, gh, gw, D) F_I
+        return self.projections(self.clip, layer, tap[:, 1:]).unflatten(1, grid)
+
+    def _attention_of(self, layer: int) -> nn.Module:
+        return self.attention[layer if len(self.attention) > 1 else 0]
+
+    def _autocasts(self, images: Tensor) -> bool:
+        return self.precision == "bf16" or torch.is_autocast_enabled(images.device.type)
+
+
+def _cosines(
+    tokens: Tensor,  # (B, N, D)
+    text: Tensor,  # (B, S, D)
+) -> Tensor:  # (B, N, S)
+    """Compare without a normalised copy of the tokens."""
+    along = tokens @ F.normalize(text, dim=-1).transpose(1, 2)
+    return along / torch.linalg.vector_norm(tokens, dim=-1, keepdim=True).clamp(min=1e-12)

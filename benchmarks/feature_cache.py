@@ -1,0 +1,109 @@
+"""What `cache_features` saves: time of a training step without it, of one that fills it and of one that reads it.
+
+    python benchmarks/feature_cache.py                     # every method, ViT-L-14-336 at 518 px, batch 1, CPU
+    python benchmarks/feature_cache.py AFClip --repeats 9 --batch 4 --dtype bfloat16
+
+Weights and images are random. All kinds of step are measured in turn, and medians are compared, once of the time on the
+clock and once of the processor's, which other processes disturb less. A step is what a training does with a batch:
+features, losses, backward pass and optimiser. "own" is what no cache can save: a step on features in memory. Files that
+were just written are read from memory, not from the disk. Losses with and without the cache are compared on the same
+weights.
+"""
+
+import argparse
+import logging
+import statistics
+import tempfile
+import time
+import warnings
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+
+SIZE = 518
+METHODS = ("AFClip", "KAnoClip", "WMoEClip")
+KINDS = ("uncached", "fill", "hit", "own")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("method", nargs="?", choices=METHODS)
+    parser.add_argument("--backbone", default="ViT-L-14-336")
+    parser.add_argument("--dtype", default="float16", choices=["float16", "bfloat16"])
+    parser.add_argument("--batch", type=int, default=1)
+    parser.add_argument("--repeats", type=int, default=5)
+    options = parser.parse_args()
+    warnings.filterwarnings("ignore")
+    logging.disable(logging.WARNING)
+    for method in [options.method] if options.method else METHODS:
+        with tempfile.TemporaryDirectory() as folder:
+            measure(method, options, Path(folder))
+
+
+def measure(method: str, options: Any, folder: Path) -> None:
+    import anomalib_zsad
+    from anomalib_zsad.models.feature_cache import FeatureCache
+
+    model = getattr(anomalib_zsad, method)(options.backbone, pretrained=None, image_size=SIZE)
+    optimizer = model.configure_optimizers()
+    optimizer = optimizer["optimizer"] if isinstance(optimizer, dict) else optimizer
+    cache = FeatureCache.of(model.model, folder, options.dtype)
+    seconds: dict[str, list[tuple[float, float]]] = {kind: [] for kind in KINDS}
+    differences = []
+    for turn in range(options.repeats + 1):  # the first turn warms up
+        batch = drawn(options.batch, seed=turn)
+        ready: list[torch.Tensor] = []
+        for kind in KINDS:
+            model.model.feature_cache = {"uncached": None, "own": lambda *_, ready=ready: ready}.get(kind, cache)
+            clock, processor = time.perf_counter(), time.process_time()
+            optimizer.zero_grad()
+            model.loss_terms(batch)["loss"].backward()
+            optimizer.step()
+            seconds[kind].append((time.perf_counter() - clock, time.process_time() - processor))
+            if kind == "hit":
+                ready[:] = model.model.encode(batch.image)
+        differences.append(difference(model, batch, cache))
+    medians = {kind: [statistics.median(x) for x in zip(*each[1:], strict=True)] for kind, each in seconds.items()}
+    report(method, options, folder, medians, differences)
+
+
+@torch.no_grad()
+def difference(model: Any, batch: Any, cache: Any) -> float:
+    """How far the losses of a batch, all in the cache, are from those without it, on the same weights.
+
+    Relative where they are above 1.
+    """
+    losses = []
+    for each in (None, cache):
+        model.model.feature_cache = each
+        torch.manual_seed(0)  # WMoE-CLIP samples
+        losses.append(model.loss_terms(batch)["loss"].item())
+    return abs(losses[0] - losses[1]) / max(1.0, abs(losses[0]))
+
+
+def drawn(count: int, seed: int) -> Any:
+    """Random images, anomalous in a corner."""
+    images = torch.randn(count, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(seed))
+    mask = torch.zeros(count, SIZE, SIZE)
+    mask[:, :100, :100] = 1
+    return SimpleNamespace(image=images, gt_label=torch.ones(count), gt_mask=mask, category=["object"] * count)
+
+
+def report(method: str, options: Any, folder: Path, medians: dict[str, list[float]], differences: list[float]) -> None:
+    files = list(folder.rglob("*.safetensors"))
+    size = sum(path.stat().st_size for path in files) / len(files)
+    print(
+        f"{method}, {options.backbone}, batch {options.batch}, {options.dtype}, torch {torch.__version__}, "
+        f"{torch.get_num_threads()} threads, medians of {options.repeats}"
+    )
+    for kind, (clock, processor) in medians.items():
+        of_clock, of_processor = (whole / part for whole, part in zip(medians["uncached"], medians[kind], strict=True))
+        print(f"{kind:10} clock {clock:7.3f} s {of_clock:6.2f} x   processor {processor:7.3f} s {of_processor:6.2f} x")
+    print(f"{size / 1e6:.2f} MB an image; x: how many times faster than uncached")
+    print(f"losses differ by at most {max(differences):.1e}")
+
+
+if __name__ == "__main__":
+    main()

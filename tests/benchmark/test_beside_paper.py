@@ -1,0 +1,43 @@
+import pandas as pd
+import pytest
+
+from anomalib_zsad.benchmark.beside_paper import write_comparison
+from anomalib_zsad.benchmark.grid import Benchmark, Entry, Protocol, Spec
+from anomalib_zsad.cli import main
+from anomalib_zsad.evaluation.published import PAPERS
+
+COLUMNS = ["model", "target", "category", "shots", "seed", "images", "metric", "value", "note"]
+
+
+@pytest.fixture
+def benchmark():
+    entry = Entry("anomalib_zsad.AFClip", shots=[0, 4])
+    models = {"mine": entry, "also mine": entry, "PaDiM": Entry("anomalib.models.Padim")}
+    return Benchmark(models, [Protocol(Spec("a"), {"MVTec": Spec("b"), "Mugs": Spec("c")})])
+
+
+def test_the_mean_over_categories_stands_beside_the_printed_one(benchmark, tmp_path):
+    cells = [(m, t, c, k, 0, 1, "image_AUROC", v, "") for m in ("mine", "also mine") for t in ("MVTec", "Mugs")
+             for c, v in (("a", 0.8), ("b", 0.9)) for k in (0, 4)]  # fmt: skip
+    cells.append(("PaDiM", "MVTec", "a", None, 0, 1, "image_AUROC", 0.5, ""))
+    table = write_comparison(tmp_path, benchmark, pd.DataFrame(cells, columns=COLUMNS), "afclip")
+    assert set(table["name"]) == {"mine", "also mine"}
+    assert set(table["dataset"]) == {"MVTec"}
+    zero_shot = table[(table["setting"] == "0-shot") & (table["name"] == "mine")].iloc[0]
+    assert (zero_shot["ours"], zero_shot["published"]) == pytest.approx((85.0, 92.9))
+    assert "| mine | 0-shot | MVTec | image_AUROC |  | 85.0 | 92.9 | -7.9 |" in (
+        tmp_path / "compared_to_afclip.md"
+    ).read_text(encoding="utf-8")
+    assert len(pd.read_csv(tmp_path / "compared_to_afclip.csv")) == len(table)
+
+
+def test_nothing_to_compare_is_said(benchmark, tmp_path):
+    rows = pd.DataFrame([("mine", "Mugs", "a", 0, 0, 1, "image_AUROC", 0.5, "")], columns=COLUMNS)
+    assert write_comparison(tmp_path, benchmark, rows, "afclip").empty
+    assert "prints no figure" in (tmp_path / "compared_to_afclip.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("paper", PAPERS)
+def test_the_command_knows_every_paper(paper, tmp_path, capsys):
+    assert main(["benchmark", "-c", str(tmp_path / "none.yaml"), "--compare", paper]) == 2
+    assert "found no such file" in capsys.readouterr().err

@@ -1,0 +1,101 @@
+import pytest
+import yaml
+from anomalib.data import AnomalibDataModule, MVTecAD
+from anomalib.models import AnomalibModule
+
+from anomalib_zsad.benchmark.grid import Benchmark, Entry, Protocol, Spec, build_model, read_benchmark
+from anomalib_zsad.models import AFClip
+
+AF = {"class_path": "anomalib_zsad.AFClip", "init_args": {"image_size": 56}, "shots": [0, 2]}
+
+
+def config(root, **changes):
+    return {
+        "models": {"AF-CLIP": AF, "PaDiM": {"class_path": "anomalib.models.Padim"}},
+        "protocols": [
+            {
+                "auxiliary": {"class_path": "anomalib_zsad.VisA", "init_args": {"root": str(root)}},
+                "targets": {"MVTec": {"class_path": "anomalib.data.MVTecAD", "init_args": {"root": str(root)}}},
+            }
+        ],
+        "seeds": [0, 1],
+        **changes,
+    }
+
+
+def read(tmp_path, content):
+    path = tmp_path / "b.yaml"
+    path.write_text(yaml.safe_dump(content))
+    return read_benchmark(path)
+
+
+def test_zero_shot_models_test_all_categories_at_once_others_one_by_one(tmp_path, mvtec_root):
+    cells = list(read(tmp_path, config(mvtec_root)).cells())
+    assert len(cells) == len({cell.name for cell in cells}) == 2 * 2 + 2 * 15
+    ours = [cell for cell in cells if cell.model == "AF-CLIP"]
+    assert {(cell.category, cell.shots, cell.seed) for cell in ours} == {(None, k, s) for k in (0, 2) for s in (0, 1)}
+    assert {cell.category for cell in cells if cell.model == "PaDiM"} >= {"bottle", "zipper"}
+    assert ours[0].name == "AF-CLIP/MVTec/0_shot/seed_0"
+
+
+def test_settings_that_decide_a_result_change_the_fingerprint_and_no_others(tmp_path, mvtec_root):
+    before, after = read(tmp_path, config(mvtec_root)), read(tmp_path, config(mvtec_root, train_batch_size=3))
+    ours, theirs = (next(cell for cell in before.cells() if cell.model == name) for name in ("AF-CLIP", "PaDiM"))
+    assert before.fingerprint(ours) != after.fingerprint(ours)
+    assert before.fingerprint(theirs) == after.fingerprint(theirs)
+    more_seeds = read(tmp_path, config(mvtec_root, seeds=[0, 1, 2]))
+    assert more_seeds.fingerprint(ours) == before.fingerprint(ours)
+
+
+def test_a_class_is_built_with_its_arguments(mvtec_root):
+    built = Spec("anomalib.data.MVTecAD", {"root": str(mvtec_root), "category": "grid"}).build(AnomalibDataModule)
+    assert isinstance(built, MVTecAD)
+    assert built.category == "grid"
+
+
+@pytest.mark.parametrize(
+    ("spec", "said"),
+    [
+        (Spec("anomalib.data.MVTecAD", {"colour": 1}), "MVTecAD: expected a AnomalibDataModule that takes"),
+        (Spec("anomalib.data.Nothing"), "Nothing: expected a AnomalibDataModule"),
+        (Spec("anomalib.models.Padim"), "Padim: expected a AnomalibDataModule"),
+    ],
+)
+def test_a_class_that_cannot_be_built_is_named(spec, said):
+    with pytest.raises(ValueError, match=said):
+        spec.build(AnomalibDataModule)
+
+
+def test_a_model_takes_the_references_and_the_seed_of_its_cell(tmp_path, mvtec_root, small_clip):
+    benchmark = read(tmp_path, config(mvtec_root))
+    entry = Entry("anomalib_zsad.AFClip", {"pretrained": str(small_clip), "image_size": 56}, [2])
+    cell = [each for each in benchmark.cells() if each.shots == 2][1]
+    model = build_model(entry, cell, visualizer=False)
+    assert isinstance(model, AFClip)
+    assert isinstance(model, AnomalibModule)
+    assert (model.hparams["k_shot"], model.hparams["seed"], model.visualizer) == (2, 1, None)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"models": {}}, "expected models, seeds and targets"),
+        ({"seeds": []}, "expected models, seeds and targets"),
+        ({"speed": 3}, "speed"),
+        ({"models": {"a": {"shots": [1]}}}, "class_path"),
+    ],
+)
+def test_a_wrong_configuration_names_the_file_and_the_argument(tmp_path, mvtec_root, changes, said):
+    with pytest.raises(ValueError, match=rf"b.yaml: expected the configuration of a benchmark, but (.|\n)*{said}"):
+        read(tmp_path, config(mvtec_root, **changes))
+
+
+def test_a_target_of_two_protocols_is_refused():
+    protocol = Protocol(Spec("a"), {"MVTec": Spec("b")})
+    with pytest.raises(ValueError, match="each target once, got MVTec more than once"):
+        Benchmark({"m": Entry("c")}, [protocol, protocol])
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"none.yaml: expected the configuration"):
+        read_benchmark(tmp_path / "none.yaml")

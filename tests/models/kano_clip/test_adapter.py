@@ -1,0 +1,160 @@
+"""What is learnt: text attention, deformable attention, BiCA and the Conv-Adapter, at their limits."""
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from anomalib_zsad.models.kano_clip.adapter import BiCA, cosines
+from anomalib_zsad.models.kano_clip.attention import TextAttention, entropy
+from anomalib_zsad.models.kano_clip.conv_adapter import ConvAdapter
+from anomalib_zsad.models.kano_clip.deformable import DeformableAttention
+
+WIDTH, GRID = 64, (37, 37)
+N = GRID[0] * GRID[1]
+
+
+@pytest.fixture(autouse=True)
+def seed():
+    torch.manual_seed(0)
+
+
+def moved(module):
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter += 0.1 * torch.randn(parameter.shape)
+    return module
+
+
+def plain_attention(part, x, y):
+    q, k, v = (
+        each.unflatten(-1, (part.heads, -1)).transpose(1, 2) for each in (part.to_q(x), part.to_k(y), part.to_v(y))
+    )
+    return part.to_out(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
+
+
+@torch.no_grad()
+def test_projections_moved_to_the_texts_change_nothing():
+    part = moved(TextAttention(WIDTH, inner=32, heads=4))
+    few, many = torch.randn(3, 2, WIDTH), torch.randn(3, 50, WIDTH)
+    torch.testing.assert_close(part.ask(few, many)[0], plain_attention(part, few, many), atol=1e-5, rtol=0)
+    torch.testing.assert_close(part.answer(many, few), plain_attention(part, many, few), atol=1e-5, rtol=0)
+    one = part.answer(many, few[:1])
+    torch.testing.assert_close(one, plain_attention(part, many, few[:1].expand(3, -1, -1)), atol=1e-5, rtol=0)
+    _, weights = part.ask(few[:1], many)
+    torch.testing.assert_close(weights.sum(-1), torch.ones(3, 4, 2))
+
+
+def test_entropy_of_even_and_of_single_attention():
+    assert entropy(torch.full((2, 8), 1 / 8)).item() == pytest.approx(2.0794415)
+    assert entropy(torch.eye(4)).item() == 0
+
+
+@torch.no_grad()
+def test_unmoved_points_read_what_a_bilinear_resize_does():
+    part = DeformableAttention(WIDTH, inner=32)
+    plane = torch.randn(2, 32, *GRID)
+    offsets = part.offsets(torch.randn(2, 32, *GRID))
+    assert offsets.shape == (2 * 4, 2, 10, 10)
+    assert offsets.abs().max() == 0
+    resized = F.interpolate(plane, size=(10, 10), mode="bilinear", align_corners=False)
+    torch.testing.assert_close(part.sample(plane, offsets), resized, atol=5e-5, rtol=0)
+
+
+@torch.no_grad()
+def test_points_never_move_further_than_their_range():
+    part = moved(DeformableAttention(WIDTH, inner=32))
+    part.offset_out.weight.fill_(1e3)
+    offsets = part.offsets(1e3 * torch.randn(2, 32, *GRID))
+    in_patches = offsets * GRID[0] / 2
+    assert 3.69 < in_patches.abs().max() <= 3.7001
+
+
+def test_the_offsets_receive_a_gradient_from_their_start():
+    part = DeformableAttention(WIDTH, inner=32)
+    part(torch.randn(1, N, WIDTH), GRID)[0].square().mean().backward()
+    assert part.offset_out.weight.grad.abs().max() > 0
+    assert part.offset_conv.weight.grad.abs().max() == 0
+    with torch.no_grad():
+        part.offset_out.weight += 0.01
+    part(torch.randn(1, N, WIDTH), GRID)[0].square().mean().backward()
+    assert part.offset_conv.weight.grad.abs().max() > 0
+
+
+@torch.no_grad()
+def test_without_residuals_patches_and_texts_are_compared_as_they_are():
+    part = moved(BiCA(WIDTH, 32, 4, residual=0.1, deformable=DeformableAttention(WIDTH, 32, 4)))
+    patches, text = torch.randn(2, N, WIDTH), torch.randn(2, 2, WIDTH)
+    full = part(patches, text, GRID).cosines
+    expected = F.cosine_similarity(patches[:, :, None], text[:, None], dim=-1)
+    assert (full - expected).abs().max() > 1e-2
+    for scale in (part.text_scale, part.patch_scale, part.patch_to_text_scale, part.text_to_patch_scale):
+        kept = scale.clone()
+        scale.zero_()
+        assert (part(patches, text, GRID).cosines - full).abs().max() > 1e-4  # each of the four counts
+        scale.copy_(kept)
+    for scale in (part.text_scale, part.patch_scale, part.patch_to_text_scale, part.text_to_patch_scale):
+        scale.zero_()
+    torch.testing.assert_close(part(patches, text, GRID).cosines, expected, atol=1e-5, rtol=0)
+    torch.testing.assert_close(cosines(patches, text), expected, atol=1e-5, rtol=0)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("deformable", [False, True])
+def test_only_deformable_attention_knows_where_patches_lie(deformable):
+    part = moved(BiCA(WIDTH, 32, 4, deformable=DeformableAttention(WIDTH, 32, 4) if deformable else None))
+    patches, text, order = torch.randn(1, N, WIDTH), torch.randn(1, 2, WIDTH), torch.randperm(N)
+    shuffled = part(patches[:, order], text, GRID).cosines
+    difference = (shuffled - part(patches, text, GRID).cosines[:, order]).abs().max()
+    assert (difference > 1e-4) == deformable
+
+
+def delta(part):
+    with torch.no_grad():
+        part.depthwise.weight.zero_()
+        part.depthwise.weight[:, 0, 1, 1] = 1
+    return part
+
+
+@torch.no_grad()
+def test_with_a_kernel_that_passes_its_centre_on_the_adapter_is_equation_11():
+    part = delta(moved(ConvAdapter(WIDTH, bottleneck=16, context=False)))
+    feature, patches = torch.randn(3, WIDTH), torch.randn(3, N, WIDTH)
+    normed = F.layer_norm(feature, (WIDTH,), part.norm.weight, part.norm.bias)
+    expected = torch.relu(normed @ part.down.weight.T) @ part.up.weight.T
+    torch.testing.assert_close(part(feature, patches, GRID), expected, atol=1e-5, rtol=1e-5)
+    part.residual = 0.5
+    torch.testing.assert_close(part(feature, patches, GRID), expected + feature / 2, atol=1e-5, rtol=1e-5)
+
+
+@torch.no_grad()
+def test_only_a_kernel_with_neighbours_sees_where_patches_lie():
+    part = moved(ConvAdapter(WIDTH, bottleneck=16))
+    feature, patches, order = torch.randn(2, WIDTH), torch.randn(2, N, WIDTH), torch.randperm(N)
+
+    def difference():
+        return (part(feature, patches[:, order], GRID) - part(feature, patches, GRID)).abs().max()
+
+    assert difference() > 1e-3
+    delta(part)
+    assert difference() < 1e-5
+
+
+@pytest.mark.parametrize("context", [True, False])
+def test_all_taps_learn_with_context_and_the_centre_alone_without(context):
+    part = ConvAdapter(WIDTH, bottleneck=16, context=context)
+    part(torch.randn(2, WIDTH), torch.randn(2, N, WIDTH), GRID).square().sum().backward()
+    learns = (part.depthwise.weight.grad.abs().amax((0, 1)) > 0).flatten().tolist()
+    assert learns == [context or tap == 4 for tap in range(9)]
+
+
+def test_the_published_sizes_have_the_number_of_parameters_of_the_sheet():
+    def count(module):
+        return sum(parameter.numel() for parameter in module.parameters())
+
+    with torch.device("meta"):
+        stages = [BiCA(768, deformable=DeformableAttention(768)) for _ in range(4)]
+        adapter = ConvAdapter(768)
+    prompts = 2 * 12 * 768
+    assert [count(stage) for stage in stages] == [2_968_192] * 4
+    assert count(adapter) == 303_360
+    assert prompts + sum(map(count, stages)) + count(adapter) == 12_194_560

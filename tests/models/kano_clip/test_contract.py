@@ -1,0 +1,10 @@
+from typing import ClassVar
+
+from anomalib_zsad.models.kano_clip import KAnoClip
+from tests.contract import MethodContract
+from tests.models.kano_clip.builders import SMALL
+
+
+class TestKAnoClip(MethodContract):
+    model_class = KAnoClip
+    arguments: ClassVar = SMALL

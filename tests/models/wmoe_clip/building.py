@@ -1,0 +1,19 @@
+"""A WMoE-CLIP whose parameters are away from their initial values, which hide mistakes."""
+
+import torch
+
+from anomalib_zsad.models.wmoe_clip import WMoEClip
+from tests.small_clip import IMAGE_SIZE
+
+
+def build(clip, **arguments):
+    model = WMoEClip(pretrained=clip, image_size=IMAGE_SIZE, **arguments)
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for parameter in (p for p in model.parameters() if p.requires_grad):
+            parameter += 0.1 * torch.randn(parameter.shape, generator=generator)
+    return model.eval()
+
+
+def noise(batch=3, seed=0):
+    return torch.randn(batch, 2, 64, generator=torch.Generator().manual_seed(seed))
