@@ -1,4 +1,4 @@
-"""What is said of the pictures that the small CLIP learns from: facts, captions that mention some, and which are true."""
+"""What is said of the pictures that the small CLIP learns from: facts, captions that mention some, what is true."""
 
 from collections.abc import Sequence
 
@@ -32,6 +32,7 @@ class Captions:
     """
 
     def __init__(self, categories: Sequence[str]) -> None:
+        self.variety = 1.0  # how often the wording is left to chance
         self.names = [captions._NAMES[category] for category in categories]
         self.materials = list(MATERIALS)
         self.defects = [captions._DEFECTS[defect] for defect in DEFECTS]
@@ -63,30 +64,39 @@ class Captions:
         said[2] = True
         chance = generator.random()
         said[0], is_unknown = chance < 0.65, chance > 0.85
-        thing = _one(self.names[category], generator) if said[0] else UNKNOWN if is_unknown else _one(_ANY, generator)
+        thing = (
+            self._one(self.names[category], generator)
+            if said[0]
+            else UNKNOWN
+            if is_unknown
+            else self._one(_ANY, generator)
+        )
         if generator.random() < 0.25 and self.materials[material] not in captions._UNSAID:
             thing, said[1] = f"{self.materials[material]} {thing}", True
         manner = generator.random()
         if not state:
             ways = _PLAIN if manner < 0.25 else _GOOD if manner < 0.55 else _WITHOUT
-            text = _article(_one(ways, generator).format(thing), generator)
+            text = self._article(self._one(ways, generator).format(thing), generator)
         elif manner < 0.4:
-            text = _article(_one(_BAD if manner < 0.2 else _WITH, generator).format(thing), generator)
+            text = self._article(self._one(_BAD if manner < 0.2 else _WITH, generator).format(thing), generator)
         elif manner < 0.55:
-            text, said[3] = _article(f"{self.hurt[defect]} {thing}", generator), True
+            text, said[3] = self._article(f"{self.hurt[defect]} {thing}", generator), True
         else:
-            name, said[3] = _one(self.defects[defect], generator), True
-            text = f"a {name} on {thing}" if generator.random() < 0.3 else f"{_article(thing, generator)} with a {name}"
+            name, said[3] = self._one(self.defects[defect], generator), True
+            text = (
+                f"a {name} on {thing}"
+                if generator.random() < 0.3
+                else f"{self._article(thing, generator)} with a {name}"
+            )
         if state and row >= 0 and generator.random() < 0.5:
             text, said[4], said[5] = f"{text} at the {_ROWS[row]} {_COLUMNS[column]}", True, True
-        return _one(_OPENINGS, generator).format(text) + ("." if generator.random() < 0.5 else ""), said
-
+        return self._one(_OPENINGS, generator).format(text) + ("." if generator.random() < 0.5 else ""), said
 
     def categories(self, generator: np.random.Generator) -> list[tuple[str, np.ndarray, np.ndarray]]:
         """Name every category once: texts, facts, and which of them are mentioned."""
         rows = []
         for number, names in enumerate(self.names):
-            text = _one(_OPENINGS, generator).format(_article(_one(names, generator), generator))
+            text = self._one(_OPENINGS, generator).format(self._article(self._one(names, generator), generator))
             rows.append((text, np.array([number, -1, -1, -1, -1, -1]), _said(0)))
         return rows
 
@@ -94,14 +104,24 @@ class Captions:
         """Name every kind of defect once, and as often as not a good and a bad thing, whatever it is."""
         rows = []
         for number, names in enumerate(self.defects):
-            thing = _one((*_ANY, UNKNOWN), generator)
-            text = f"{self.hurt[number]} {thing}" if generator.random() < 0.3 else f"{thing} with a {_one(names, generator)}"
+            thing = self._one((*_ANY, UNKNOWN), generator)
+            text = (
+                f"{self.hurt[number]} {thing}"
+                if generator.random() < 0.3 * self.variety
+                else f"{thing} with a {self._one(names, generator)}"
+            )
             rows.append((text, np.array([-1, -1, 1, number, -1, -1]), _said(2, 3)))
         for state, ways in ((0, (*_GOOD, *_WITHOUT)), (1, (*_BAD, *_WITH))):
             for _ in range(3):
-                text = _one(ways, generator).format(_one((*_ANY, UNKNOWN), generator))
+                text = self._one(ways, generator).format(self._one((*_ANY, UNKNOWN), generator))
                 rows.append((text, np.array([-1, -1, state, -1, -1, -1]), _said(2)))
-        return [(_one(_OPENINGS, generator).format(_article(text, generator)), *rest) for text, *rest in rows]
+        return [(self._one(_OPENINGS, generator).format(self._article(text, generator)), *rest) for text, *rest in rows]
+
+    def _one(self, texts: Sequence[str], generator: np.random.Generator) -> str:
+        return texts[generator.integers(len(texts)) if generator.random() < self.variety else 0]
+
+    def _article(self, text: str, generator: np.random.Generator) -> str:
+        return text if text.split()[0] in ("a", "the") else self._one(("a ", "", "the "), generator) + text
 
 
 def truth(
@@ -115,11 +135,3 @@ def truth(
 
 def _said(*numbers: int) -> np.ndarray:
     return np.isin(np.arange(len(FACTS)), numbers)
-
-
-def _one(texts: Sequence[str], generator: np.random.Generator) -> str:
-    return texts[generator.integers(len(texts))]
-
-
-def _article(text: str, generator: np.random.Generator) -> str:
-    return text if text.split()[0] in ("a", "the") else ("", "", "a ", "the ")[generator.integers(4)] + text

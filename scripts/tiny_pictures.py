@@ -96,7 +96,9 @@ def draw_pictures(folder: Path, categories: Sequence[str], scenes: int, seed: in
     shape = (scenes, VARIANTS, SIZE, SIZE)
     np.memmap(folder / "images.u8", np.uint8, "w+", shape=(*shape, 3)).flush()
     np.memmap(folder / "masks.u8", np.uint8, "w+", shape=shape).flush()
-    parts = [(folder, list(categories), scenes, seed, part) for part in np.array_split(np.arange(scenes), 8 * processes)]
+    parts = [
+        (folder, list(categories), scenes, seed, part) for part in np.array_split(np.arange(scenes), 8 * processes)
+    ]
     with ProcessPoolExecutor(processes) as pool:
         facts = np.concatenate(list(pool.map(_draw_part, parts)))
     np.save(folder / "facts.npy", facts)

@@ -261,7 +261,9 @@ def _shares(cover: Tensor) -> np.ndarray:
 def _coloured(images: Tensor, generator: np.random.Generator) -> Tensor:
     scenes = len(images) // VARIANTS  # the pictures of a scene change alike
     gain, shift, spread = (
-        torch.from_numpy(generator.uniform(low, high, (scenes, n, 1, 1)).astype(np.float32)).repeat_interleave(VARIANTS, 0)
+        torch.from_numpy(generator.uniform(low, high, (scenes, n, 1, 1)).astype(np.float32)).repeat_interleave(
+            VARIANTS, 0
+        )
         for low, high, n in ((0.75, 1.3, 3), (-0.08, 0.08, 1), (0.4, 1.4, 1))
     )
     grey = images.mean(1, keepdim=True)
@@ -308,22 +310,27 @@ def train(options: argparse.Namespace) -> None:
     pictures = Pictures(folder, options.scenes)
     captions = Captions(options.categories)
     model = TinyClip(sorted(set(captions.vocabulary) - set(captions.tokens(UNKNOWN)[1:-1])))
+    captions.variety = 0.0
     sample = make_batch(pictures, captions, np.arange(100), 84, np.random.default_rng(options.seed), is_shuffled=False)
     whiten(model.clip, F.unfold(sample.images, PATCH, stride=PATCH).transpose(1, 2).flatten(0, 1))
     centre(model, sample)
+    del sample
     vision = [parameter for name, parameter in model.named_parameters() if "visual" in name]
     words = [parameter for name, parameter in model.named_parameters() if "visual" not in name]
-    groups = [{"params": vision, "share": 1.0}, {"params": words, "share": options.text_rate}]
+    groups = [
+        {"params": vision, "share": 1.0, "begins": 0},
+        {"params": words, "share": options.text_rate, "begins": options.vision_first},
+    ]
     optimiser = torch.optim.AdamW(groups, betas=(0.9, 0.98), weight_decay=0.01)
-    step, spent = 0, 0.0
+    start, spent = 0, 0.0
     if options.checkpoint.is_file():
         saved = torch.load(options.checkpoint, weights_only=True)
         model.load_state_dict(saved["model"])
         optimiser.load_state_dict(saved["optimiser"])
-        step, spent = saved["step"], saved["spent"]
+        start, spent = saved["step"], saved["spent"]
     began = time.monotonic() - spent
     means = np.zeros(3)
-    numbers = batches(options.scenes, options.batch, options.seed, step)
+    numbers = batches(options.scenes, options.batch, options.seed, start)
     parameters = list(model.parameters())
 
     def half(step: int, scenes: np.ndarray, part: int) -> tuple[list[Tensor], np.ndarray]:
@@ -334,10 +341,10 @@ def train(options: argparse.Namespace) -> None:
         return [grad / 2 for grad in grads], np.array([whole.item(), region.item(), gain])
 
     with ThreadPoolExecutor(2) as pool:  # one thread a half: fewer waits than two threads in every operation
-        for step in range(step, options.steps):
+        for step in range(start, options.steps):
             for group in optimiser.param_groups:
-                waits = group["params"] is groups[1]["params"] and step < options.vision_first
-                group["lr"] = 0.0 if waits else _rate(step, options) * group["share"]
+                group["lr"] = _rate(step, options) * group["share"] if step >= group["begins"] else 0.0
+            captions.variety = float(np.clip((step / options.steps - options.plain_share) / 0.2, 0, 1))
             scenes = next(numbers)
             (one, first), (other, second) = pool.map(half, [step] * 2, np.array_split(scenes, 2), range(2))
             for parameter, *grads in zip(parameters, one, other, strict=True):
@@ -348,7 +355,13 @@ def train(options: argparse.Namespace) -> None:
             means += (first + second) / 2 / options.report
             if (step + 1) % options.report == 0 or step + 1 == options.steps:
                 minutes = (time.monotonic() - began) / 60
-                line = {"step": step + 1, "minutes": minutes, "pictures": means[0], "regions": means[1], "gain": means[2]}
+                line = {
+                    "step": step + 1,
+                    "minutes": minutes,
+                    "pictures": means[0],
+                    "regions": means[1],
+                    "gain": means[2],
+                }
                 print(json.dumps({key: round(value, 3) for key, value in line.items()}), flush=True)
                 means[:] = 0
                 saved = {"model": model.state_dict(), "optimiser": optimiser.state_dict(), "step": step + 1}
@@ -379,7 +392,10 @@ def main() -> None:
     parser.add_argument("--regions", type=float, default=1.0, help="weight of the regions' loss")
     parser.add_argument("--lr", type=float, default=1e-3)
     parser.add_argument("--text-rate", type=float, default=0.3, help="learning rate of the text tower, as a share")
-    parser.add_argument("--vision-first", type=int, default=150, help="steps before the text tower learns too")
+    parser.add_argument("--vision-first", type=int, default=0, help="steps before the text tower learns too")
+    parser.add_argument(
+        "--plain-share", type=float, default=0.5, help="share of the steps with one wording of each fact"
+    )
     parser.add_argument("--warmup", type=int, default=150, help="steps")
     parser.add_argument("--report", type=int, default=50, help="steps between reports and checkpoints")
     parser.add_argument("--shuffle", action="store_true", help="give every picture the caption of another one")

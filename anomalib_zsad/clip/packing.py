@@ -46,7 +46,7 @@ def unpack(
         shapes = ", ".join(str(tuple(tensor.shape)) for tensor in (numbers, rows, other))
         msg = f"expected packed words of shapes (K,), (K, C) and (C,), got {shapes}"
         raise ValueError(msg)
-    if not torch.equal(numbers, numbers.unique()) or len(numbers) and not 0 <= numbers[0] <= numbers[-1] < VOCABULARY:
+    if not torch.equal(numbers, numbers.unique()) or (len(numbers) and not 0 <= numbers[0] <= numbers[-1] < VOCABULARY):
         msg = f"expected distinct token numbers below {VOCABULARY} in rising order for the packed words"
         raise ValueError(msg)
     table = other.repeat(VOCABULARY, 1)
