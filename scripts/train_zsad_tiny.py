@@ -100,10 +100,13 @@ class TinyClip(nn.Module):
             x = _block(block, x, gelu, causal=True)
         return clip.ln_final(x[torch.arange(len(x)), ends]) @ clip.text_projection
 
-    def packed(self) -> dict[str, Tensor]:
-        """Give the weights as the package keeps them."""
+    def packed(self, batch: Batch) -> dict[str, Tensor]:
+        """Give the weights as the package keeps them, the means of a batch's features folded into them."""
+        visual, text = _means(self, batch, tokens=slice(0, 1))
         state = {name: tensor.detach().clone() for name, tensor in self.clip.state_dict().items()}
         state.pop("attn_mask", None)
+        state["visual.ln_post.bias"] -= visual
+        state["ln_final.bias"] -= text
         rows = state["token_embedding.weight"]
         table = torch.zeros(VOCABULARY, rows.shape[1])
         table[self.numbers] = rows[:-1]
@@ -128,12 +131,21 @@ def _start(clip: nn.Module) -> None:
 
 
 @torch.no_grad()
+def _means(model: TinyClip, batch: Batch, tokens: slice) -> tuple[Tensor, Tensor]:
+    """Say what to take from the biases of the last layer norms for features whose mean is zero."""
+    images = model.image_tokens(batch.images, batch.corner, "gelu")[:, tokens].flatten(0, 1)
+    texts = model.text_features(*batch.words, "gelu", 0)
+    ends = ((images, model.clip.visual.proj), (texts, model.clip.text_projection))
+    visual, text = (features.mean(0) @ projection.pinverse() for features, projection in ends)
+    return visual, text
+
+
+@torch.no_grad()
 def centre(model: TinyClip, batch: Batch) -> None:
     """Begin with features that point everywhere: from a common direction both towers slide into one point."""
-    tokens = model.image_tokens(batch.images, batch.corner, "gelu") @ model.clip.visual.proj.pinverse()
-    model.clip.visual.ln_post.bias -= tokens.flatten(0, 1).mean(0)
-    texts = model.text_features(*batch.words, "gelu", 0) @ model.clip.text_projection.pinverse()
-    model.clip.ln_final.bias -= texts.mean(0)
+    visual, text = _means(model, batch, tokens=slice(None))
+    model.clip.visual.ln_post.bias -= visual
+    model.clip.ln_final.bias -= text
     model.clip.logit_scale.fill_(math.log(8))
 
 
@@ -314,7 +326,8 @@ def train(options: argparse.Namespace) -> None:
     sample = make_batch(pictures, captions, np.arange(100), 84, np.random.default_rng(options.seed), is_shuffled=False)
     whiten(model.clip, F.unfold(sample.images, PATCH, stride=PATCH).transpose(1, 2).flatten(0, 1))
     centre(model, sample)
-    del sample
+    captions.variety = 1.0
+    varied = make_batch(pictures, captions, np.arange(100), 84, np.random.default_rng(options.seed), is_shuffled=False)
     vision = [parameter for name, parameter in model.named_parameters() if "visual" in name]
     words = [parameter for name, parameter in model.named_parameters() if "visual" not in name]
     groups = [
@@ -366,7 +379,7 @@ def train(options: argparse.Namespace) -> None:
                 means[:] = 0
                 saved = {"model": model.state_dict(), "optimiser": optimiser.state_dict(), "step": step + 1}
                 torch.save({**saved, "spent": time.monotonic() - began}, options.checkpoint)
-                save_file(model.packed(), options.out)
+                save_file(model.packed(varied), options.out)
 
 
 def _size(step: int, options: argparse.Namespace) -> int:
