@@ -94,7 +94,7 @@ def _add_weights(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
 def _add_demo(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    text = "Train, test and predict on drawn pictures with a small untrained CLIP: a few minutes, no network."
+    text = "Train, test and predict on drawn pictures with a small CLIP that comes along: a few minutes, no network."
     command = commands.add_parser("demo", help=text, description=text)
     command.add_argument("--out", type=Path, default=Path("demo"), help="folder for the results (%(default)s)")
     command.add_argument("--seed", type=int, default=0, help="of the pictures and of the training (%(default)s)")

@@ -11,6 +11,7 @@ from rich import progress
 from rich.console import Console
 
 from anomalib_zsad.atomic import whole_file
+from anomalib_zsad.clip.embedded import is_embedded
 
 _LARGE = 256 * 2**20  # bytes that take about a second: from here on a progress bar is shown
 _CHUNK = 2**20
@@ -31,6 +32,8 @@ def sha256_of(path: Path) -> str:
     Raises:
         ValueError: If the digest differs from the one that came with the file.
     """
+    if is_embedded(path):  # small, and nothing is written into the package
+        return hash_file(path)
     stamp = _stamp(path)
     record = _read_record(path)
     if record and record.stamp == stamp:

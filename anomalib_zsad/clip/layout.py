@@ -11,6 +11,8 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from anomalib_zsad.clip.packing import unpack
+
 HEAD_WIDTH = 64
 """Width of an attention head in CLIP, but for the widest vision towers."""
 
@@ -30,8 +32,8 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
     """Read the weights of a CLIP without running anything that the file may hold.
 
     Args:
-        path: A `.safetensors` file, a state dict saved by torch (plain or under "state_dict"), or OpenAI's TorchScript
-            archive.
+        path: A `.safetensors` file, a state dict saved by torch (plain or under "state_dict"), OpenAI's TorchScript
+            archive, or the file that this package brings, whose table of words is rebuilt.
 
     Returns:
         The tensors in float32 on the CPU, by their names in OpenAI's layout.
@@ -45,6 +47,7 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
         raise FileNotFoundError(msg)
     try:
         content = _read(path)
+        content = unpack(content) if path.suffix == ".safetensors" else content
     except Exception as error:  # damaged files fail in many ways inside torch and safetensors
         msg = (
             f"{path}: expected the weights of a CLIP (.safetensors, a state dict saved by torch, OpenAI's TorchScript "

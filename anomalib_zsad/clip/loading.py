@@ -9,6 +9,7 @@ from weakref import WeakValueDictionary
 import torch
 from torch import Tensor, nn
 
+from anomalib_zsad.clip.embedded import is_embedded
 from anomalib_zsad.clip.layout import architecture_of, config_of, read_state_dict
 from anomalib_zsad.clip.weights import resolve, sha256_of
 
@@ -36,7 +37,7 @@ def load_shared(backbone: str, pretrained: str | Path | None) -> nn.Module:
         _shared[key] = clip = _untrained(backbone) if path is None else _from_file(path)
         clip.identity = {  # type: ignore[assignment]  # a plain attribute of a module
             "backbone": backbone,  # a file tells its architecture itself: then this is only what was asked for
-            "pretrained": None if pretrained is None else str(pretrained),
+            "pretrained": _source(path, pretrained),
             "sha256": None if path is None else sha256_of(path),
             "fingerprint": fingerprint(clip.state_dict()),
         }
@@ -56,6 +57,12 @@ def fingerprint(
         digest.update(name.encode())
         digest.update(state[name].detach().float().cpu().numpy().tobytes())
     return digest.hexdigest()
+
+
+def _source(path: Path | None, pretrained: str | Path | None) -> str | None:
+    if path is None:
+        return None
+    return "embedded" if is_embedded(path) else str(pretrained)
 
 
 def _from_file(path: Path) -> nn.Module:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from anomalib_zsad.clip.digest import check_digest, hash_file, recorded_digest, sha256_of
+from anomalib_zsad.clip.embedded import DIGESTS, embedded_file
 from anomalib_zsad.clip.layout import config_of
 from anomalib_zsad.clip.published import (
     Publication,
@@ -49,7 +50,8 @@ def resolve(backbone: str, pretrained: str | Path) -> Path:
 
     Args:
         backbone: An open_clip model name; not used where `pretrained` is a file.
-        pretrained: A file, or a tag: `<home>/<backbone>/<tag>.safetensors` (.pt, .pth, .bin), then a tag of open_clip
+        pretrained: A file, or a tag. A backbone whose weights this package brings has no others, whatever the tag.
+            Else `<home>/<backbone>/<tag>.safetensors` (.pt, .pth, .bin), then a tag of open_clip
             in the hub's cache, on the hub, or at the url that open_clip names.
 
     Returns:
@@ -85,6 +87,8 @@ def locate(backbone: str, pretrained: str | Path) -> Located | None:
     if _names_a_file(pretrained):
         msg = f"pretrained={str(pretrained)!r}: expected a file with weights or a tag of open_clip, found no such file"
         raise FileNotFoundError(msg)
+    if own := embedded_file(backbone):  # the only weights of that name, whatever the tag
+        return Located(own, "this package", DIGESTS[backbone])
     tag = str(pretrained)
     publication = publication_of(backbone, tag)
     if at_home := _at_home(backbone, tag):

@@ -7,24 +7,21 @@ from typing import Any
 from anomalib.engine import Engine
 from PIL import Image
 from torchmetrics.functional.classification import binary_auroc
-from torchvision.transforms import v2
 
 from anomalib_zsad import AFClip, Synthetic
 from anomalib_zsad.demo.sheet import Row, save_sheet
-
-SEEN = ("cloth", "wood", "brick", "washer", "tablet", "plate")
-UNSEEN = ("stone", "biscuit", "button")
+from anomalib_zsad.drawing import SEEN, UNSEEN
 
 
 def run_demo(out: Path, seed: int = 0) -> None:
-    """Run all of it; takes two or three minutes on two CPU cores and needs no network.
+    """Run all of it; takes a few minutes on two CPU cores and needs no network.
 
     Args:
         out: The folder for the drawn dataset, the results and the page of pictures.
         seed: Of the pictures and of the training.
     """
     data = out / "data"
-    model, engine = untrained_model(seed), Engine(default_root_dir=out, accelerator="cpu", devices=1, logger=False)
+    model, engine = small_model(seed), Engine(default_root_dir=out, accelerator="cpu", devices=1, logger=False)
     pictures = seen_and_unseen(data, seed)
     engine.train(model, datamodule=pictures)
     run = Path(engine.trainer.default_root_dir)
@@ -36,35 +33,25 @@ def run_demo(out: Path, seed: int = 0) -> None:
 
 
 def seen_and_unseen(data: Path, seed: int = 0) -> Synthetic:
-    """Give the datamodule: trains on `SEEN`, in changing colours, and tests on `UNSEEN`.
+    """Give the datamodule: trains on `SEEN` and tests on `UNSEEN`.
 
     Args:
         data: The folder to draw into.
         seed: Of the pictures, of the split and of the order of the images.
     """
-    return Synthetic(
-        data,
-        categories=SEEN,
-        target_categories=UNSEEN,
-        test_defective=3,
-        num_workers=0,
-        train_augmentations=v2.Compose(
-            [v2.RandomChannelPermutation(), v2.RandomInvert(), v2.ColorJitter(0.3, 0.3, 0.5)]
-        ),
-        seed=seed,
-    )
+    return Synthetic(data, num_workers=0, seed=seed)
 
 
-def untrained_model(seed: int = 0, epochs: int = 16) -> AFClip:
-    """Give AF-CLIP over a small CLIP that was never trained: fast, offline, and with low figures.
+def small_model(seed: int = 0, epochs: int = 6) -> AFClip:
+    """Give AF-CLIP over the small CLIP of this package.
 
-    The learning rate and the number of epochs are higher than the paper's; both were found by trying.
+    The learning rate and the number of epochs are higher than the paper's: the adaptor has more to add to a small CLIP.
 
     Args:
         seed: Of the initialisation and of the training.
         epochs: Of the training.
     """
-    return AFClip(backbone="zsad-tiny", pretrained=None, image_size=168, scales=(1,), lr=1e-3, epochs=epochs, seed=seed)
+    return AFClip(backbone="zsad-tiny", image_size=168, scales=(1, 3), lr=1e-3, epochs=epochs, seed=seed)
 
 
 def best_and_worst(
@@ -107,8 +94,7 @@ def row_of(
 def _summary(run: Path, sheet: Path, predicted: Path) -> str:
     return f"""
 Trained on {", ".join(SEEN)}; tested on {", ".join(UNSEEN)}, which training never saw.
-The small CLIP behind it is untrained, so the figures are low: they show that everything runs, not what the method can
-do. 0.5 is chance for AUROC.
+The small CLIP behind it was trained on drawn pictures of the former alone. 0.5 is chance for AUROC.
 
   table of results    {run / "metrics.csv"}
   score of each image {run / "scores.csv"}

@@ -1,0 +1,16 @@
+"""The weights that come with this package: a small CLIP for demonstration and tests (MODEL_CARD.md)."""
+
+from pathlib import Path
+
+DIGESTS = {"zsad-tiny": "7aa257558442730032483f69b0136cb45a5e6dcca1f08fabfccaa8e942017d36"}
+"""SHA-256 of the file of each backbone whose weights are embedded."""
+
+
+def embedded_file(backbone: str) -> Path | None:
+    """Find the weights of a backbone in this package; None where it brings none."""
+    return Path(__file__).with_name(f"{backbone}.safetensors") if backbone in DIGESTS else None
+
+
+def is_embedded(path: Path) -> bool:
+    """Tell whether a file is part of this package."""
+    return path.resolve().parent == Path(__file__).resolve().parent
