@@ -42,7 +42,7 @@ def seen_and_unseen(data: Path, seed: int = 0) -> Synthetic:
     return Synthetic(data, num_workers=0, seed=seed)
 
 
-def small_model(seed: int = 0, epochs: int = 6) -> AFClip:
+def small_model(seed: int = 0, epochs: int = 3) -> AFClip:
     """Give AF-CLIP over the small CLIP of this package.
 
     The learning rate and the number of epochs are higher than the paper's: the adaptor has more to add to a small CLIP.

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-DIGESTS = {"zsad-tiny": "7aa257558442730032483f69b0136cb45a5e6dcca1f08fabfccaa8e942017d36"}
+DIGESTS = {"zsad-tiny": "f97df86520e0ab22124ee3af2e66fb4021404fe6e7dcfb170504f05fb76d354b"}
 """SHA-256 of the file of each backbone whose weights are embedded."""
 
 
