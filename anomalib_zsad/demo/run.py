@@ -39,7 +39,7 @@ def seen_and_unseen(data: Path, seed: int = 0) -> Synthetic:
         data: The folder to draw into.
         seed: Of the pictures, of the split and of the order of the images.
     """
-    return Synthetic(data, num_workers=0, seed=seed)
+    return Synthetic(data, test_good=10, test_defective=2, num_workers=0, seed=seed)
 
 
 def small_model(seed: int = 0, epochs: int = 3) -> AFClip:
