@@ -12,7 +12,7 @@ import math
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import open_clip
@@ -43,6 +43,7 @@ class Batch(NamedTuple):
     regions: Tensor  # (R, N) weights of the patches, sum 1
     region_of: Tensor  # (R,) the picture of each region
     words: tuple[Tensor, Tensor]  # texts (P, T), ends (P,)
+    states: slice  # those of them that tell the state of anything
     targets: list[Tensor]  # which are true of pictures (B, P) and of regions (R, P), bool
 
 
@@ -218,11 +219,12 @@ def make_batch(
         region_facts = region_facts[generator.permutation(len(region_facts))]
     own = [(text, row, said) for row in told[::3] for text, said in [captions.write(row, generator)]]
     general = captions.categories(generator)
-    texts, about, said = zip(*general, *captions.states(generator), *own, strict=True)
+    states = captions.states(generator)
+    texts, about, said = zip(*general, *states, *own, strict=True)
     words = _padded([captions.tokens(text) for text in texts])
     targets = [torch.from_numpy(truth(each, np.stack(about), np.stack(said))) for each in (told, region_facts)]
-    targets[1][:, : len(general)] = False  # what is around a region tells what it is a part of, not the region
-    return Batch(_coloured(images, generator), (top, left), regions, region_of, words, targets)
+    named = slice(len(general), len(general) + len(states))
+    return Batch(_coloured(images, generator), (top, left), regions, region_of, words, named, targets)
 
 
 def _facts(
@@ -245,29 +247,24 @@ def _regions(
     generator: np.random.Generator,
 ) -> tuple[Tensor, Tensor, np.ndarray]:
     weights, region_of, chosen = [], [], []
-    side = len(patches[0])
     for number, (cover, own) in enumerate(zip(patches, facts, strict=True)):
         sibling = number - number % VARIANTS + int(generator.integers(1, VARIANTS))
         hurt = cover if own[2] else patches[sibling]
-        spot = torch.zeros_like(hurt)  # one patch of the defect, or where a sibling has one
-        spot.view(-1)[int(generator.choice(side * side, p=_shares(hurt)))] = 1
-        regions = [(hurt.clamp(max=0.5), own[2]), (spot, own[2])] if hurt.max() > 0.1 else []
-        for most in (2, 5):
-            box, (height, width) = torch.zeros_like(cover), generator.integers(1, most, size=2)
-            top, left = (int(generator.integers(side - length + 1)) for length in (height, width))
-            box[top : top + height, left : left + width] = 1
-            regions.append((box * (cover == 0), 0))
+        regions = [(hurt.clamp(max=0.5), own[2])] if hurt.max() > 0.1 else []
+        defective, clean = (cover > 0.12).flatten().numpy(), (cover == 0).flatten().numpy()
+        where_hurt = clean & (hurt > 0.12).flatten().numpy()
+        for places, most in ((defective, 6), (where_hurt, 4), (clean, 6)):
+            at = places.nonzero()[0]
+            for patch in generator.choice(at, min(most, len(at)), replace=False):
+                spot = torch.zeros_like(cover)
+                spot.view(-1)[int(patch)] = 1
+                regions.append((spot, int(places is defective)))
         for weight, state in regions:
             if weight.sum() > 0:
                 weights.append((weight / weight.sum()).flatten())
                 region_of.append(number)
                 chosen.append([*own[:2], state, own[3] if state else -1, -1, -1])
     return torch.stack(weights), torch.tensor(region_of), np.array(chosen)
-
-
-def _shares(cover: Tensor) -> np.ndarray:
-    shares = (cover.flatten().double() + 1e-9).numpy() ** 2
-    return shares / shares.sum()
 
 
 def _coloured(images: Tensor, generator: np.random.Generator) -> Tensor:
@@ -299,10 +296,14 @@ def losses(model: TinyClip, batch: Batch, gelu: str, shift: int) -> tuple[Tensor
     pooled = (batch.regions[:, None] @ tokens[batch.region_of, 1:])[:, 0]
     # Without what all have in common: towards a common point both towers slide otherwise, and stay there.
     whole, pooled, texts = (each - each.mean(0) for each in (tokens[:, 0], pooled, texts))
+    of_pictures, of_regions = batch.targets
+    state = batch.states
     return (
-        contrast(whole, texts, batch.targets[0], scale),
-        contrast(pooled, texts, batch.targets[1], scale),
-        _gain(whole, texts[: len(SEEN)], batch.targets[0][:, : len(SEEN)]),
+        contrast(whole, texts, of_pictures, scale) + contrast(whole, texts[state], of_pictures[:, state], scale),
+        contrast(
+            pooled, texts[state], of_regions[:, state], scale
+        ),  # what a region is a part of, its surroundings tell
+        _gain(whole, texts[: len(SEEN)], of_pictures[:, : len(SEEN)]),
     )
 
 
@@ -328,18 +329,13 @@ def train(options: argparse.Namespace) -> None:
     centre(model, sample)
     captions.variety = 1.0
     varied = make_batch(pictures, captions, np.arange(100), 84, np.random.default_rng(options.seed), is_shuffled=False)
-    vision = [parameter for name, parameter in model.named_parameters() if "visual" in name]
-    words = [parameter for name, parameter in model.named_parameters() if "visual" not in name]
-    groups = [
-        {"params": vision, "share": 1.0, "begins": 0},
-        {"params": words, "share": options.text_rate, "begins": options.vision_first},
-    ]
-    optimiser = torch.optim.AdamW(groups, betas=(0.9, 0.98), weight_decay=0.01)
+    optimisers = _optimisers(model, options)
     start, spent = 0, 0.0
     if options.checkpoint.is_file():
         saved = torch.load(options.checkpoint, weights_only=True)
         model.load_state_dict(saved["model"])
-        optimiser.load_state_dict(saved["optimiser"])
+        for optimiser, state in zip(optimisers, saved["optimisers"], strict=True):
+            optimiser.load_state_dict(state)
         start, spent = saved["step"], saved["spent"]
     began = time.monotonic() - spent
     means = np.zeros(3)
@@ -355,15 +351,17 @@ def train(options: argparse.Namespace) -> None:
 
     with ThreadPoolExecutor(2) as pool:  # one thread a half: fewer waits than two threads in every operation
         for step in range(start, options.steps):
-            for group in optimiser.param_groups:
-                group["lr"] = _rate(step, options) * group["share"] if step >= group["begins"] else 0.0
+            for optimiser in optimisers:
+                for group in optimiser.param_groups:
+                    group["lr"] = _rate(step, options) * group["share"]
             captions.variety = float(np.clip((step / options.steps - options.plain_share) / 0.2, 0, 1))
             scenes = next(numbers)
             (one, first), (other, second) = pool.map(half, [step] * 2, np.array_split(scenes, 2), range(2))
             for parameter, *grads in zip(parameters, one, other, strict=True):
                 parameter.grad = grads[0] + grads[1]
             nn.utils.clip_grad_norm_(parameters, 1.0)
-            optimiser.step()
+            for optimiser in optimisers:
+                optimiser.step()
             model.clip.logit_scale.data.clamp_(max=math.log(50))
             means += (first + second) / 2 / options.report
             if (step + 1) % options.report == 0 or step + 1 == options.steps:
@@ -377,9 +375,23 @@ def train(options: argparse.Namespace) -> None:
                 }
                 print(json.dumps({key: round(value, 3) for key, value in line.items()}), flush=True)
                 means[:] = 0
-                saved = {"model": model.state_dict(), "optimiser": optimiser.state_dict(), "step": step + 1}
+                states = [optimiser.state_dict() for optimiser in optimisers]
+                saved = {"model": model.state_dict(), "optimisers": states, "step": step + 1}
                 torch.save({**saved, "spent": time.monotonic() - began}, options.checkpoint)
                 save_file(model.packed(varied), options.out)
+
+
+def _optimisers(model: TinyClip, options: argparse.Namespace) -> list[torch.optim.Optimizer]:
+    """Give Muon for the matrices of the blocks and AdamW for all else; the text tower learns more slowly."""
+    matrices: list[dict[str, Any]] = [{"params": [], "share": 2.0}, {"params": [], "share": 2.0 * options.text_rate}]
+    others: list[dict[str, Any]] = [{"params": [], "share": 1.0}, {"params": [], "share": options.text_rate}]
+    for name, parameter in model.named_parameters():
+        groups = matrices if "resblocks" in name and parameter.ndim == 2 else others
+        groups["visual" not in name]["params"].append(parameter)
+    return [
+        torch.optim.Muon(matrices, options.lr, weight_decay=0.01, adjust_lr_fn="match_rms_adamw"),
+        torch.optim.AdamW(others, options.lr, betas=(0.9, 0.98), weight_decay=0.01),
+    ]
 
 
 def _size(step: int, options: argparse.Namespace) -> int:
@@ -405,7 +417,6 @@ def main() -> None:
     parser.add_argument("--regions", type=float, default=1.0, help="weight of the regions' loss")
     parser.add_argument("--lr", type=float, default=1e-3)
     parser.add_argument("--text-rate", type=float, default=0.3, help="learning rate of the text tower, as a share")
-    parser.add_argument("--vision-first", type=int, default=0, help="steps before the text tower learns too")
     parser.add_argument(
         "--plain-share", type=float, default=0.5, help="share of the steps with one wording of each fact"
     )

@@ -7,7 +7,7 @@ import numpy as np
 from anomalib_zsad.drawing.canvas import Window
 from anomalib_zsad.drawing.scene import Scene
 
-_CONTRAST = 1.25
+_CONTRAST = 2.2
 """Of all defects that are drawn in a colour: below 1 they are harder to see, above 1 easier."""
 
 

@@ -10,7 +10,7 @@ from anomalib_zsad.drawing.scene import Scene
 
 def scratch(scene: Scene, generator: np.random.Generator, area: float) -> Damage:
     """One to three lines that bend a little: bright in metal, pale in what has a paler core."""
-    width = generator.uniform(0.018, 0.034)
+    width = generator.uniform(0.035, 0.06)
     count = int(generator.integers(1, 4)) if area > 0.008 else 1
     length = float(np.clip(4 * area / width / count, 0.25, 1.3))
     middle, bend = spot(scene, generator, 0.35 * length), generator.uniform(0, 0.15)
@@ -27,7 +27,7 @@ def scratch(scene: Scene, generator: np.random.Generator, area: float) -> Damage
 
 def crack(scene: Scene, generator: np.random.Generator, area: float) -> Damage:
     """A dark jagged line that branches."""
-    width = generator.uniform(0.016, 0.026)
+    width = generator.uniform(0.035, 0.055)
     length = float(np.clip(3 * area / width, 0.3, 1.5))
     middle = spot(scene, generator, 0.35 * length)
     stem = walk(generator, middle, length, 0.15, jitter=0.55)
@@ -59,7 +59,7 @@ def stain(scene: Scene, generator: np.random.Generator, area: float) -> Damage:
     picture, cover = scene.composed(), cover * scene.inside
     base = mean_colour(picture, cover)
     ink = np.array([(0.30, 0.17, 0.07), (0.05, 0.05, 0.05), (0.12, 0.14, 0.45), (0.35, 0.38, 0.12), (0.5, 0.22, 0.1)])
-    opacity = generator.uniform(0.4, 0.7)
+    opacity = generator.uniform(0.6, 0.85)
     colour = apart(ink[generator.integers(len(ink))], base, 0.3)
     strength = cover * np.float32(opacity) * (0.85 + 0.15 * scene.canvas.noise(generator, 12)) + 0.25 * rim * cover
     return Damage(blend(picture, colour, np.clip(strength, 0, 1)), cover)
@@ -70,7 +70,7 @@ def contamination(scene: Scene, generator: np.random.Generator, area: float) -> 
     picture = scene.composed()
     colour = np.array(list(COLOURS.values())[generator.integers(12)])
     if generator.random() < 0.5:
-        width = generator.uniform(0.02, 0.034)
+        width = generator.uniform(0.04, 0.06)
         length = float(np.clip(4 * area / width, 0.35, 1.8))
         middle = spot(scene, generator, 0.2 * length)
         cover = scene.canvas.strokes([walk(generator, middle, length, generator.uniform(0.6, 1.3), steps=48)], [width])

@@ -11,13 +11,13 @@ from anomalib_zsad.drawing.scene import Part, Scene, paint
 
 def missing_part(scene: Scene, generator: np.random.Generator, area: float) -> Damage:
     """A part, or a few beside one another, that is not there."""
-    chosen = _neighbours(scene, generator, area, 3, "part") or _neighbours(scene, generator, area, 4, "print")
+    chosen = _neighbours(scene, generator, area, 6, "part") or _neighbours(scene, generator, area, 6, "print")
     return Damage(scene.composed(_without(scene, chosen)), _shapes(scene, chosen))
 
 
 def misplacement(scene: Scene, generator: np.random.Generator, area: float) -> Damage:
     """A part that is shifted and turned."""
-    chosen = _neighbours(scene, generator, area, 1, "part") or _neighbours(scene, generator, area, 3, "print")
+    chosen = _neighbours(scene, generator, area, 2, "part") or _neighbours(scene, generator, area, 5, "print")
     angle, far = generator.uniform(0, 2 * np.pi), min(0.1 + generator.uniform(0.3, 0.8) * chosen[0].reach, 0.25)
     turn = generator.choice([-1, 1]) * generator.uniform(0.35, 1.2)
     moved = [part.moved(far * np.cos(angle), far * np.sin(angle), turn) for part in chosen]
@@ -26,7 +26,7 @@ def misplacement(scene: Scene, generator: np.random.Generator, area: float) -> D
 
 def misprint(scene: Scene, generator: np.random.Generator, area: float) -> Damage:
     """Print that is faint, doubled, smeared, askew or blotted."""
-    chosen = _neighbours(scene, generator, area, 4, "print")
+    chosen = _neighbours(scene, generator, area, 6, "print")
     return _MISPRINTS[int(generator.integers(len(_MISPRINTS)))](scene, generator, chosen)
 
 

@@ -11,8 +11,8 @@ from anomalib_zsad.drawing.catalogue import CATEGORIES, DEFECTS
 from anomalib_zsad.drawing.light import Light, light
 from anomalib_zsad.drawing.scene import Scene
 
-_LEAST_AREA, _MOST_AREA = 0.003, 0.08
-_SKEW = 0.6
+_LEAST_AREA, _MOST_AREA = 0.01, 0.16
+_SKEW = 0.5
 """Below 1 there are more large defects than small ones."""
 _VISIBLE = 0.06
 """The least difference between the picture and that without the defect, of 1."""

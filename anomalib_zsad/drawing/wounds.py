@@ -28,7 +28,7 @@ def dent(scene: Scene, generator: np.random.Generator, area: float) -> Damage:
     picture = scene.composed()
     depth = np.exp(-((patch.reach / 0.62) ** 2))
     slope = _towards_lamp(scene, patch) * depth
-    strength = np.float32(generator.uniform(3.2, 4.2) * scene.material.relief)
+    strength = np.float32(generator.uniform(4.2, 5.5) * scene.material.relief)
     local = _sampled(scene, picture, patch, 0.22 * depth, 0.22 * depth, towards=True)
     lit = (
         local * np.clip(1 - strength * slope, 0.15, 2)[..., None]

@@ -47,5 +47,5 @@ def test_statistics_of_pixels_do_not_find_defects() -> None:
     means = {name: float(np.mean([figures[name] for figures in measured])) for name in measured[0]}
     print(*(f"{name:40} {value:.3f}" for name, value in means.items()), sep="\n")
 
-    assert all(value < 0.62 for name, value in means.items() if name.startswith("image"))
+    assert all(value < 0.65 for name, value in means.items() if name.startswith("image"))
     assert all(value < 0.86 for name, value in means.items() if name.startswith("pixel"))
