@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from anomalib_zsad.clip.attention import self_attention, with_value_attention
+from anomalib_zsad.clip.embedded import default_size
 from anomalib_zsad.clip.loading import load_shared
 
 Activation = Literal["quick_gelu", "gelu"]
@@ -53,7 +54,8 @@ class FrozenClip(nn.Module):
         self.clip = clip
         self.activation = activation
         self.position_resize = position_resize
-        self.image_size = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
+        height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
+        self.image_size = (height, width)
         self.identity = {
             **(identity or {}),
             "activation": activation,
@@ -70,7 +72,7 @@ class FrozenClip(nn.Module):
         cls,
         backbone: str = "ViT-L-14-336",
         pretrained: str | Path | None = "openai",
-        image_size: int | tuple[int, int] = 518,
+        image_size: int | tuple[int, int] | None = None,
         activation: Activation = "quick_gelu",
         position_resize: PositionResize = "bilinear",
     ) -> "FrozenClip":
@@ -82,7 +84,7 @@ class FrozenClip(nn.Module):
             backbone: An open_clip model name; not used where `pretrained` is a file, whose shapes tell the
                 architecture.
             pretrained: A tag of open_clip, a file, or None for untrained weights (tests and benchmarks).
-            image_size: As in the class.
+            image_size: As in the class. None: that of `default_size`.
             activation: As in the class.
             position_resize: As in the class.
 
@@ -91,7 +93,13 @@ class FrozenClip(nn.Module):
             OSError: If the weights can neither be found nor downloaded.
         """
         clip = load_shared(backbone, pretrained)
-        return cls(clip, image_size, activation, position_resize, identity=cast("dict", clip.identity))
+        return cls(
+            clip,
+            image_size or default_size(backbone),
+            activation,
+            position_resize,
+            identity=cast("dict", clip.identity),
+        )
 
     def train(self, mode: bool = True) -> "FrozenClip":  # noqa: ARG002
         """Stay in eval mode: nothing in here learns."""

@@ -47,7 +47,8 @@ class ACDClip(ZeroShotMixin, AnomalibModule):  # type: ignore[misc]  # what the 
     Args:
         backbone: An open_clip model name; not used where `pretrained` is a file, whose shapes tell the architecture.
         pretrained: A tag of open_clip, a file with the weights of a CLIP, or None for untrained weights (tests only).
-        image_size: Height and width in pixels that images are resized to; multiples of the patch size.
+        image_size: Height and width in pixels that images are resized to; multiples of the patch size. None: 518, or
+            over the small CLIP of this package the 168 that it was trained at.
         n_groups: Groups that the blocks of both towers are divided into (N); it divides both.
         variant: "released" is what the published results were made with, "paper" the equations of the paper.
         domain: "industrial" or "medical" decides how scores are made. None: as the datamodule's dataset is, else
@@ -109,7 +110,7 @@ class ACDClip(ZeroShotMixin, AnomalibModule):  # type: ignore[misc]  # what the 
         self,
         backbone: str = "ViT-L-14-336",
         pretrained: str | Path | None = "openai",
-        image_size: int | tuple[int, int] = 518,
+        image_size: int | tuple[int, int] | None = None,
         n_groups: int = 4,
         variant: Variant = "released",
         domain: Domain | None = None,
@@ -233,7 +234,7 @@ class ACDClip(ZeroShotMixin, AnomalibModule):  # type: ignore[misc]  # what the 
         domain = self.hparams["domain"] or domain_of(datamodule)
         self.model.scoring = _scoring(domain, self.model.variant, self.own_scoring)
         if stage == TrainerFn.FITTING and self.augmentation:
-            augment(datamodule, self.hparams["image_size"])
+            augment(datamodule, self._clip.image_size)
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:  # noqa: ARG002
         """Clip the gradient of each mixing vector by its norm."""

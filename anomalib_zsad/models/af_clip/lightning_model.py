@@ -31,7 +31,8 @@ class AFClip(FewShotMixin, ZeroShotMixin, AnomalibModule):  # type: ignore[misc]
     Args:
         backbone: An open_clip model name; not used where `pretrained` is a file, whose shapes tell the architecture.
         pretrained: A tag of open_clip, a file with the weights of a CLIP, or None for untrained weights (tests only).
-        image_size: Height and width in pixels that images are resized to; multiples of the patch size.
+        image_size: Height and width in pixels that images are resized to; multiples of the patch size. None: 518, or
+            over the small CLIP of this package the 168 that it was trained at.
         feature_layers: Vision blocks whose tokens are used, counted from 1. None: the last of each quarter
             (6, 12, 18, 24 at ViT-L).
         scales: Sides of the aggregation windows in patches, odd (eq. 5-6).
@@ -79,7 +80,7 @@ class AFClip(FewShotMixin, ZeroShotMixin, AnomalibModule):  # type: ignore[misc]
         self,
         backbone: str = "ViT-L-14-336",
         pretrained: str | Path | None = "openai",
-        image_size: int | tuple[int, int] = 518,
+        image_size: int | tuple[int, int] | None = None,
         feature_layers: Sequence[int] | None = None,
         scales: Sequence[int] = (1, 3, 5),
         window_sigma: float = 4.0,

@@ -52,7 +52,8 @@ class KAnoClip(KnowledgeMixin, ZeroShotMixin, AnomalibModule):  # type: ignore[m
     Args:
         backbone: An open_clip model name; not used where `pretrained` is a file, whose shapes tell the architecture.
         pretrained: A tag of open_clip, a file with the weights of a CLIP, or None for untrained weights (tests only).
-        image_size: Height and width in pixels that images are resized to; multiples of the patch size.
+        image_size: Height and width in pixels that images are resized to; multiples of the patch size. None: 518, or
+            over the small CLIP of this package the 168 that it was trained at.
         activation: "quick_gelu" for OpenAI's weights as they were trained, or "gelu".
         position_resize: How position embeddings are brought to another size.
         feature_layers: Vision blocks after which the stages end, counted from 1. None: the last of each quarter
@@ -128,7 +129,7 @@ class KAnoClip(KnowledgeMixin, ZeroShotMixin, AnomalibModule):  # type: ignore[m
         self,
         backbone: str = "ViT-L-14-336",
         pretrained: str | Path | None = "openai",
-        image_size: int | tuple[int, int] = 518,
+        image_size: int | tuple[int, int] | None = None,
         activation: Activation = "quick_gelu",
         position_resize: PositionResize = "bicubic_antialias",
         feature_layers: Sequence[int] | None = None,
