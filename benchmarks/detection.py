@@ -43,6 +43,7 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--pretrained", default="embedded", help="embedded, none, or a file with weights")
     parser.add_argument("--tiles", type=Path, help="root of the magnetic tiles, to test on too")
+    parser.add_argument("--into", type=Path, help="keep trainings and results in this folder")
     parser.add_argument("--quantised", action="store_true", help="compare OpenVINO's precisions too")
     options = parser.parse_args()
     warnings.filterwarnings("ignore")
@@ -53,7 +54,8 @@ def main() -> None:
     with TemporaryDirectory() as temporary:
         for method in methods:
             for seed in options.seeds:
-                rows += measure(benchmark, method, seed, options, Path(temporary))
+                folder = (options.into or Path(temporary)) / method / f"seed_{seed}"
+                rows += measure(benchmark, method, seed, options, folder)
                 print(pd.DataFrame(rows[-1:]).to_string(header=len(rows) == 1, index=False), flush=True)
     table = pd.DataFrame(rows)
     print(table.drop(columns="seed").groupby(["method", "tested on"], sort=False).agg(["mean", "std"]).round(3).T)
