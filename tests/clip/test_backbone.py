@@ -9,6 +9,7 @@ from safetensors.torch import save_file
 from torch.nn import functional as F
 
 from anomalib_zsad.clip.backbone import FrozenClip
+from anomalib_zsad.clip.loading import fingerprint
 from tests.small_clip import ARCHITECTURE, IMAGE_SIZE, small_clip_state
 
 TRAINED_SIZE = ARCHITECTURE["vision_cfg"]["image_size"]
@@ -121,6 +122,16 @@ def test_nothing_learns_and_nothing_is_stored(clip):
     assert not any(parameter.requires_grad for parameter in clip.parameters())
     assert clip.state_dict() == {}
     assert torch.nn.Sequential(clip).load_state_dict({}).missing_keys == []
+def test_every_tensor_counts_in_the_fingerprint():
+    state = small_clip_state()
+    found = {fingerprint(state)} | {fingerprint({**state, key: value + 0.01}) for key, value in state.items()}
+    assert len(found) == 1 + len(state)
+    large = {"weight": torch.zeros(4096, 1024)}
+    tuned = large["weight"].clone()
+    tuned[:, 700] = 1  # one column: a stride that is a power of two would not see it
+    assert fingerprint({"weight": tuned}) != fingerprint(large)
+
+
 
 
 def test_untrained_weights_are_the_same_each_time_and_said_to_be(caplog):
