@@ -4,13 +4,14 @@ from collections.abc import Callable, Sequence
 from copy import deepcopy
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal, cast, get_args
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
+from anomalib_zsad.arguments import check_choice
 from anomalib_zsad.clip.attention import self_attention, with_value_attention
 from anomalib_zsad.clip.embedded import default_size
 from anomalib_zsad.clip.loading import load_shared
@@ -37,7 +38,7 @@ class FrozenClip(nn.Module):
         identity: What is known of the weights (`load` fills it in).
 
     Raises:
-        ValueError: If the image size is no multiple of the patch size.
+        ValueError: If the image size is no multiple of the patch size, or there is no such activation or resizing.
     """
 
     positions: Tensor
@@ -51,6 +52,8 @@ class FrozenClip(nn.Module):
         identity: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
+        check_choice("activation", activation, get_args(Activation))
+        check_choice("position_resize", position_resize, get_args(PositionResize))
         self.clip = clip
         self.activation = activation
         self.position_resize = position_resize

@@ -20,6 +20,7 @@ from safetensors.torch import save
 from torch import Tensor
 from torchvision.transforms.v2 import CenterCrop, Compose, Normalize, Resize
 
+from anomalib_zsad.arguments import check_choice
 from anomalib_zsad.atomic import whole_file
 from anomalib_zsad.clip.backbone import FrozenClip
 
@@ -74,9 +75,7 @@ class FeatureCache:
         dtype: CacheDtype = "float16",
         n_images: int = 0,
     ) -> None:
-        if dtype not in get_args(CacheDtype):
-            msg = f"cache_dtype must be one of {', '.join(get_args(CacheDtype))}, got {dtype!r}"
-            raise ValueError(msg)
+        check_choice("cache_dtype", dtype, get_args(CacheDtype))
         text = json.dumps({"format": _FORMAT, "dtype": dtype, **recipe}, sort_keys=True)
         self.folder = Path(folder) / hashlib.sha256(text.encode()).hexdigest()[:16]
         self.recipe = text

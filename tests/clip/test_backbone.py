@@ -98,6 +98,12 @@ def test_positions_are_resized_as_asked(small_clip, how, options):
     torch.testing.assert_close(ours, torch.cat([embedding[:1], resized]))
 
 
+@pytest.mark.parametrize("name", ["activation", "position_resize"])
+def test_a_choice_that_there_is_not_is_refused(small_clip, name):
+    with pytest.raises(ValueError, match=f"{name} must be one of .*, got 'bicubic'"):
+        FrozenClip.load(pretrained=small_clip, image_size=28, **{name: "bicubic"})
+
+
 def test_models_share_one_set_of_weights(small_clip):
     first = FrozenClip.load(pretrained=small_clip, image_size=28, activation="gelu")
     second = FrozenClip.load(pretrained=small_clip, image_size=IMAGE_SIZE)
@@ -116,12 +122,6 @@ def test_the_fingerprint_is_that_of_the_weights_not_of_the_file(small_clip, othe
     assert same["sha256"] != given["sha256"]
 
 
-def test_nothing_learns_and_nothing_is_stored(clip):
-    clip.train()
-    assert not clip.training
-    assert not any(parameter.requires_grad for parameter in clip.parameters())
-    assert clip.state_dict() == {}
-    assert torch.nn.Sequential(clip).load_state_dict({}).missing_keys == []
 def test_every_tensor_counts_in_the_fingerprint():
     state = small_clip_state()
     found = {fingerprint(state)} | {fingerprint({**state, key: value + 0.01}) for key, value in state.items()}
@@ -132,6 +132,12 @@ def test_every_tensor_counts_in_the_fingerprint():
     assert fingerprint({"weight": tuned}) != fingerprint(large)
 
 
+def test_nothing_learns_and_nothing_is_stored(clip):
+    clip.train()
+    assert not clip.training
+    assert not any(parameter.requires_grad for parameter in clip.parameters())
+    assert clip.state_dict() == {}
+    assert torch.nn.Sequential(clip).load_state_dict({}).missing_keys == []
 
 
 def test_untrained_weights_are_the_same_each_time_and_said_to_be(caplog):

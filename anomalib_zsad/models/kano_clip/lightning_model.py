@@ -11,11 +11,11 @@ from anomalib.models import AnomalibModule
 from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 
+from anomalib_zsad.arguments import check_choice
 from anomalib_zsad.clip.backbone import Activation, FrozenClip, PositionResize
 from anomalib_zsad.data.class_names import own_names
 from anomalib_zsad.data.item import ANY_CATEGORY
 from anomalib_zsad.models.adapter_file import load_adapter
-from anomalib_zsad.models.arguments import check_choice
 from anomalib_zsad.models.feature_cache import CacheDtype
 from anomalib_zsad.models.kano_clip import diagnostics
 from anomalib_zsad.models.kano_clip.adapter import BiCA, BiCMCI
@@ -179,7 +179,7 @@ class KAnoClip(KnowledgeMixin, ZeroShotMixin, AnomalibModule):  # type: ignore[m
         epochs: int = 15,  # noqa: ARG002  # read as a hyper-parameter
         precision: Precision = "fp32",
         cache_features: str | Path | None = None,  # noqa: ARG002  # read as a hyper-parameter
-        cache_dtype: CacheDtype = "float16",  # noqa: ARG002  # read as a hyper-parameter
+        cache_dtype: CacheDtype = "float16",
         weights: str | Path | None = None,
         seed: int = 111,
         **components: Any,
@@ -192,6 +192,8 @@ class KAnoClip(KnowledgeMixin, ZeroShotMixin, AnomalibModule):  # type: ignore[m
             ("stage_reduction", stage_reduction, StageReduction),
             ("local_loss_on", local_loss_on, LocalLossOn),
             ("kd_scope", kd_scope, KdScope),
+            ("precision", precision, Precision),
+            ("cache_dtype", cache_dtype, CacheDtype),
         ):
             check_choice(name, value, get_args(choices))
         clip = FrozenClip.load(backbone, pretrained, image_size, activation, position_resize)

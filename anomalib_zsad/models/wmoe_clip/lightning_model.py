@@ -13,9 +13,9 @@ from torch import Tensor
 from torch.optim import Adam
 from torch.optim.lr_scheduler import LambdaLR
 
+from anomalib_zsad.arguments import check_choice
 from anomalib_zsad.clip.backbone import FrozenClip
 from anomalib_zsad.models.adapter_file import load_adapter
-from anomalib_zsad.models.arguments import check_choice
 from anomalib_zsad.models.feature_cache import CacheDtype
 from anomalib_zsad.models.mixin import ZeroShotMixin
 from anomalib_zsad.models.trained_weights import load_trained
@@ -167,7 +167,7 @@ class WMoEClip(ZeroShotMixin, AnomalibModule):  # type: ignore[misc]  # what the
         epochs: int = 20,  # noqa: ARG002  # read as a hyper-parameter
         precision: Precision = "fp32",
         cache_features: str | Path | None = None,  # noqa: ARG002  # read as a hyper-parameter
-        cache_dtype: CacheDtype = "float16",  # noqa: ARG002  # read as a hyper-parameter
+        cache_dtype: CacheDtype = "float16",
         weights: str | Path | None = None,
         seed: int = 111,
         **components: Any,
@@ -186,6 +186,8 @@ class WMoEClip(ZeroShotMixin, AnomalibModule):  # type: ignore[misc]  # what the
             ("moe_adapter", moe_adapter, ContextAdapter),
             ("score_reduction", score_reduction, ScoreReduction),
             ("lr_schedule", lr_schedule, Schedule),
+            ("precision", precision, Precision),
+            ("cache_dtype", cache_dtype, CacheDtype),
         ):
             check_choice(name, value, get_args(choices))
         clip = FrozenClip.load(backbone, pretrained, image_size, "quick_gelu", position_resize="bicubic_antialias")
