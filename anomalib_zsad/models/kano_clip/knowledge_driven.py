@@ -58,6 +58,7 @@ class KnowledgeMixin:
     def setup(self, stage: str) -> None:
         """Read the knowledge base before training."""
         super().setup(stage)  # type: ignore[misc]
+        self._knowledge = None  # of a training that did not come to its end
         options = self._module.hparams
         if stage == TrainerFn.FITTING and options["use_knpl"]:
             logger.info("Knowledge base %s: %d classes.", options["knowledge"], len(self.knowledge.classes))
@@ -88,6 +89,8 @@ class KnowledgeMixin:
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Take over the name of the knowledge that the prompts were drawn to."""
         super().on_load_checkpoint(checkpoint)  # type: ignore[misc]
+        if self._module._is_test_after_resumed_fit():
+            return
         saved = checkpoint["anomalib_zsad"].get("knowledge_sha256")
         if self._knowledge is None:
             self.knowledge_sha256 = saved

@@ -280,6 +280,10 @@ class KAnoClip(KnowledgeMixin, ZeroShotMixin, AnomalibModule):  # type: ignore[m
             raise ValueError(msg)
         return Adam(groups, betas=self.betas)
 
+    def on_train_epoch_start(self) -> None:
+        """Forget the images of an epoch that did not come to its end."""
+        self._seen = []
+
     def on_train_epoch_end(self) -> None:
         """Log how well each part of the score does alone, and how much each attention counts."""
         found = diagnostics.auroc_of(self._seen) if self._seen else {}

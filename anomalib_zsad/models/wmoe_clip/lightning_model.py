@@ -258,6 +258,10 @@ class WMoEClip(ZeroShotMixin, AnomalibModule):  # type: ignore[misc]  # what the
             self._seen.append(diagnostics.seen_in(logits, maps, batch.gt_label))
         return self.loss(logits, maps, batch.gt_label, batch.gt_mask)
 
+    def on_train_epoch_start(self) -> None:
+        """Forget the images of an epoch that did not come to its end."""
+        self._seen = []
+
     def on_train_epoch_end(self) -> None:
         """Log what only all images together show."""
         found = diagnostics.of_epoch(self._seen) if self._seen else {}

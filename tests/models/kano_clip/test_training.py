@@ -207,12 +207,31 @@ def test_a_training_that_goes_on_with_other_knowledge_says_so(small_clip, base, 
     base.write_text(base.read_text().replace("bent pin", "burnt chip"))
     again = build(small_clip, knowledge=str(base), epochs=2)
     with caplog.at_level(logging.WARNING, logger="anomalib_zsad"):
-        engine_in(tmp_path).fit(again, datamodule=data, ckpt_path=first.best_model_path)
-    assert "another knowledge base" in caplog.text
+        engine_in(tmp_path).train(again, datamodule=data, ckpt_path=first.best_model_path)
+    assert caplog.text.count("another knowledge base") == 1
     assert again.knowledge_sha256 == load_knowledge(base).sha256
 
 
 def test_without_knowledge_driven_prompts_no_base_is_read(small_clip, tmp_path):
+def test_a_training_starts_afresh_after_one_that_was_interrupted(small_clip, base, visa_root, tmp_path):
+    data = VisA(visa_root, TRAINED_ON, val_ratio=0.3, num_workers=0)
+    model = build(small_clip, knowledge=str(base), epochs=1)
+    seen = []
+
+    def interrupted(*_):
+        seen.append(len(model._seen))
+        raise FloatingPointError
+
+    model.on_train_batch_end = interrupted
+    with pytest.raises(FloatingPointError):
+        engine_in(tmp_path).fit(model, datamodule=data)
+    base.write_text(base.read_text().replace("bent pin", "burnt chip"))
+    with pytest.raises(FloatingPointError):
+        engine_in(tmp_path).fit(model, datamodule=data)
+    assert seen == [1, 1]
+    assert model.knowledge_sha256 == load_knowledge(base).sha256
+
+
     model = build(small_clip, use_knpl=False, knowledge=str(tmp_path / "none.json"))
     assert "loss_kd" not in model.loss_terms(batch())
 
