@@ -280,13 +280,21 @@ class KAnoClip(KnowledgeMixin, ZeroShotMixin, AnomalibModule):  # type: ignore[m
             raise ValueError(msg)
         return Adam(groups, betas=self.betas)
 
+    def on_train_start(self) -> None:
+        """Log how well the held-out images are told apart before the first step."""
+        super().on_train_start()
+        found = {} if self.trainer.global_step else diagnostics.auroc_of(diagnostics.parts_of_held_out(self))
+        self.log_dict({f"start_{name}": value for name, value in found.items()})
+        for name, value in found.items():
+            logger.info("%s = %.4f before training", name, value)
+
     def on_train_epoch_start(self) -> None:
         """Forget the images of an epoch that did not come to its end."""
         self._seen = []
 
     def on_train_epoch_end(self) -> None:
         """Log how well each part of the score does alone, and how much each attention counts."""
-        found = diagnostics.auroc_of(self._seen) if self._seen else {}
+        found = diagnostics.auroc_of(self._seen)
         if self.model.bicmci is not None:
             found.update(self.model.bicmci.scale_norms())
         self.log_dict({f"train_{name}": value for name, value in found.items()})
@@ -295,7 +303,8 @@ class KAnoClip(KnowledgeMixin, ZeroShotMixin, AnomalibModule):  # type: ignore[m
     def _watch(self, logits: Any, scores: Any, label: Tensor, distances: Tensor | None) -> None:
         active = None if distances is None else knowledge_loss(distances, self.loss.kd_margin) > 0
         found = diagnostics.of_step(logits, scores, active, distances)
-        self.log_dict({f"train_{name}": value for name, value in found.items()})
+        found = {f"train_{name}": value for name, value in found.items()}
+        self.log_dict(found, on_step=False, on_epoch=True, batch_size=len(label))
         self._seen.append(diagnostics.parts_of(scores, label))
 
 

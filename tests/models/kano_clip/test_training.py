@@ -10,6 +10,7 @@ import torch
 from anomalib_zsad.data import VisA
 from anomalib_zsad.data.item import CategoryBatch
 from anomalib_zsad.knowledge import load_knowledge
+from anomalib_zsad.models.kano_clip import diagnostics
 from anomalib_zsad.models.kano_clip.loss import KAnoClipLoss, knowledge_distances, knowledge_loss
 from tests.contract import TRAINED_ON, batch, engine_in, images
 from tests.models.kano_clip import reference
@@ -212,7 +213,6 @@ def test_a_training_that_goes_on_with_other_knowledge_says_so(small_clip, base, 
     assert again.knowledge_sha256 == load_knowledge(base).sha256
 
 
-def test_without_knowledge_driven_prompts_no_base_is_read(small_clip, tmp_path):
 def test_a_training_starts_afresh_after_one_that_was_interrupted(small_clip, base, visa_root, tmp_path):
     data = VisA(visa_root, TRAINED_ON, val_ratio=0.3, num_workers=0)
     model = build(small_clip, knowledge=str(base), epochs=1)
@@ -232,6 +232,7 @@ def test_a_training_starts_afresh_after_one_that_was_interrupted(small_clip, bas
     assert model.knowledge_sha256 == load_knowledge(base).sha256
 
 
+def test_without_knowledge_driven_prompts_no_base_is_read(small_clip, tmp_path):
     model = build(small_clip, use_knpl=False, knowledge=str(tmp_path / "none.json"))
     assert "loss_kd" not in model.loss_terms(batch())
 
@@ -263,17 +264,55 @@ def test_training_lowers_the_loss(small_clip):
     assert losses[-1] < 0.9 * losses[0]
 
 
-def test_what_each_part_does_is_logged(small_clip, visa_root, tmp_path, caplog):
+def test_what_each_part_does_is_logged(small_clip, visa_root, tmp_path, caplog, monkeypatch):
     model = build(small_clip, moved=0.0, epochs=1)
-    engine = engine_in(tmp_path)
+    engine, steps, of_step = engine_in(tmp_path), [], diagnostics.of_step
+
+    def noted(logits, scores, *rest):
+        found = of_step(logits, scores, *rest)
+        steps.append((len(scores.text), found["score_text"].item()))
+        return found
+
+    monkeypatch.setattr(diagnostics, "of_step", noted)
     with caplog.at_level(logging.INFO, logger="anomalib_zsad"):
-        engine.fit(model, datamodule=VisA(visa_root, TRAINED_ON, val_ratio=0.3, num_workers=0))
+        engine.fit(model, datamodule=VisA(visa_root, TRAINED_ON, val_ratio=0.3, num_workers=0, train_batch_size=3))
+    assert len({count for count, _ in steps}) == 2  # the last batch is a smaller one
+    mean = sum(count * value for count, value in steps) / sum(count for count, _ in steps)
+    assert engine.trainer.callback_metrics["train_score_text"].item() == pytest.approx(mean, abs=1e-6)
     logged = {name.removeprefix("train_") for name in engine.trainer.logged_metrics}
     stages = {f"{name}_stage{i}" for name in ("offset", "entropy") for i in range(1, 5)}
     scales = ("text_scale", "patch_scale", "patch_to_text_scale", "text_to_patch_scale")
     assert stages | {"kd_active", "kd_normal", "kd_abnormal", "score_text", "score_map"} <= logged
-    assert {f"stage{i}_{name}" for i in range(1, 5) for name in scales} | {"auroc_text", "auroc_map"} <= logged
+    assert {f"stage{i}_{name}" for i in range(1, 5) for name in scales} | {
+        "auroc_text",
+        "auroc_map",
+        "auroc_image",
+    } <= logged
     entropy = engine.trainer.logged_metrics["train_entropy_stage1"].item()
     assert 0 < entropy <= np.log(16) + 1e-5
     for name in TRAINED_ON:
         assert f"{name}: d(k, a) = " in caplog.text
+
+
+def test_the_start_of_a_training_is_measured_and_changes_nothing(small_clip, visa_root, tmp_path, monkeypatch):
+    def fit():
+        model, engine = build(small_clip, moved=0.0, epochs=1), engine_in(tmp_path, limit_val_batches=2)
+        data = VisA(visa_root, TRAINED_ON, val_ratio=0.6, num_workers=0, train_batch_size=2, eval_batch_size=3)
+        engine.fit(model, datamodule=data)
+        return data, torch.cat([each.detach().flatten() for each in model.parameters()]), engine.trainer
+
+    data, learnt, trainer = fit()
+    start = build(small_clip, moved=0.0)
+    given = [next(loader) for loader in [iter(data.val_dataloader())] for _ in range(2)]
+    pictures = [start.pre_processor.transform(each.image, each.gt_mask)[0] for each in given]
+    names = [start.names_of(each) for each in given]
+    with torch.no_grad():
+        scores = torch.cat([start.model(*each).pred_score for each in zip(pictures, names, strict=True)])
+    label = torch.cat([each.gt_label for each in given]).bool()
+    pairs = (scores[label][:, None] > scores[~label]).float()
+    assert trainer.callback_metrics["start_auroc_image"].item() == pytest.approx(pairs.mean().item())
+
+    monkeypatch.setattr(diagnostics, "parts_of_held_out", lambda module: [])
+    _, same, trainer = fit()
+    assert "start_auroc_image" not in trainer.callback_metrics
+    assert torch.equal(same, learnt)
