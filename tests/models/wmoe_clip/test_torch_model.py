@@ -82,6 +82,7 @@ def test_the_reference_chooses_the_same_experts(small_clip):
         ({"wcma_residual": True}, True, True),
         ({"gate_reduction": 4}, True, True),
         ({"map_features": "frequency"}, True, True),
+        ({"map_reduction": "sum"}, False, True),
         ({"moe_adapter": "concat"}, False, True),
         ({"n_experts": 4}, False, True),
         ({"top_k": 1}, False, True),
@@ -163,6 +164,14 @@ def test_maps_are_those_of_cosines_of_both_states(small_clip):
 
 
 @torch.no_grad()
+def test_the_sum_of_maps_counts_once_a_layer(base, small_clip):
+    summed = build(small_clip, map_reduction="sum").model
+    logits = summed.logits(images())
+    text, peak = logits.image.softmax(-1)[:, 1], base.model.layer_maps(logits, (56, 56)).sum(1).amax((1, 2))
+    torch.testing.assert_close(summed.score(logits, (56, 56)).pred_score, (text + peak) / 5)
+
+
+@torch.no_grad()
 def test_longer_patches_change_no_cosine(small_clip):
     from anomalib_zsad.models.wmoe_clip.torch_model import _cosines
 
@@ -237,6 +246,7 @@ def test_every_tensor_learns(small_clip):
     ("arguments", "message"),
     [
         ({"wavelet_return": "cubic"}, "wavelet_return must be one of idwt, bilinear, nearest, none, got 'cubic'"),
+        ({"map_reduction": "max"}, "map_reduction must be one of mean, sum, got 'max'"),
         ({"cls_scale": "big"}, "cls_scale must be one of raw, unit, sqrt_dim, got 'big'"),
         ({"wcma_heads": 5}, "wcma_heads must divide the joint width 64 of this backbone, got 5"),
         ({"map_features": "frequency", "use_wcma": False}, "needs use_wcma=True"),
