@@ -206,8 +206,11 @@ class FrozenClip(nn.Module):
         images: Tensor,  # (B, 3, H, W), normalised
         layers: Sequence[int],
         start: int,
+        feed_forward: bool = False,
     ) -> tuple[list[Tensor], Tensor]:  # L x (B, 1 + N, C), and (B, 1 + N, C)
         """Read a second stream, which from block `start` on gathers the V-V attention of the first and nothing else.
+
+        With `feed_forward` it goes through that part of the blocks as well.
 
         Returns:
             The second stream right after the given blocks, where it is the first one before `start`; and the first
@@ -224,6 +227,7 @@ class FrozenClip(nn.Module):
                 attended, of_values = with_value_attention(block.attn, block.ln_1(stream))
                 stream, local = stream + block.ls_1(attended), local + block.ls_1(of_values)
                 stream = self._feed_forward(block, stream)
+                local = self._feed_forward(block, local) if feed_forward else local
             if index in layers:
                 taps[index] = local
         return [taps[layer] for layer in layers], stream

@@ -45,7 +45,7 @@ class KnowledgeMixin:
         batch: Any,
         text: Tensor,  # (B, S, D)
     ) -> Tensor | None:  # (n, S)
-        """Measure how far the prompts are from the knowledge, for each class of a batch or for each image (eq. 2)."""
+        """Measure how far prompts are from the knowledge, of each class of a batch, of all, or of each image, eq. 2."""
         if not self._module.hparams["use_knpl"]:
             return None
         categories = self.categories_of(batch)
@@ -53,7 +53,10 @@ class KnowledgeMixin:
         every = range(len(categories))
         rows = list(every if self._module.kd_scope == "image" else {categories[i]: i for i in reversed(every)}.values())
         targets = self._module.model.knowledge_of([self._texts(categories[i], paths[i]) for i in rows])
-        return knowledge_distances(targets, text[rows])
+        text = text[rows]
+        if self._module.kd_scope == "global":
+            targets, text = (each.mean(0, keepdim=True) for each in (targets, text))
+        return knowledge_distances(targets, text)
 
     def setup(self, stage: str) -> None:
         """Read the knowledge base before training."""
@@ -99,7 +102,7 @@ class KnowledgeMixin:
 
     def _texts(self, category: str, path: str | Path | None) -> list[str]:
         dataset = None if self._module.hparams["class_name"] else dataset_of(self._module)
-        if self._module.kd_scope == "class" or path is None:
+        if self._module.kd_scope != "image" or path is None:
             return self.knowledge.texts(category, dataset)
         own = self.knowledge.image_texts(category, path, dataset)
         return [*self.knowledge.class_texts(category, dataset), *own]

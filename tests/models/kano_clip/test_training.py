@@ -113,7 +113,7 @@ def test_the_losses_stay_finite_at_the_ends():
     maps = torch.tensor([-200.0, 200.0, 200.0, -200.0]).reshape(1, 1, 2, 2).requires_grad_()
     mask = torch.tensor([0, 1, 0, 1], dtype=torch.uint8).reshape(1, 2, 2)
     scores = torch.tensor([0.0], requires_grad=True)
-    terms = KAnoClipLoss()(scores, maps, torch.tensor([1]), mask)
+    terms = KAnoClipLoss()((scores, scores), maps, torch.tensor([1]), mask)
     terms["loss"].backward()
     assert all(term.isfinite() for term in terms.values())
     assert maps.grad.isfinite().all()
@@ -125,18 +125,20 @@ def test_perfect_maps_cost_nothing_and_wrong_ones_much_however_sure():
     target = batch().gt_mask
     sure = 200 * (2 * target.float() - 1)
     scores = torch.full((3,), 0.5)
-    perfect, wrong = (KAnoClipLoss()(scores, maps[None], batch().gt_label, target) for maps in (sure, -sure))
+    parts = (scores, scores)
+    perfect, wrong = (KAnoClipLoss()(parts, maps[None], batch().gt_label, target) for maps in (sure, -sure))
     for name in ("loss_focal", "loss_dice_normal", "loss_dice_abnormal"):
         assert perfect[name] < 1e-3
         assert wrong[name] > 0.6
     stuck = (-sure).requires_grad_()
-    KAnoClipLoss()(scores, stuck[None], batch().gt_label, target)["loss"].backward()
+    KAnoClipLoss()(parts, stuck[None], batch().gt_label, target)["loss"].backward()
     assert (stuck.grad != 0).all()
 
 
 @pytest.mark.parametrize("weights", [(1.0, 1.0, 1.0), (2.0, 3.0, 5.0)])
 def test_the_weights_of_the_losses_count(weights):
-    arguments = (torch.tensor([0.3, 0.6, 0.7]), torch.randn(2, 3, 56, 56), batch().gt_label, batch().gt_mask)
+    parts = (torch.tensor([0.3, 0.6, 0.7]), torch.tensor([0.5, 0.2, 0.9]))
+    arguments = (parts, torch.randn(2, 3, 56, 56), batch().gt_label, batch().gt_mask)
     kd, in_image, in_map = weights
     loss = KAnoClipLoss(lambda_kd=kd, lambda_global=in_image, lambda_local=in_map)
     terms = loss(*arguments, torch.tensor([[0.5, 0.9], [0.5, 0.2]]))
@@ -150,7 +152,16 @@ def test_the_weights_of_the_losses_count(weights):
 
 @pytest.mark.parametrize(
     "changed",
-    [{"local_loss_on": "per_stage"}, {"smooth_in_training": False}, {"kd_margin": 0.3}, {"focal_gamma": 4.0}],
+    [
+        {"local_loss_on": "per_stage"},
+        {"smooth_in_training": False},
+        {"score_reduction": "clamp"},
+        {"score_reduction": "separate"},
+        {"score_reduction": "logits"},
+        {"kd_margin": 0.3},
+        {"kd_scope": "global", "kd_margin": 0.3},
+        {"focal_gamma": 4.0},
+    ],
     ids=lambda changed: next(iter(changed)),
 )
 def test_options_of_the_losses_change_them(small_clip, changed):
@@ -172,6 +183,11 @@ def test_classes_are_drawn_to_all_their_texts_and_images_to_their_own(small_clip
         text = model.model.text_features(model.names_of(given))
         found = model.knowledge_distances(given, text)
         torch.testing.assert_close(found, knowledge_distances(model.model.knowledge_of(texts), text[rows]))
+    model = build(small_clip, knowledge=str(base), kd_scope="global")
+    targets = model.model.knowledge_of([everything, board]).mean(0)
+    states = model.model.text_features(model.names_of(given))[:2].mean(0)
+    found = model.knowledge_distances(given, model.model.text_features(model.names_of(given)))
+    torch.testing.assert_close(found, knowledge_distances(targets[None], states[None]))
 
 
 def test_an_unknown_class_is_drawn_to_what_is_said_of_any_object(small_clip, base, caplog):
