@@ -4,13 +4,14 @@ from collections.abc import Callable, Sequence
 from copy import deepcopy
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal, cast, get_args
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
+from anomalib_zsad.arguments import check_choice
 from anomalib_zsad.clip.attention import self_attention, with_value_attention
 from anomalib_zsad.clip.embedded import default_size
 from anomalib_zsad.clip.loading import load_shared
@@ -37,7 +38,7 @@ class FrozenClip(nn.Module):
         identity: What is known of the weights (`load` fills it in).
 
     Raises:
-        ValueError: If the image size is no multiple of the patch size.
+        ValueError: If the image size is no multiple of the patch size, or there is no such activation or resizing.
     """
 
     positions: Tensor
@@ -51,6 +52,8 @@ class FrozenClip(nn.Module):
         identity: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
+        check_choice("activation", activation, get_args(Activation))
+        check_choice("position_resize", position_resize, get_args(PositionResize))
         self.clip = clip
         self.activation = activation
         self.position_resize = position_resize
@@ -203,8 +206,11 @@ class FrozenClip(nn.Module):
         images: Tensor,  # (B, 3, H, W), normalised
         layers: Sequence[int],
         start: int,
+        feed_forward: bool = False,
     ) -> tuple[list[Tensor], Tensor]:  # L x (B, 1 + N, C), and (B, 1 + N, C)
         """Read a second stream, which from block `start` on gathers the V-V attention of the first and nothing else.
+
+        With `feed_forward` it goes through that part of the blocks as well.
 
         Returns:
             The second stream right after the given blocks, where it is the first one before `start`; and the first
@@ -221,6 +227,7 @@ class FrozenClip(nn.Module):
                 attended, of_values = with_value_attention(block.attn, block.ln_1(stream))
                 stream, local = stream + block.ls_1(attended), local + block.ls_1(of_values)
                 stream = self._feed_forward(block, stream)
+                local = self._feed_forward(block, local) if feed_forward else local
             if index in layers:
                 taps[index] = local
         return [taps[layer] for layer in layers], stream

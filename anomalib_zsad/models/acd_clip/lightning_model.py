@@ -15,6 +15,7 @@ from torch.nn.utils import clip_grad_norm_
 from torch.optim import Adam, Optimizer
 from torch.optim.lr_scheduler import StepLR
 
+from anomalib_zsad.arguments import check_choice
 from anomalib_zsad.clip.backbone import Activation, FrozenClip
 from anomalib_zsad.data.domains import Domain, domain_of
 from anomalib_zsad.data.item import ANY_CATEGORY, categories_of
@@ -31,7 +32,6 @@ from anomalib_zsad.models.acd_clip.prompts import (
 from anomalib_zsad.models.acd_clip.released import groups_in, read_released
 from anomalib_zsad.models.acd_clip.torch_model import SCORING, ACDClipModel, Precision, Scoring
 from anomalib_zsad.models.adapter_file import load_adapter
-from anomalib_zsad.models.arguments import check_choice
 from anomalib_zsad.models.class_text import dataset_of
 from anomalib_zsad.models.mixin import ZeroShotMixin
 from anomalib_zsad.models.trained_weights import load_trained
@@ -154,6 +154,7 @@ class ACDClip(ZeroShotMixin, AnomalibModule):  # type: ignore[misc]  # what the 
         super().__init__(**components)
         check_choice("variant", variant, get_args(Variant))
         check_choice("domain", domain, (*get_args(Domain), None))
+        check_choice("precision", precision, get_args(Precision))
         clip = FrozenClip.load(backbone, pretrained, image_size, activation, position_resize="bicubic_antialias")
         _check_groups(n_groups, clip)
         with torch.random.fork_rng(devices=[]):

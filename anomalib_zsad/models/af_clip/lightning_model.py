@@ -2,13 +2,14 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from anomalib.models import AnomalibModule
 from torch import Tensor
 from torch.optim import Adam, Optimizer
 
+from anomalib_zsad.arguments import check_choice
 from anomalib_zsad.clip.backbone import FrozenClip
 from anomalib_zsad.models.adapter_file import load_adapter
 from anomalib_zsad.models.af_clip.adapter import Adaptor, StatePrompts, WindowAggregation
@@ -103,12 +104,14 @@ class AFClip(FewShotMixin, ZeroShotMixin, AnomalibModule):  # type: ignore[misc]
         coreset_ratio: float | None = None,
         precision: Precision = "fp32",
         cache_features: str | Path | None = None,  # noqa: ARG002  # read as a hyper-parameter
-        cache_dtype: CacheDtype = "float16",  # noqa: ARG002  # read as a hyper-parameter
+        cache_dtype: CacheDtype = "float16",
         weights: str | Path | None = None,
         seed: int = 0,
         **components: Any,
     ) -> None:
         super().__init__(**components)
+        check_choice("precision", precision, get_args(Precision))
+        check_choice("cache_dtype", cache_dtype, get_args(CacheDtype))
         check_few_shot(k_shot, alpha, coreset_ratio)
         clip = FrozenClip.load(backbone, pretrained, image_size, activation="quick_gelu", position_resize="bilinear")
         with torch.random.fork_rng(devices=[]):

@@ -45,7 +45,7 @@ class KnowledgeMixin:
         batch: Any,
         text: Tensor,  # (B, S, D)
     ) -> Tensor | None:  # (n, S)
-        """Measure how far the prompts are from the knowledge, for each class of a batch or for each image (eq. 2)."""
+        """Measure how far prompts are from the knowledge, of each class of a batch, of all, or of each image, eq. 2."""
         if not self._module.hparams["use_knpl"]:
             return None
         categories = self.categories_of(batch)
@@ -53,11 +53,15 @@ class KnowledgeMixin:
         every = range(len(categories))
         rows = list(every if self._module.kd_scope == "image" else {categories[i]: i for i in reversed(every)}.values())
         targets = self._module.model.knowledge_of([self._texts(categories[i], paths[i]) for i in rows])
-        return knowledge_distances(targets, text[rows])
+        text = text[rows]
+        if self._module.kd_scope == "global":
+            targets, text = (each.mean(0, keepdim=True) for each in (targets, text))
+        return knowledge_distances(targets, text)
 
     def setup(self, stage: str) -> None:
         """Read the knowledge base before training."""
         super().setup(stage)  # type: ignore[misc]
+        self._knowledge = None  # of a training that did not come to its end
         options = self._module.hparams
         if stage == TrainerFn.FITTING and options["use_knpl"]:
             logger.info("Knowledge base %s: %d classes.", options["knowledge"], len(self.knowledge.classes))
@@ -88,6 +92,8 @@ class KnowledgeMixin:
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Take over the name of the knowledge that the prompts were drawn to."""
         super().on_load_checkpoint(checkpoint)  # type: ignore[misc]
+        if self._module._is_test_after_resumed_fit():
+            return
         saved = checkpoint["anomalib_zsad"].get("knowledge_sha256")
         if self._knowledge is None:
             self.knowledge_sha256 = saved
@@ -96,7 +102,7 @@ class KnowledgeMixin:
 
     def _texts(self, category: str, path: str | Path | None) -> list[str]:
         dataset = None if self._module.hparams["class_name"] else dataset_of(self._module)
-        if self._module.kd_scope == "class" or path is None:
+        if self._module.kd_scope != "image" or path is None:
             return self.knowledge.texts(category, dataset)
         own = self.knowledge.image_texts(category, path, dataset)
         return [*self.knowledge.class_texts(category, dataset), *own]
