@@ -98,23 +98,33 @@ class CategoryDataModule(AnomalibDataModule, ABC):
             collate_fn=self.external_collate_fn or self.train_data.collate_fn,
         )
 
-    def normal_images(self, category: str) -> list[Path]:
+    def normal_images(self, category: str, stage: str | None = None) -> list[Path]:
         """Normal images that are not test images, as references for few-shot detection.
 
         Args:
             category: One of the categories.
+            stage: The stage of a trainer whose images are compared with them. None: training, the categories of this
+                datamodule itself.
 
         Returns:
             Paths, sorted.
+
+        Raises:
+            ValueError: The category is unknown, or has no such image.
         """
-        if category not in self.parts():
-            msg = f"Unknown category {category!r} of {self.name}, expected one of: {', '.join(self.parts())}."
+        parts = self._parts_read(stage)
+        if category not in parts:
+            msg = f"Unknown category {category!r} of {self.name}, expected one of: {', '.join(parts)}."
             raise ValueError(msg)
-        samples = normal_training(self.parts()[category], category, self.seed).samples
+        samples = normal_training(parts[category], category, self.seed).samples
         if samples.empty:
-            msg = f"{self.name}/{category} has no normal image that is not a test image."
+            msg = f"{parts[category].name}/{category} has no normal image that is not a test image."
             raise ValueError(msg)
         return sorted(map(Path, samples["image_path"]))
+
+    def _parts_read(self, stage: str | None) -> Parts:  # noqa: ARG002
+        """The categories whose images a stage reads."""
+        return self.parts()
 
 
 def prepare(parts: Parts) -> None:
