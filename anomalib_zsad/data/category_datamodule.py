@@ -13,6 +13,7 @@ from torchvision.transforms.v2 import Transform
 
 from anomalib_zsad.data.category_dataset import CategoryDataset
 from anomalib_zsad.data.parts import load, parts_of
+from anomalib_zsad.data.sharing import ShareInOrder, share_once
 
 Parts = Mapping[str, AnomalibDataModule]
 
@@ -88,14 +89,25 @@ class CategoryDataModule(AnomalibDataModule, ABC):
         self._update_augmentations()
 
     def train_dataloader(self) -> DataLoader:
-        """The training images, in an order that the seed decides."""
+        """The training images, in an order that the seed decides, shared by the processes of a training."""
+        generator = torch.Generator().manual_seed(self.seed)
         return DataLoader(
             self.train_data,
             batch_size=self.train_batch_size,
-            shuffle=True,
-            generator=torch.Generator().manual_seed(self.seed),
+            sampler=ShareInOrder(self.train_data, self.trainer, generator),
+            generator=generator,
             num_workers=self.num_workers,
             collate_fn=self.external_collate_fn or self.train_data.collate_fn,
+        )
+
+    def val_dataloader(self) -> DataLoader | list:
+        """The validation images, each seen by one process."""
+        return DataLoader(
+            self.val_data,
+            batch_size=self.eval_batch_size,
+            sampler=share_once(self.val_data, self.trainer),
+            num_workers=self.num_workers,
+            collate_fn=self.external_collate_fn or self.val_data.collate_fn,
         )
 
     def normal_images(self, category: str, stage: str | None = None) -> list[Path]:

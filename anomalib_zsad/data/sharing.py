@@ -1,0 +1,50 @@
+"""How the processes of a distributed run share the images of a dataset."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from anomalib.data import AnomalibDataset
+from lightning.pytorch.overrides.distributed import UnrepeatedDistributedSampler
+from torch.utils.data import DistributedSampler, RandomSampler
+
+
+class ShareInOrder(DistributedSampler):
+    """Every process takes its turn in the order in which a single one would have the images.
+
+    So n processes with batches of b images see together, at every step, the batch of n b images of a single process.
+    Where the processes cannot have the same number of images, the first of the order come again at its end.
+
+    Args:
+        dataset: The images.
+        trainer: Knows the processes. None: there is one.
+        generator: Decides the order, a new one for every epoch.
+    """
+
+    def __init__(self, dataset: AnomalibDataset, trainer: Any, generator: torch.Generator) -> None:
+        super().__init__(dataset, *_processes(trainer))
+        self.images = dataset
+        self.generator = generator
+
+    def __iter__(self) -> Iterator[int]:
+        order = list(RandomSampler(self.images, generator=self.generator))
+        turns = range(self.rank, self.total_size, self.num_replicas)
+        return iter([order[turn % len(order)] for turn in turns])
+
+
+def share_once(dataset: AnomalibDataset, trainer: Any) -> DistributedSampler | None:
+    """Share images so that none is seen twice; None leaves sharing to Lightning, which repeats some.
+
+    Args:
+        dataset: The images.
+        trainer: Knows the processes. None: there is one.
+    """
+    processes, rank = _processes(trainer)
+    # A process without an image would not take part when thresholds are computed of all of them.
+    if processes == 1 or len(dataset) < processes:
+        return None
+    return UnrepeatedDistributedSampler(dataset, processes, rank, shuffle=False)
+
+
+def _processes(trainer: Any) -> tuple[int, int]:  # how many, which one
+    return (1, 0) if trainer is None else (trainer.world_size, trainer.global_rank)

@@ -1,0 +1,78 @@
+"""Two processes train as one does with batches of twice the size."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+
+from tests.distributed_training import METHODS, train
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def together(small_clip: Path, visa_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the training with two processes."""
+    folder = tmp_path_factory.mktemp("together")
+    command = [sys.executable, "-W", "ignore", "-m", "tests.distributed_training", small_clip, visa_root, folder]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
+    with subprocess.Popen(
+        list(map(str, command)),
+        cwd=ROOT,
+        env={**environment, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        try:
+            output, _ = process.communicate(timeout=300)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)  # the process that Lightning started, too
+            raise
+    assert process.returncode == 0, output[-5000:]
+    return folder
+
+
+@pytest.fixture(scope="module")
+def alone(small_clip: Path, visa_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the training with one process."""
+    folder = tmp_path_factory.mktemp("alone")
+    for name in METHODS:
+        train(name, small_clip, visa_root, folder, processes=1, batch_size=4)
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", METHODS)
+def test_losses_and_weights_are_those_of_one_process(name: str, together: Path, alone: Path) -> None:
+    first, second, single = (
+        json.loads(path.read_text())
+        for path in (together / f"{name}-0.json", together / f"{name}-1.json", alone / f"{name}-0.json")
+    )
+    assert [sorted(a + b) for a, b in zip(first["images"], second["images"], strict=True)] == [
+        sorted(images) for images in single["images"]
+    ]
+    assert len(single["steps"]) == 6
+    for ours, theirs, expected in zip(first["steps"], second["steps"], single["steps"], strict=True):
+        assert ours == theirs
+        assert ours == pytest.approx(expected, abs=1e-4)
+    found, wanted = load_file(together / f"{name}.safetensors"), load_file(alone / f"{name}.safetensors")
+    assert found.keys() == wanted.keys()
+    for key in wanted:
+        if key.endswith("to_k.bias"):
+            continue  # It cancels in the softmax: its gradient is what rounding leaves, and Adam makes steps of that.
+        assert (found[key] - wanted[key]).abs().max() < 1e-4, key
+
+
+@pytest.mark.slow
+def test_one_checkpoint_is_written(together: Path) -> None:
+    for name in METHODS:
+        folder = Path(name, name, "VisA", "v0")
+        assert [path.name for path in (together / "process0" / folder).rglob("*.*")] == ["model.ckpt"]
+        assert not list((together / "process1" / folder).iterdir())
