@@ -21,6 +21,9 @@ METHODS: dict[str, tuple[Any, dict[str, Any]]] = {
 }
 """With their arguments, without what is drawn in training."""
 
+TESTED = "AFClip"
+"""Which of them is also tested."""
+
 
 class Losses(Callback):
     """Notes what is logged after every step, and which images there were."""
@@ -36,7 +39,7 @@ class Losses(Callback):
 
 
 def train(name: str, clip: Path, data_root: Path, folder: Path, processes: int, batch_size: int) -> None:
-    """Write the losses of every process, and the weights that the first one has at the end."""
+    """Write the losses of every process, the weights that the first one has at the end, and the results of a test."""
     method, arguments = METHODS[name]
     model = method(pretrained=clip, image_size=IMAGE_SIZE, epochs=2, **arguments)
     if name == "WMoEClip":
@@ -59,6 +62,9 @@ def train(name: str, clip: Path, data_root: Path, folder: Path, processes: int, 
     (folder / f"{name}-{rank}.json").write_text(json.dumps({"steps": losses.steps, "images": losses.images}))
     if rank == 0:
         model.save_weights(folder / f"{name}.safetensors")
+    if name == TESTED:
+        engine.test(model, datamodule=data)
+        engine.predict(model, datamodule=data, return_predictions=False)
 
 
 if __name__ == "__main__":

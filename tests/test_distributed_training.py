@@ -7,10 +7,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from safetensors.torch import load_file
 
-from tests.distributed_training import METHODS, train
+from tests.distributed_training import METHODS, TESTED, train
 
 ROOT = Path(__file__).parents[1]
 
@@ -74,5 +75,25 @@ def test_losses_and_weights_are_those_of_one_process(name: str, together: Path, 
 def test_one_checkpoint_is_written(together: Path) -> None:
     for name in METHODS:
         folder = Path(name, name, "VisA", "v0")
-        assert [path.name for path in (together / "process0" / folder).rglob("*.*")] == ["model.ckpt"]
+        assert [path.name for path in (together / "process0" / folder).rglob("*.ckpt")] == ["model.ckpt"]
         assert not list((together / "process1" / folder).iterdir())
+
+
+@pytest.mark.slow
+def test_results_are_those_of_one_process(together: Path, alone: Path) -> None:
+    several, single = (folder / "process0" / TESTED / TESTED / "VisA" / "v0" for folder in (together, alone))
+    # A pixel whose score is nearly that of another one may change places with it.
+    for name, tolerance in (("scores.csv", 1e-4), ("metrics.csv", 1e-2)):
+        pd.testing.assert_frame_equal(pd.read_csv(several / name), pd.read_csv(single / name), atol=tolerance, rtol=0)
+    assert pd.read_csv(several / "metrics.csv")["images"].tolist() == [2, 2, 2, 6]
+    found = pd.concat([pd.read_csv(several / f"predictions_{rank}.csv") for rank in range(2)])
+    wanted = pd.read_csv(single / "predictions.csv")
+    pd.testing.assert_frame_equal(
+        found.sort_values("image_path", ignore_index=True),
+        wanted.sort_values("image_path", ignore_index=True),
+        atol=1e-3,  # the normalised scores are steeper where the threshold is near 0 or 1
+        rtol=0,
+    )
+    pictures = [sorted(path.relative_to(each) for path in each.rglob("images/**/*.*")) for each in (several, single)]
+    assert pictures[0] == pictures[1]
+    assert len(pictures[0]) >= 6

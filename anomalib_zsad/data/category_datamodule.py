@@ -13,7 +13,7 @@ from torchvision.transforms.v2 import Transform
 
 from anomalib_zsad.data.category_dataset import CategoryDataset
 from anomalib_zsad.data.parts import load, parts_of
-from anomalib_zsad.data.sharing import ShareInOrder, share_once
+from anomalib_zsad.data.sharing import ShareInOrder, share_categories, share_once
 
 Parts = Mapping[str, AnomalibDataModule]
 
@@ -26,7 +26,7 @@ class CategoryDataModule(AnomalibDataModule, ABC):
     Args:
         source: The datamodule that knows the dataset.
         categories: The categories to use. None: all that are there.
-        train_batch_size: Images in a training batch.
+        train_batch_size: Images in a training batch; n processes with b images train as one with n b.
         eval_batch_size: Images in a validation, test or prediction batch.
         num_workers: Processes that read images.
         train_augmentations: Transform of the training images and masks.
@@ -108,6 +108,16 @@ class CategoryDataModule(AnomalibDataModule, ABC):
             sampler=share_once(self.val_data, self.trainer),
             num_workers=self.num_workers,
             collate_fn=self.external_collate_fn or self.val_data.collate_fn,
+        )
+
+    def test_dataloader(self) -> DataLoader:
+        """The test images, those of each category seen by one process."""
+        return DataLoader(
+            self.test_data,
+            batch_size=self.eval_batch_size,
+            sampler=share_categories(self.test_data, self.trainer),
+            num_workers=self.num_workers,
+            collate_fn=self.external_collate_fn or self.test_data.collate_fn,
         )
 
     def normal_images(self, category: str, stage: str | None = None) -> list[Path]:

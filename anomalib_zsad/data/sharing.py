@@ -32,6 +32,46 @@ class ShareInOrder(DistributedSampler):
         return iter([order[turn % len(order)] for turn in turns])
 
 
+class ShareOfCategories(DistributedSampler):
+    """Every process has all images of some categories, about as many as the others, in their order.
+
+    So a process knows all that the metrics of its categories need.
+
+    Args:
+        dataset: The images, of at least as many categories as there are processes.
+        trainer: Knows the processes.
+    """
+
+    def __init__(self, dataset: AnomalibDataset, trainer: Any) -> None:
+        super().__init__(dataset, *_processes(trainer), shuffle=False)
+        names = dataset.samples["category"]
+        images = [0] * self.num_replicas
+        own = set()
+        for name, count in sorted(names.value_counts().items(), key=lambda item: (-item[1], item[0])):
+            least = images.index(min(images))
+            images[least] += count
+            if least == self.rank:
+                own.add(name)
+        self.rows = names.isin(own).to_numpy().nonzero()[0].tolist()
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self.rows)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+
+def share_categories(dataset: AnomalibDataset, trainer: Any) -> ShareOfCategories | None:
+    """Share categories; None where there is one process, or a process would have none.
+
+    Args:
+        dataset: The images.
+        trainer: Knows the processes. None: there is one.
+    """
+    processes, _ = _processes(trainer)
+    return ShareOfCategories(dataset, trainer) if 1 < processes <= dataset.samples["category"].nunique() else None
+
+
 def share_once(dataset: AnomalibDataset, trainer: Any) -> DistributedSampler | None:
     """Share images so that none is seen twice; None leaves sharing to Lightning, which repeats some.
 

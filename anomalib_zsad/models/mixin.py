@@ -146,12 +146,15 @@ class ZeroShotMixin(ExportHooks):
 
     def setup(self, stage: str) -> None:
         """Have checkpoints checked before they are read, and seed the training."""
-        self._module.trainer.strategy.checkpoint_io = CheckedCheckpointIO(self._module.checkpoint_safe_globals())
+        trainer = self._module.trainer
+        # anomalib numbers its folders of results in every process; all write to that of the first one.
+        trainer._default_root_dir = trainer.strategy.broadcast(trainer._default_root_dir)
+        trainer.strategy.checkpoint_io = CheckedCheckpointIO(self._module.checkpoint_safe_globals())
         self._use_cache(None)  # of a training that did not come to its end
         if stage == TrainerFn.FITTING:
             seed_everything(self._module.hparams["seed"], workers=True, verbose=False)
             # What is drawn in training differs between processes; the seed in the environment must not.
-            torch.manual_seed(self._module.hparams["seed"] + self._module.trainer.global_rank)
+            torch.manual_seed(self._module.hparams["seed"] + trainer.global_rank)
 
     def on_fit_start(self) -> None:
         """Note what is trained on."""

@@ -4,11 +4,13 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pandas as pd
 import pytest
 from lightning.pytorch.trainer.states import TrainerFn
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, SequentialSampler
 
 from anomalib_zsad.data import MVTec
+from anomalib_zsad.data.sharing import ShareOfCategories
 
 
 def datamodule_of(root: Path, processes: int = 1, rank: int = 0, **arguments: Any) -> MVTec:
@@ -53,3 +55,31 @@ def test_too_few_validation_images_are_left_to_lightning(mvtec_root: Path) -> No
     loader = datamodule_of(mvtec_root, 8, 7).val_dataloader()
 
     assert len(paths_of(loader)) == 3
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_category_is_tested_by_one_process(mvtec_root: Path, processes: int) -> None:
+    loaders = [datamodule_of(mvtec_root, processes, rank).test_dataloader() for rank in range(processes)]
+    seen = [{Path(path).parents[2].name for batch in paths_of(loader) for path in batch} for loader in loaders]
+
+    assert seen == ([{"bottle", "grid"}] if processes == 1 else [{"bottle"}, {"grid"}])
+    assert sum(len(loader.sampler) for loader in loaders) == len(loaders[0].dataset) == 6
+
+
+class OfCategories(list):
+    """Images of which only the category is known."""
+
+    @property
+    def samples(self) -> pd.DataFrame:
+        return pd.DataFrame({"category": self})
+
+
+def test_processes_have_about_as_many_images() -> None:
+    trainers = [SimpleNamespace(world_size=2, global_rank=rank) for rank in range(2)]
+    shares = [list(ShareOfCategories(OfCategories("aabbbbbcdd"), trainer)) for trainer in trainers]
+
+    assert shares == [[2, 3, 4, 5, 6], [0, 1, 7, 8, 9]]
+
+
+def test_more_processes_than_categories_are_left_to_lightning(mvtec_root: Path) -> None:
+    assert isinstance(datamodule_of(mvtec_root, 3, 0).test_dataloader().sampler, SequentialSampler)
