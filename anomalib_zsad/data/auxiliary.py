@@ -61,6 +61,10 @@ class Auxiliary(CategoryDataModule):
             self._target_parts = self.parts() if self.target is None else _tested_by(self.target)
         return self._target_parts
 
+    def _parts_read(self, stage: str | None) -> Parts:
+        held_out = stage in {TrainerFn.FITTING, TrainerFn.VALIDATING} and hasattr(self, "train_data")
+        return self.parts() if stage is None or held_out else self.target_parts()
+
     def _setup(self, stage: str | None = None) -> None:
         if stage in {None, TrainerFn.FITTING}:
             if not hasattr(self, "train_data"):

@@ -13,6 +13,7 @@ from torchvision.transforms.v2 import Transform
 
 from anomalib_zsad.data.category_dataset import CategoryDataset
 from anomalib_zsad.data.parts import load, parts_of
+from anomalib_zsad.data.sharing import ShareInOrder, share_categories, share_once
 
 Parts = Mapping[str, AnomalibDataModule]
 
@@ -25,7 +26,7 @@ class CategoryDataModule(AnomalibDataModule, ABC):
     Args:
         source: The datamodule that knows the dataset.
         categories: The categories to use. None: all that are there.
-        train_batch_size: Images in a training batch.
+        train_batch_size: Images in a training batch; n processes with b images train as one with n b.
         eval_batch_size: Images in a validation, test or prediction batch.
         num_workers: Processes that read images.
         train_augmentations: Transform of the training images and masks.
@@ -88,33 +89,64 @@ class CategoryDataModule(AnomalibDataModule, ABC):
         self._update_augmentations()
 
     def train_dataloader(self) -> DataLoader:
-        """The training images, in an order that the seed decides."""
+        """The training images, in an order that the seed decides, shared by the processes of a training."""
+        generator = torch.Generator().manual_seed(self.seed)
         return DataLoader(
             self.train_data,
             batch_size=self.train_batch_size,
-            shuffle=True,
-            generator=torch.Generator().manual_seed(self.seed),
+            sampler=ShareInOrder(self.train_data, self.trainer, generator),
+            generator=generator,
             num_workers=self.num_workers,
             collate_fn=self.external_collate_fn or self.train_data.collate_fn,
         )
 
-    def normal_images(self, category: str) -> list[Path]:
+    def val_dataloader(self) -> DataLoader | list:
+        """The validation images, each seen by one process."""
+        return DataLoader(
+            self.val_data,
+            batch_size=self.eval_batch_size,
+            sampler=share_once(self.val_data, self.trainer),
+            num_workers=self.num_workers,
+            collate_fn=self.external_collate_fn or self.val_data.collate_fn,
+        )
+
+    def test_dataloader(self) -> DataLoader:
+        """The test images, those of each category seen by one process."""
+        return DataLoader(
+            self.test_data,
+            batch_size=self.eval_batch_size,
+            sampler=share_categories(self.test_data, self.trainer),
+            num_workers=self.num_workers,
+            collate_fn=self.external_collate_fn or self.test_data.collate_fn,
+        )
+
+    def normal_images(self, category: str, stage: str | None = None) -> list[Path]:
         """Normal images that are not test images, as references for few-shot detection.
 
         Args:
             category: One of the categories.
+            stage: The stage of a trainer whose images are compared with them. None: training, the categories of this
+                datamodule itself.
 
         Returns:
             Paths, sorted.
+
+        Raises:
+            ValueError: The category is unknown, or has no such image.
         """
-        if category not in self.parts():
-            msg = f"Unknown category {category!r} of {self.name}, expected one of: {', '.join(self.parts())}."
+        parts = self._parts_read(stage)
+        if category not in parts:
+            msg = f"Unknown category {category!r} of {self.name}, expected one of: {', '.join(parts)}."
             raise ValueError(msg)
-        samples = normal_training(self.parts()[category], category, self.seed).samples
+        samples = normal_training(parts[category], category, self.seed).samples
         if samples.empty:
-            msg = f"{self.name}/{category} has no normal image that is not a test image."
+            msg = f"{parts[category].name}/{category} has no normal image that is not a test image."
             raise ValueError(msg)
         return sorted(map(Path, samples["image_path"]))
+
+    def _parts_read(self, stage: str | None) -> Parts:  # noqa: ARG002
+        """The categories whose images a stage reads."""
+        return self.parts()
 
 
 def prepare(parts: Parts) -> None:

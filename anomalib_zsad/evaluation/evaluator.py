@@ -16,6 +16,7 @@ from rich.console import Console
 
 from anomalib_zsad.data.item import categories_of
 from anomalib_zsad.data.parts import dataset_key
+from anomalib_zsad.data.sharing import ShareOfCategories
 from anomalib_zsad.evaluation.category_scores import CategoryScores
 from anomalib_zsad.evaluation.pixel_scores import fold_to_fit
 from anomalib_zsad.evaluation.scored_image import scored_images
@@ -28,6 +29,7 @@ from anomalib_zsad.evaluation.table import (
     scores_table,
     write_csv,
 )
+from anomalib_zsad.functional.processes import known_to_processes
 
 logger = logging.getLogger(__name__)
 
@@ -42,7 +44,8 @@ class ZeroShotEvaluator(Evaluator):
     AP and F1-max, pixel AUROC, AP, F1-max, AUPRO and AUPRO-200 of every category, and their mean over categories,
     never over pooled images: logged (the means), printed, kept in `table`, and written to `metrics.csv` with a note
     where a metric is not available; `scores.csv` holds the score of every image, `curves.csv` the ROC and PRO curves.
-    F1-max is the F1 at the best threshold for the very test data. Runs in one process.
+    F1-max is the F1 at the best threshold for the very test data. Several processes need a `CategoryDataModule`, which
+    shares categories among them.
 
     Pixels are exact as long as those of unfinished categories fit into `pixel_memory`; beyond that the largest
     category is binned, and its note bounds the error.
@@ -64,16 +67,10 @@ class ZeroShotEvaluator(Evaluator):
         self.table: pd.DataFrame | None = None
         self._start(awaited={})
 
-    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Refuse to test in several processes, each of which would see only its own images."""
-        super().setup(trainer, pl_module, stage)
-        if stage == "test" and trainer.world_size > 1:
-            msg = f"Testing runs in one process, this trainer has {trainer.world_size}: pass devices=1, num_nodes=1."
-            raise ValueError(msg)
-
     def on_test_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Forget earlier runs."""
         del pl_module
+        _check_processes(trainer)
         self._start(_images_per_category(trainer.test_dataloaders))
 
     @torch.no_grad()
@@ -102,19 +99,28 @@ class ZeroShotEvaluator(Evaluator):
         while self._open:
             name, category = self._open.popitem()
             self._results[name] = category.result()
+        self._share()
         self._note_training_data(pl_module, getattr(trainer, "datamodule", None))
         self.table = results_table(self._results)
         for name, value in mean_values(self.table).items():
-            pl_module.log(name, value)
+            pl_module.log(name, value, sync_dist=True)
             if trainer.barebones:
                 trainer.callback_metrics[name] = trainer.logged_metrics[name] = torch.tensor(value)
-        self._report(Path(trainer.default_root_dir), self.table)
+        if trainer.is_global_zero:
+            self._report(Path(trainer.default_root_dir), self.table)
 
     def _start(self, awaited: dict[str, int]) -> None:
         self._awaited = awaited
         self._open: defaultdict[str, CategoryScores] = defaultdict(CategoryScores)
         self._results: dict[str, CategoryResult] = {}
         self._rows: list[tuple[str, str, str, float]] = []
+
+    def _share(self) -> None:
+        """Take in what the other processes have."""
+        everyones = known_to_processes((self._results, self._rows))
+        if len(everyones) > 1:
+            self._results = {name: result for results, _ in everyones for name, result in results.items()}
+            self._rows = sorted(row for _, rows in everyones for row in rows)
 
     def _report(self, folder: Path, table: pd.DataFrame) -> None:
         console = Console()
@@ -156,8 +162,23 @@ def training_notes(trained_on: Sequence[str], datamodule: Any, categories: Itera
     return {name: known if name in seen else related for name in categories} if seen else {}
 
 
+def _check_processes(trainer: Trainer) -> None:
+    """Refuse to test in processes that know no category as a whole."""
+    samplers = [getattr(loader, "sampler", None) for loader in _listed(trainer.test_dataloaders)]
+    if trainer.world_size > 1 and not all(isinstance(each, ShareOfCategories) for each in samplers):
+        msg = (
+            f"Testing in {trainer.world_size} processes needs a datamodule of this package with at least as many "
+            f"categories: pass one, or devices=1, num_nodes=1; what was trained before is in its checkpoint."
+        )
+        raise ValueError(msg)
+
+
 def _images_per_category(dataloaders: Any) -> dict[str, int]:
-    loaders = dataloaders if isinstance(dataloaders, list | tuple) else [dataloaders]
+    loaders = _listed(dataloaders)
     samples = [getattr(getattr(loader, "dataset", None), "samples", None) for loader in loaders]
     names = [table["category"] for table in samples if table is not None and "category" in table]
     return pd.concat(names).value_counts().to_dict() if len(names) == len(samples) else {}
+
+
+def _listed(dataloaders: Any) -> list[Any]:
+    return list(dataloaders) if isinstance(dataloaders, list | tuple) else [dataloaders]

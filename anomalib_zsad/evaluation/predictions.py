@@ -24,7 +24,7 @@ class PredictionWriter(Callback):
 
     It must come before the post-processor among the callbacks, to see the raw scores. What has been predicted is kept
     when a run is interrupted. Threshold, label and normalised score stay empty for a model without a
-    `MonotonePostProcessor`.
+    `MonotonePostProcessor`. Where there are several processes, each writes its images to `predictions_<rank>.csv`.
     """
 
     def __init__(self) -> None:
@@ -33,7 +33,8 @@ class PredictionWriter(Callback):
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Open the file."""
         del pl_module
-        self._path = Path(trainer.default_root_dir) / "predictions.csv"
+        rank = f"_{trainer.global_rank}" if trainer.world_size > 1 else ""
+        self._path = Path(trainer.default_root_dir) / f"predictions{rank}.csv"
         self._rows = 0
         self._file = ExitStack()
         temporary = self._file.enter_context(whole_file(self._path))

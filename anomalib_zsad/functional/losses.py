@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from anomalib_zsad.functional.processes import sum_over_processes
+
 ScoreReduction = Literal["half", "clamp", "separate", "logits"]
 
 
@@ -31,17 +33,20 @@ def masked_alignment(
     """Patch alignment: normal and anomalous patches of an image should be less alike than patches of one kind.
 
     max(0, mean cos over N-A pairs - mean cos over N-N and A-A pairs), over all ordered pairs within an image
-    (self-pairs included), pooled over the batch, mean over the K token sets. The mean over pairs of unit vectors is the
-    product of their sums, so no pair is ever formed. 0 where the batch has no normal or no anomalous patch.
+    (self-pairs included), pooled over the batch (those of all processes of a training), mean over the K token sets. The
+    mean over pairs of unit vectors is the product of their sums, so no pair is ever formed. 0 where the batch has no
+    normal or no anomalous patch.
 
     Source: AF-CLIP eq. 14.
     """
     unlike = (normal_sum * anomalous_sum).sum(dim=(-2, -1))
     alike = (normal_sum.square() + anomalous_sum.square()).sum(dim=(-2, -1))
-    n_unlike = (n_normal * n_anomalous).sum()
-    n_alike = (n_normal.square() + n_anomalous.square()).sum()
-    both = (n_normal.sum() > 0) & (n_anomalous.sum() > 0)
-    gap = unlike / n_unlike.clamp(min=1) - alike / n_alike.clamp(min=1)
+    n_unlike = n_normal * n_anomalous
+    n_alike = n_normal.square() + n_anomalous.square()
+    counts = torch.stack([n_unlike, n_alike, n_normal, n_anomalous]).sum(1)
+    unlike, alike, counts = sum_over_processes(torch.cat([unlike, alike, counts])).split([len(unlike), len(alike), 4])
+    both = (counts[2:] > 0).all()
+    gap = unlike / counts[0].clamp(min=1) - alike / counts[1].clamp(min=1)
     return F.relu(gap).mean() * both
 
 

@@ -18,7 +18,7 @@ class FewShotMixin:
 
     It stands before `ZeroShotMixin` among the bases. The torch model brings `memory` (a `MemoryBank`), `alpha` and
     `remember(images, coreset_ratio)`; the hyper-parameters `k_shot`, `reference`, `alpha`, `coreset_ratio` and `seed`.
-    Memories follow the category of the samples: one that was filled for another is never used.
+    Memories follow the category of the samples and the stage: one that was filled for another is never used.
     """
 
     memory_of: dict[str, Any] | None = None
@@ -62,18 +62,25 @@ class FewShotMixin:
         score, maps = (torch.cat([each[field] for each in results])[order] for field in ("pred_score", "anomaly_map"))
         return InferenceBatch(pred_score=score, anomaly_map=maps)
 
+    def on_validation_start(self) -> None:
+        """Draw the references anew."""
+        super().on_validation_start()  # type: ignore[misc]
+        self._forget()
+
     def on_validation_epoch_end(self) -> None:
         """Note with how many references the thresholds are fitted."""
         self.threshold_shots = self._shots
 
     def on_test_start(self) -> None:
-        """Say so where thresholds belong to another number of references."""
+        """Draw the references anew; say so where thresholds belong to another number of them."""
         super().on_test_start()  # type: ignore[misc]
+        self._forget()
         self._check_thresholds()
 
     def on_predict_start(self) -> None:
-        """Say so where thresholds belong to another number of references."""
+        """Draw the references anew; say so where thresholds belong to another number of them."""
         super().on_predict_start()  # type: ignore[misc]
+        self._forget()
         self._check_thresholds()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -106,6 +113,11 @@ class FewShotMixin:
     def _shots(self) -> int:
         return len(self.memory_of["references"]) if self.memory_of else 0
 
+    def _forget(self) -> None:
+        """Forget what the datamodule will give again: two datasets may have categories of the same name."""
+        if self._options["k_shot"] and self._options["reference"] is None and self._datamodule is not None:
+            self.memory_of = None
+
     def _recollect(self, category: str) -> None:
         """Make the memory that of a category."""
         wanted = self._wanted(category)
@@ -115,7 +127,7 @@ class FewShotMixin:
             paths = files_of(wanted["reference"])
             paths = draw(paths, wanted["k_shot"], wanted["seed"], category) if wanted["k_shot"] else paths
         else:
-            candidates = normal_images_of(self._datamodule, category)
+            candidates = normal_images_of(self._datamodule, category, self._module.trainer.state.fn)
             paths = draw(candidates, wanted["k_shot"], wanted["seed"], category)
         logger.info("%d references of %s: %s", len(paths), category, ", ".join(map(str, paths)))
         images = (image.to(self._module.device) for image in read_references(paths, self._module.pre_processor))

@@ -124,7 +124,8 @@ class ZeroShotMixin(ExportHooks):
         terms = self.loss_terms(batch)
         if not torch.isfinite(terms["loss"]):
             self._stop_at_lost_loss(terms)
-        self._module.log_dict({f"train_{name}": value.detach() for name, value in terms.items()}, prog_bar=True)
+        found = {f"train_{name}": value.detach() for name, value in terms.items()}
+        self._module.log_dict(found, prog_bar=True, sync_dist=True)
         return terms["loss"]
 
     def validation_step(self, batch: Batch, batch_idx: int) -> STEP_OUTPUT:  # noqa: ARG002
@@ -147,10 +148,15 @@ class ZeroShotMixin(ExportHooks):
 
     def setup(self, stage: str) -> None:
         """Have checkpoints checked before they are read, and seed the training."""
-        self._module.trainer.strategy.checkpoint_io = CheckedCheckpointIO(self._module.checkpoint_safe_globals())
+        trainer = self._module.trainer
+        # anomalib numbers its folders of results in every process; all write to that of the first one.
+        trainer._default_root_dir = trainer.strategy.broadcast(trainer._default_root_dir)
+        trainer.strategy.checkpoint_io = CheckedCheckpointIO(self._module.checkpoint_safe_globals())
         self._use_cache(None)  # of a training that did not come to its end
         if stage == TrainerFn.FITTING:
             seed_everything(self._module.hparams["seed"], workers=True, verbose=False)
+            # What is drawn in training differs between processes; the seed in the environment must not.
+            torch.manual_seed(self._module.hparams["seed"] + trainer.global_rank)
 
     def on_fit_start(self) -> None:
         """Note what is trained on."""

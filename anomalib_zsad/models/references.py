@@ -9,24 +9,22 @@ import numpy as np
 from anomalib.data.utils import LabelName, get_image_filenames
 from torch import Tensor
 
-from anomalib_zsad.data.category_datamodule import normal_training
+from anomalib_zsad.data.category_datamodule import CategoryDataModule
 from anomalib_zsad.data.reading import read_image
 
 
-def normal_images_of(datamodule: Any, category: str) -> list[Path]:
-    """List the normal training images of a category, sorted: those of a datamodule's target where it has one.
+def normal_images_of(datamodule: Any, category: str, stage: str | None) -> list[Path]:
+    """List the normal training images of a category, sorted.
 
     Args:
         datamodule: A datamodule of anomalib or of this package, after its `setup`.
         category: The category.
+        stage: The stage of the trainer, which decides whose images they are where a datamodule has a target.
     """
-    parts = getattr(datamodule, "target_parts", getattr(datamodule, "parts", None))
-    if parts is None:
-        samples = datamodule.train_data.samples
-        samples = samples[samples["label_index"] == LabelName.NORMAL]
-    else:
-        samples = normal_training(parts()[category], category, datamodule.seed).samples
-    return sorted(map(Path, samples["image_path"]))
+    if isinstance(datamodule, CategoryDataModule):
+        return datamodule.normal_images(category, stage)
+    samples = datamodule.train_data.samples
+    return sorted(map(Path, samples[samples["label_index"] == LabelName.NORMAL]["image_path"]))
 
 
 def files_of(reference: str | Path | Sequence[str | Path]) -> list[Path]:

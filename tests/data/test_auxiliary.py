@@ -214,3 +214,18 @@ def test_normal_images_are_normal_training_images(visa_root: Path, mvtec_root: P
 
     with pytest.raises(ValueError, match="Unknown category 'candel' of VisA"):
         VisA(visa_root).normal_images("candel")
+
+
+def test_normal_images_are_of_the_dataset_that_a_stage_reads(visa_root: Path, mvtec_root: Path) -> None:
+    datamodule = VisA(visa_root, ["candle"], target=MVTec(mvtec_root, ["grid"]))
+    grid, candle = (mvtec_root / "grid" / "train" / "good", visa_root / "candle" / "Data" / "Images" / "Normal")
+
+    for stage in STAGES[1:]:
+        assert {path.parent for path in datamodule.normal_images("grid", stage)} == {grid}
+
+    datamodule.setup(TrainerFn.FITTING)
+    for stage in (None, *STAGES[:2]):
+        assert {path.parent for path in datamodule.normal_images("candle", stage)} == {candle}
+    for stage in STAGES[2:]:
+        with pytest.raises(ValueError, match="Unknown category 'candle' of VisA, expected one of: grid"):
+            datamodule.normal_images("candle", stage)

@@ -9,7 +9,6 @@ import pytest
 import torch
 from anomalib.metrics import AUROC
 from lightning.pytorch import Trainer
-from lightning.pytorch.trainer.states import TrainerFn
 from scored_batches import Passing, Scored, scored_batch
 from sklearn.metrics import average_precision_score, roc_auc_score
 
@@ -199,11 +198,11 @@ def test_a_second_run_starts_anew(trainer_with: TrainerWith) -> None:
     assert list(table.index) == ["cable", "mean"]
 
 
-def test_testing_in_several_processes_is_refused() -> None:
-    trainer = SimpleNamespace(world_size=2, num_devices=2)
-    with pytest.raises(ValueError, match="one process, this trainer has 2"):
-        ZeroShotEvaluator().setup(trainer, Passing(), TrainerFn.TESTING)
-    ZeroShotEvaluator().setup(trainer, Passing(), TrainerFn.FITTING)
+def test_processes_that_share_no_categories_are_refused() -> None:
+    loader = Scored(random_batches("cable", 0)).test_dataloader()
+    trainer = SimpleNamespace(world_size=2, test_dataloaders=loader)
+    with pytest.raises(ValueError, match="Testing in 2 processes needs a datamodule of this package"):
+        ZeroShotEvaluator().on_test_epoch_start(trainer, Passing())
 
 
 def test_barebones_trainers_get_the_means(tmp_path: Path) -> None:

@@ -1,6 +1,8 @@
 """How a knowledge base takes part in the training of KAnoCLIP, and nowhere else."""
 
 import logging
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +11,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 
 from anomalib_zsad.data.item import categories_of
+from anomalib_zsad.functional.processes import known_to_processes
 from anomalib_zsad.knowledge import KnowledgeBase, load_knowledge
 from anomalib_zsad.models.class_text import dataset_of
 from anomalib_zsad.models.kano_clip.loss import knowledge_distances
@@ -50,13 +53,26 @@ class KnowledgeMixin:
             return None
         categories = self.categories_of(batch)
         paths = getattr(batch, "image_path", None) or [None] * len(categories)
-        every = range(len(categories))
-        rows = list(every if self._module.kd_scope == "image" else {categories[i]: i for i in reversed(every)}.values())
+        rows = list(range(len(categories)) if self._module.kd_scope == "image" else _first_rows(categories).values())
         targets = self._module.model.knowledge_of([self._texts(categories[i], paths[i]) for i in rows])
         text = text[rows]
         if self._module.kd_scope == "global":
             targets, text = (each.mean(0, keepdim=True) for each in (targets, text))
         return knowledge_distances(targets, text)
+
+    def knowledge_shares(self, batch: Any) -> Tensor | None:  # (n,)
+        """Weigh the classes of a batch so that each counts the same in the mean over all processes of a training.
+
+        None where a plain mean does that: of images, and in a single process.
+        """
+        if not self._module.hparams["use_knpl"] or self._module.kd_scope == "image":
+            return None
+        own = _first_rows(self.categories_of(batch))
+        everyones = known_to_processes(list(own))
+        counts = Counter(name for each in everyones for name in each)
+        if len(everyones) == 1:
+            return None
+        return torch.tensor([len(everyones) / (len(counts) * counts[name]) for name in own], device=batch.image.device)
 
     def setup(self, stage: str) -> None:
         """Read the knowledge base before training."""
@@ -110,3 +126,8 @@ class KnowledgeMixin:
     @property
     def _module(self) -> Any:  # this mixin is always mixed into a KAnoClip
         return self
+
+
+def _first_rows(categories: Sequence[str]) -> dict[str, int]:
+    """Find the first image of every class."""
+    return {categories[row]: row for row in reversed(range(len(categories)))}

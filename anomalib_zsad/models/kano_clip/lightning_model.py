@@ -16,6 +16,7 @@ from anomalib_zsad.clip.backbone import Activation, FrozenClip, PositionResize
 from anomalib_zsad.data.class_names import own_names
 from anomalib_zsad.data.item import ANY_CATEGORY
 from anomalib_zsad.functional.losses import ScoreReduction
+from anomalib_zsad.functional.processes import known_to_processes
 from anomalib_zsad.models.adapter_file import load_adapter
 from anomalib_zsad.models.feature_cache import CacheDtype
 from anomalib_zsad.models.kano_clip import diagnostics
@@ -282,11 +283,11 @@ class KAnoClip(KnowledgeMixin, ZeroShotMixin, AnomalibModule):  # type: ignore[m
         per_stage = self.local_loss_on == "per_stage"
         stages = logits.patches.unbind(1) if per_stage else ()
         maps = [map_log_odds(each, size, self.model.align_corners) for each in stages] or [scores.log_odds]
-        distances = self.knowledge_distances(batch, text)
+        distances, shares = self.knowledge_distances(batch, text), self.knowledge_shares(batch)
         parts = scores.parts(self.smooth_in_training)
         if self._trainer is not None and self._trainer.training:
             self._watch(logits, scores, batch.gt_label, distances)
-        return self.loss(parts, torch.stack(maps), batch.gt_label, batch.gt_mask, distances)
+        return self.loss(parts, torch.stack(maps), batch.gt_label, batch.gt_mask, distances, shares)
 
     def names_of(self, batch: Any) -> list[str]:
         """Name the class of every image in the words of its prompts."""
@@ -322,7 +323,8 @@ class KAnoClip(KnowledgeMixin, ZeroShotMixin, AnomalibModule):  # type: ignore[m
 
     def on_train_epoch_end(self) -> None:
         """Log how well each part of the score does alone, and how much each attention counts."""
-        found = diagnostics.auroc_of(self._seen)
+        seen = [each for own in known_to_processes([each.cpu() for each in self._seen]) for each in own]
+        found = diagnostics.auroc_of(seen) if seen else {}
         if self.model.bicmci is not None:
             found.update(self.model.bicmci.scale_norms())
         self.log_dict({f"train_{name}": value for name, value in found.items()})
@@ -332,7 +334,7 @@ class KAnoClip(KnowledgeMixin, ZeroShotMixin, AnomalibModule):  # type: ignore[m
         active = None if distances is None else knowledge_loss(distances, self.loss.kd_margin) > 0
         found = diagnostics.of_step(logits, scores, active, distances)
         found = {f"train_{name}": value for name, value in found.items()}
-        self.log_dict(found, on_step=False, on_epoch=True, batch_size=len(label))
+        self.log_dict(found, on_step=False, on_epoch=True, batch_size=len(label), sync_dist=True)
         self._seen.append(diagnostics.parts_of(scores, label))
 
 

@@ -49,6 +49,7 @@ class KAnoClipLoss(nn.Module):
         label: Tensor,  # (B,) true where anomalous
         mask: Tensor,  # (B, H, W) nonzero where anomalous
         distances: Tensor | None = None,  # (n, S) from the knowledge to the prompts of each state
+        shares: Tensor | None = None,  # (n,) their weights; None for their mean
     ) -> dict[str, Tensor]:
         """Compute every term and their weighted sum, `loss`."""
         target = (mask > 0).float()
@@ -58,7 +59,8 @@ class KAnoClipLoss(nn.Module):
             terms.update(zip(("loss_focal", "loss_dice_normal", "loss_dice_abnormal"), local.unbind(), strict=True))
             total = self.lambda_global * terms["loss_global"] + self.lambda_local * local.sum()
             if distances is not None:
-                terms["loss_kd"] = knowledge_loss(distances, self.kd_margin).mean()
+                missed = knowledge_loss(distances, self.kd_margin)
+                terms["loss_kd"] = missed.mean() if shares is None else (shares * missed).sum()
                 total = total + self.lambda_kd * terms["loss_kd"]
         return {"loss": total, **terms}
 

@@ -23,6 +23,10 @@ class Seen(NamedTuple):
     scores: Tensor  # (4, B): probability of the class token, minimum and maximum of the map, label
     sampled: list[Tensor]  # x_c (B, D), divergence (B, D), reconstruction (B, m); nothing without CTDS
 
+    def on_cpu(self) -> "Seen":
+        """Leave the device, for other processes."""
+        return Seen(self.scores.cpu(), [each.cpu() for each in self.sampled])
+
 
 def of_step(logits: Logits) -> dict[str, Tensor]:
     """Look at one batch.

@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from anomalib_zsad.functional.processes import sum_over_processes
+
 ContextAdapter = Literal["split", "concat"]
 
 
@@ -106,13 +108,13 @@ class SemanticExperts(nn.Module):
 
 
 def load_balance(routed: Routed) -> Tensor:
-    """Measure how unevenly experts are used: 1 where all are used alike, more where few are.
+    """Measure how unevenly experts are used in a batch, that of all processes: 1 where all are used alike, else more.
 
     Source: Fedus et al. 2022 (Switch Transformers), eq. 4, with top-k shares.
     """
-    chosen = (routed.weights > 0).float()
-    load = chosen.mean(0) / chosen.sum(1).mean()
-    return len(load) * (load * routed.logits.softmax(-1).mean(0)).sum()
+    each = torch.stack([(routed.weights > 0).float(), routed.logits.softmax(-1)])
+    load, probability = (total / total.sum() for total in sum_over_processes(each.sum(1)))
+    return len(load) * (load * probability).sum()
 
 
 def _uniform(*shape: int, fan_in: int) -> Tensor:

@@ -16,6 +16,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from anomalib_zsad.arguments import check_choice
 from anomalib_zsad.clip.backbone import FrozenClip
 from anomalib_zsad.functional.losses import ScoreReduction
+from anomalib_zsad.functional.processes import known_to_processes
 from anomalib_zsad.models.adapter_file import load_adapter
 from anomalib_zsad.models.feature_cache import CacheDtype
 from anomalib_zsad.models.mixin import ZeroShotMixin
@@ -262,7 +263,7 @@ class WMoEClip(ZeroShotMixin, AnomalibModule):  # type: ignore[misc]  # what the
         maps = self.model.layer_maps(logits, size)
         if self._trainer is not None and self.training:
             found = {f"train_{name}": value for name, value in diagnostics.of_step(logits).items()}
-            self.log_dict(found, on_step=False, on_epoch=True, batch_size=len(batch.image))
+            self.log_dict(found, on_step=False, on_epoch=True, batch_size=len(batch.image), sync_dist=True)
             self._seen.append(diagnostics.seen_in(logits, maps, batch.gt_label))
         return self.loss(logits, maps, batch.gt_label, batch.gt_mask)
 
@@ -271,8 +272,9 @@ class WMoEClip(ZeroShotMixin, AnomalibModule):  # type: ignore[misc]  # what the
         self._seen = []
 
     def on_train_epoch_end(self) -> None:
-        """Log what only all images together show."""
-        found = diagnostics.of_epoch(self._seen) if self._seen else {}
+        """Log what only all images together show, those of every process."""
+        seen = [each for own in known_to_processes([each.on_cpu() for each in self._seen]) for each in own]
+        found = diagnostics.of_epoch(seen) if seen else {}
         self.log_dict({f"train_{name}": value for name, value in found.items()})
         self._seen = []
 

@@ -14,6 +14,7 @@ from anomalib_zsad.models import AFClip
 from tests.contract import UNSEEN, engine_in, images
 from tests.golden.reading import assert_near, golden, golden_clip_file
 from tests.small_clip import IMAGE_SIZE
+from tests.trees import mvtec_tree
 
 
 def build(clip: Path, **arguments) -> AFClip:
@@ -119,6 +120,35 @@ def test_the_target_of_a_datamodule_gives_the_references(small_clip, trained, vi
     model = build(small_clip, k_shot=1)
     engine_in(tmp_path).test(model, datamodule=data, ckpt_path=trained)
     assert "bottle" in model.memory_of["references"][0]
+
+
+@pytest.mark.parametrize("run", ["train", "validate", "test", "predict"])
+def test_references_are_of_the_dataset_that_is_scored(small_clip, visa_root, mvtec_root, tmp_path, caplog, run):
+    targets = (MVTec(mvtec_root, UNSEEN, num_workers=0), MVTecAD(mvtec_root, "bottle", num_workers=0))
+    for target in targets:
+        data = VisA(visa_root, ["candle", "pcb1"], target=target, val_ratio=0.3, num_workers=0)
+        engine_in(tmp_path).fit(build(small_clip, epochs=1), datamodule=data)
+        caplog.clear()
+        with caplog.at_level(logging.INFO, logger="anomalib_zsad"):
+            getattr(engine_in(tmp_path), run)(build(small_clip, k_shot=2), datamodule=data)
+        drawn = [record.args for record in caplog.records if "references of" in record.msg]
+        assert {category for _, category, _ in drawn} >= {"candle", "pcb1"}  # held out, for the thresholds
+        assert ({category for _, category, _ in drawn} >= {"bottle"}) == (run != "validate")
+        for _, category, paths in drawn:
+            root = visa_root if category in {"candle", "pcb1"} else mvtec_root
+            assert all(Path(path).is_relative_to(root / category) for path in paths.split(", "))
+
+
+def test_categories_of_the_same_name_have_their_own_references(small_clip, mvtec_root, tmp_path):
+    other = mvtec_tree(tmp_path / "other", ["bottle"], seed=1)
+    data = MVTec(other, target=MVTec(mvtec_root, ["bottle"], num_workers=0), val_ratio=0.3, num_workers=0)
+    engine_in(tmp_path).fit(build(small_clip, epochs=1), datamodule=data)
+    model = build(small_clip, k_shot=1)
+    engine = engine_in(tmp_path)
+    engine.validate(model, datamodule=data)
+    assert Path(model.memory_of["references"][0]).is_relative_to(other)
+    engine.trainer.predict(model, datamodule=data)
+    assert Path(model.memory_of["references"][0]).is_relative_to(mvtec_root)
 
 
 def test_the_draw_follows_the_seed_and_grows_with_k(tmp_path):

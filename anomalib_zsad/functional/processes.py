@@ -1,0 +1,52 @@
+"""What the processes of one distributed training know together; in a single process everything is as it was."""
+
+from typing import Any, TypeVar
+
+from torch import Tensor, distributed
+from torch.autograd import Function
+
+Known = TypeVar("Known")
+
+
+def sum_over_processes(
+    values: Tensor,  # any shape, the same in every process
+) -> Tensor:
+    """Add up what every process has, with gradients.
+
+    A distributed training averages the gradients of its processes, so a loss that is a mean over images is the one of
+    all their batches together. A loss that is none must be computed from sums over all processes, the same in each.
+    """
+    return _Sum.apply(values) if _is_distributed() else values
+
+
+def known_to_processes(known: Known) -> list[Known]:
+    """List what every process has, in their order.
+
+    Args:
+        known: Plain data, and tensors on the CPU: those of another device would come back on it.
+    """
+    if not _is_distributed():
+        return [known]
+    everyones: list[Known] = [known] * distributed.get_world_size()
+    distributed.all_gather_object(everyones, known)
+    return everyones
+
+
+class _Sum(Function):
+    @staticmethod
+    def forward(ctx: Any, values: Tensor) -> Tensor:  # noqa: ARG004
+        return _summed(values)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # noqa: ARG004
+        return _summed(gradient)  # every process has a loss that depends on the values
+
+
+def _summed(values: Tensor) -> Tensor:
+    total = values.clone()
+    distributed.all_reduce(total)
+    return total
+
+
+def _is_distributed() -> bool:
+    return distributed.is_available() and distributed.is_initialized()
