@@ -73,27 +73,47 @@ class CellRunner:
         number = self.benchmark.protocols.index(protocol)
         folder = self.folder / "training" / cell.model / f"protocol_{number}" / f"seed_{cell.seed}"
         settings = [entry.class_path, entry.init_args, protocol.auxiliary.class_path, protocol.auxiliary.init_args]
-        wanted = json.dumps([*settings, self.benchmark.train_batch_size], sort_keys=True, default=str)
+        wanted = json.dumps([*settings, plumbing["train_batch_size"]], sort_keys=True, default=str)
         record = folder / "trained.json"
         known = json.loads(record.read_text(encoding="utf-8")) if record.is_file() else {}
         if known.get("settings") == wanted and (folder / known["checkpoint"]).is_file():
             return folder / known["checkpoint"]
         model = build_model(entry, Cell(cell.model, cell.target, None, None, cell.seed), visualizer=False)
+        plumbing = self.benchmark.training_plumbing(cell)
         engine = self._engine(folder)
-        engine.fit(model, datamodule=self._auxiliary(protocol.auxiliary.build(AnomalibDataModule)))
+        engine.fit(model, datamodule=_auxiliary(protocol.auxiliary.build(AnomalibDataModule), plumbing))
         checkpoint = Path(str(engine.best_model_path)).resolve()
         with whole_file(record) as temporary:
             content = {"settings": wanted, "checkpoint": str(checkpoint.relative_to(folder.resolve()))}
             temporary.write_text(json.dumps(content), encoding="utf-8")
         return checkpoint
 
-    def _auxiliary(self, datamodule: AnomalibDataModule) -> AnomalibDataModule:
-        if isinstance(datamodule, Auxiliary):
-            return datamodule
-        return Auxiliary(datamodule, train_batch_size=self.benchmark.train_batch_size, **self.benchmark.plumbing)
-
     def _target(self, cell: Cell) -> AnomalibDataModule:
         return self.benchmark.protocol_of(cell.target).targets[cell.target].build(AnomalibDataModule)
 
     def _engine(self, folder: Path) -> Engine:
         return Engine(default_root_dir=folder, **{"devices": 1, **self._engine_arguments})
+
+
+class _OneCategory(AllCategories):
+    """One category for anomalib's own models: its normal training images, and the test images of all other models."""
+
+    def __init__(self, target: AnomalibDataModule, cell: Cell, **plumbing: Any) -> None:
+        super().__init__(target, [str(cell.category)], seed=cell.seed, **plumbing)
+        self.category = str(cell.category)  # WinCLIP's class name
+
+    def _setup(self, stage: str | None = None) -> None:
+        super()._setup(stage)
+        # EfficientAd scales its maps with validation images; no test image may decide anything.
+        self.val_data = self.train_data.subsample(range(0, len(self.train_data), 10))
+
+    def val_dataloader(self) -> Any:
+        return AnomalibDataModule.val_dataloader(self)
+
+
+def _auxiliary(datamodule: AnomalibDataModule, plumbing: dict[str, Any]) -> Auxiliary:
+    if not isinstance(datamodule, Auxiliary):
+        return Auxiliary(datamodule, **plumbing)
+    for name, value in plumbing.items():
+        setattr(datamodule, name, value)
+    return datamodule

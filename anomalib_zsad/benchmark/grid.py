@@ -59,14 +59,39 @@ class Entry(Spec):
         init_args: Its arguments.
         shots: Numbers of references to test it with (its `k_shot`). Empty: the argument is left alone.
     """
+        train_batch_size: Images in a training batch. None: that of the benchmark for a model that is trained on an
+            auxiliary dataset, anomalib's 32 for others.
+        variant: The row of the paper's tables that it is compared with, such as "N=4" or a step of an ablation. None:
+            every row of its method that is no ablation.
+        signed_scores: Whether one of anomalib's models gives scores below 0, as FastFlow does.
 
     __pydantic_config__: ClassVar[ConfigDict] = _STRICT
     shots: list[int] = field(default_factory=list)
 
+    train_batch_size: int | None = None
+    variant: str | None = None
+    signed_scores: bool = False
+
+    @property
+    def model_class(self) -> type[AnomalibModule]:
+        """The model's class.
+
+        Raises:
+            ValueError: If there is none of that path.
+        """
+        try:
+            found = import_object(self.class_path)
+        except (ImportError, AttributeError, ValueError) as error:
+            msg = f"{self.class_path}: expected the path of a model's class, but {error}"
+            raise ValueError(msg) from error
+        if not (isinstance(found, type) and issubclass(found, AnomalibModule)):
+            msg = f"{self.class_path}: expected the path of a model's class, got {found!r}"
+            raise ValueError(msg)
+        return found
     @property
     def is_zero_shot(self) -> bool:
         """Whether it is trained on an auxiliary dataset, not on the normal images of every category."""
-        return issubclass(import_object(self.class_path), ZeroShotMixin)
+        return issubclass(self.model_class, ZeroShotMixin)
 
 
 @dataclass
@@ -145,6 +170,14 @@ class Benchmark:
         for name, entry in self.models.items():
             for protocol in self.protocols:
                 for seed in self.seeds:
+    def training_plumbing(self, cell: Cell) -> dict[str, Any]:
+        """How the auxiliary dataset is read: as the model's entry says, else its own arguments, else the benchmark."""
+        given = self.protocol_of(cell.target).auxiliary.init_args
+        plumbing = {"train_batch_size": self.train_batch_size, **self.plumbing}
+        chosen = {name: given.get(name, value) for name, value in plumbing.items()}
+        own = self.models[cell.model].train_batch_size
+        return chosen if own is None else {**chosen, "train_batch_size": own}
+
                     for target in protocol.targets:
                         yield from self._cells(name, entry, target, seed)
 
@@ -152,7 +185,10 @@ class Benchmark:
         """Digest all that decides a cell's result: with other settings a finished cell does not count."""
         protocol, entry = self.protocol_of(cell.target), self.models[cell.model]
         decisive: list[Any] = [asdict(cell), entry.class_path, entry.init_args, asdict(protocol.targets[cell.target])]
-        decisive += [asdict(protocol.auxiliary), self.train_batch_size] if entry.is_zero_shot else []
+        if entry.is_zero_shot:
+            decisive += [asdict(protocol.auxiliary), self.training_plumbing(cell)["train_batch_size"]]
+        else:
+            decisive += [entry.train_batch_size, entry.signed_scores]
         return hashlib.sha256(json.dumps(decisive, sort_keys=True, default=str).encode()).hexdigest()
 
     def _cells(self, name: str, entry: Entry, target: str, seed: int) -> Iterator[Cell]:
@@ -192,7 +228,7 @@ def read_benchmark(path: Path) -> Benchmark:
 
 def build_model(entry: Entry, cell: Cell, **components: Any) -> AnomalibModule:
     """Build the model of a cell: with the cell's references and, where it takes one, the cell's seed."""
-    takes = signature(import_object(entry.class_path)).parameters
+    takes = signature(entry.model_class).parameters
     own = {"seed": cell.seed} if "seed" in takes else {}
     if cell.shots is not None:
         own["k_shot"] = cell.shots

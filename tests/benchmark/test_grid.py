@@ -4,6 +4,7 @@ from anomalib.data import AnomalibDataModule, MVTecAD
 from anomalib.models import AnomalibModule
 
 from anomalib_zsad.benchmark.grid import Benchmark, Entry, Protocol, Spec, build_model, read_benchmark
+from anomalib_zsad.cli import main
 from anomalib_zsad.models import AFClip
 
 AF = {"class_path": "anomalib_zsad.AFClip", "init_args": {"image_size": 56}, "shots": [0, 2]}
@@ -99,3 +100,26 @@ def test_a_target_of_two_protocols_is_refused():
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"none.yaml: expected the configuration"):
         read_benchmark(tmp_path / "none.yaml")
+
+
+@pytest.mark.parametrize("path", ["anomalib_zsad.AFClipp", "anomalib_zssad.AFClip", "AFClip", "anomalib_zsad.VisA"])
+def test_a_misspelt_model_is_told_in_a_sentence(path, tmp_path, mvtec_root, capsys):
+    (tmp_path / "b.yaml").write_text(yaml.safe_dump(config(mvtec_root, models={"a": {"class_path": path}})))
+    assert main(["benchmark", "-c", str(tmp_path / "b.yaml"), "--out", str(tmp_path / "out")]) == 2
+    (line,) = capsys.readouterr().err.splitlines()[-1:]
+    assert line.startswith(f"anomalib-zsad: {path}: expected the path of a model's class, ")
+
+
+def test_batches_are_as_the_entry_says_else_the_dataset_else_the_benchmark(tmp_path, mvtec_root):
+    content = config(mvtec_root, train_batch_size=5, eval_batch_size=6, num_workers=0)
+    benchmark = read(tmp_path, content)
+    ours, theirs = (next(cell for cell in benchmark.cells() if cell.model == name) for name in ("AF-CLIP", "PaDiM"))
+    assert benchmark.training_plumbing(ours) == {"train_batch_size": 5, "eval_batch_size": 6, "num_workers": 0}
+    content["protocols"][0]["auxiliary"]["init_args"] |= {"train_batch_size": 4, "num_workers": 1}
+    by_dataset = read(tmp_path, content)
+    assert by_dataset.training_plumbing(ours) == {"train_batch_size": 4, "eval_batch_size": 6, "num_workers": 1}
+    content["models"] = {name: {**entry, "train_batch_size": 3} for name, entry in content["models"].items()}
+    by_entry = read(tmp_path, content)
+    assert by_entry.training_plumbing(ours)["train_batch_size"] == 3
+    assert len({each.fingerprint(ours) for each in (benchmark, by_dataset, by_entry)}) == 3
+    assert by_entry.fingerprint(theirs) != benchmark.fingerprint(theirs)
