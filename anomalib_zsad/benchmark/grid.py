@@ -11,11 +11,12 @@ from typing import Any, ClassVar
 
 import yaml
 from anomalib.data import AnomalibDataModule
-from anomalib.models import AnomalibModule
+from anomalib.models import AnomalibModule, WinClip
 from jsonargparse import ArgumentError, ArgumentParser
 from jsonargparse.typing import import_object
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
+from anomalib_zsad.benchmark.winclip import attend_within_windows
 from anomalib_zsad.data.parts import parts_of
 from anomalib_zsad.models.mixin import ZeroShotMixin
 
@@ -232,4 +233,7 @@ def build_model(entry: Entry, cell: Cell, **components: Any) -> AnomalibModule:
     own = {"seed": cell.seed} if "seed" in takes else {}
     if cell.shots is not None:
         own["k_shot"] = cell.shots
-    return entry.build(AnomalibModule, **own, **components)
+    model = entry.build(AnomalibModule, **own, **components)
+    if isinstance(model, WinClip):
+        attend_within_windows(model)
+    return model
