@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 from anomalib.data import AnomalibDataModule
 from anomalib.engine import Engine
+from lightning.pytorch import seed_everything
 
 from anomalib_zsad.atomic import whole_file
 from anomalib_zsad.benchmark.grid import Benchmark, Cell, Entry, build_model
@@ -14,9 +15,11 @@ from anomalib_zsad.benchmark.store import Store
 from anomalib_zsad.benchmark.unit_scores import UnitScores
 from anomalib_zsad.data.all_categories import AllCategories
 from anomalib_zsad.data.auxiliary import Auxiliary
-from anomalib_zsad.data.parts import parts_of
 from anomalib_zsad.evaluation.evaluator import ZeroShotEvaluator
 from anomalib_zsad.evaluation.table import MEAN
+
+_ANOMALIBS_BATCH = 32
+"""Training images in a batch, as in anomalib's datamodules."""
 
 
 class CellRunner:
@@ -45,20 +48,24 @@ class CellRunner:
         return table[table["category"] != MEAN]
 
     def _zero_shot(self, cell: Cell, entry: Entry) -> Any:
-        holds_weights = entry.init_args.get("weights") is not None
-        checkpoint = None if holds_weights else self._trained(cell, entry)
         model: Any = build_model(entry, cell, visualizer=False)
+        # An ablation may have switched off all that learns.
+        learns = any(parameter.requires_grad for parameter in model.parameters())
+        holds_weights = entry.init_args.get("weights") is not None
+        checkpoint = self._trained(cell, entry) if learns and not holds_weights else None
         target = self._target(cell)
-        tested = AllCategories(target, **self.benchmark.plumbing)
+        tested = AllCategories(target, seed=cell.seed, **self.benchmark.plumbing)
         self._engine(Store(self.folder).folder_of(cell)).test(model, datamodule=tested, ckpt_path=checkpoint)
         self._last_model = model
         return model.evaluator.table
 
     def _per_category(self, cell: Cell, entry: Entry) -> pd.DataFrame:
-        part = parts_of(self._target(cell))[str(cell.category)]
-        part.num_workers, part.eval_batch_size = self.benchmark.num_workers, self.benchmark.eval_batch_size
+        seed_everything(cell.seed, workers=True, verbose=False)
+        size = entry.train_batch_size or _ANOMALIBS_BATCH
+        part = _OneCategory(self._target(cell), cell, train_batch_size=size, **self.benchmark.plumbing)
         evaluator = ZeroShotEvaluator()
-        model = build_model(entry, cell, visualizer=False, post_processor=UnitScores(), evaluator=evaluator)
+        scores = UnitScores(entry.signed_scores)
+        model = build_model(entry, cell, visualizer=False, post_processor=scores, evaluator=evaluator)
         self._engine(Store(self.folder).folder_of(cell)).train(model, datamodule=part)
         self._last_model = model
         table = evaluator.table
@@ -72,6 +79,7 @@ class CellRunner:
         protocol = self.benchmark.protocol_of(cell.target)
         number = self.benchmark.protocols.index(protocol)
         folder = self.folder / "training" / cell.model / f"protocol_{number}" / f"seed_{cell.seed}"
+        plumbing = self.benchmark.training_plumbing(cell)
         settings = [entry.class_path, entry.init_args, protocol.auxiliary.class_path, protocol.auxiliary.init_args]
         wanted = json.dumps([*settings, plumbing["train_batch_size"]], sort_keys=True, default=str)
         record = folder / "trained.json"
@@ -79,7 +87,6 @@ class CellRunner:
         if known.get("settings") == wanted and (folder / known["checkpoint"]).is_file():
             return folder / known["checkpoint"]
         model = build_model(entry, Cell(cell.model, cell.target, None, None, cell.seed), visualizer=False)
-        plumbing = self.benchmark.training_plumbing(cell)
         engine = self._engine(folder)
         engine.fit(model, datamodule=_auxiliary(protocol.auxiliary.build(AnomalibDataModule), plumbing))
         checkpoint = Path(str(engine.best_model_path)).resolve()
@@ -104,8 +111,9 @@ class _OneCategory(AllCategories):
 
     def _setup(self, stage: str | None = None) -> None:
         super()._setup(stage)
-        # EfficientAd scales its maps with validation images; no test image may decide anything.
-        self.val_data = self.train_data.subsample(range(0, len(self.train_data), 10))
+        # Some thirty: EfficientAd scales its maps with validation images, and no test image may decide anything.
+        count = len(self.train_data)
+        self.val_data = self.train_data.subsample(range(0, count, max(1, count // 32)))
 
     def val_dataloader(self) -> Any:
         return AnomalibDataModule.val_dataloader(self)

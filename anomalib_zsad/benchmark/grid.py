@@ -59,16 +59,15 @@ class Entry(Spec):
         class_path: The model's class.
         init_args: Its arguments.
         shots: Numbers of references to test it with (its `k_shot`). Empty: the argument is left alone.
-    """
         train_batch_size: Images in a training batch. None: that of the benchmark for a model that is trained on an
             auxiliary dataset, anomalib's 32 for others.
         variant: The row of the paper's tables that it is compared with, such as "N=4" or a step of an ablation. None:
             every row of its method that is no ablation.
         signed_scores: Whether one of anomalib's models gives scores below 0, as FastFlow does.
+    """
 
     __pydantic_config__: ClassVar[ConfigDict] = _STRICT
     shots: list[int] = field(default_factory=list)
-
     train_batch_size: int | None = None
     variant: str | None = None
     signed_scores: bool = False
@@ -89,6 +88,7 @@ class Entry(Spec):
             msg = f"{self.class_path}: expected the path of a model's class, got {found!r}"
             raise ValueError(msg)
         return found
+
     @property
     def is_zero_shot(self) -> bool:
         """Whether it is trained on an auxiliary dataset, not on the normal images of every category."""
@@ -134,7 +134,7 @@ class Benchmark:
     Args:
         models: Name to model.
         protocols: What is trained and tested on; every target has one name.
-        seeds: Of training and of the choice of references.
+        seeds: Of training, of the choice of references, and of the test images of a dataset that has no split.
         train_batch_size: Images in a batch of the auxiliary dataset.
         eval_batch_size: Images in a batch of a target.
         num_workers: Processes that read images.
@@ -156,6 +156,10 @@ class Benchmark:
                 " more than once" if doubled else " of one of them"
             )
             raise ValueError(msg)
+        for name, entry in self.models.items():
+            if "k_shot" in entry.init_args:
+                msg = f"{name}: expected shots: [{entry.init_args['k_shot']}], got k_shot in init_args"
+                raise ValueError(msg)
 
     @property
     def plumbing(self) -> dict[str, Any]:
@@ -166,11 +170,6 @@ class Benchmark:
         """Find the protocol that tests on a target."""
         return next(each for each in self.protocols if target in each.targets)
 
-    def cells(self) -> Iterator[Cell]:
-        """Name every cell; those of one training follow each other."""
-        for name, entry in self.models.items():
-            for protocol in self.protocols:
-                for seed in self.seeds:
     def training_plumbing(self, cell: Cell) -> dict[str, Any]:
         """How the auxiliary dataset is read: as the model's entry says, else its own arguments, else the benchmark."""
         given = self.protocol_of(cell.target).auxiliary.init_args
@@ -179,6 +178,11 @@ class Benchmark:
         own = self.models[cell.model].train_batch_size
         return chosen if own is None else {**chosen, "train_batch_size": own}
 
+    def cells(self) -> Iterator[Cell]:
+        """Name every cell; those of one training follow each other."""
+        for name, entry in self.models.items():
+            for protocol in self.protocols:
+                for seed in self.seeds:
                     for target in protocol.targets:
                         yield from self._cells(name, entry, target, seed)
 

@@ -1,10 +1,13 @@
 import pandas as pd
 import pytest
 import torch
+from anomalib.data import AnomalibDataModule
+from anomalib.engine import Engine
 
 from anomalib_zsad.benchmark.cell_run import CellRunner
 from anomalib_zsad.benchmark.grid import Benchmark, Entry, Protocol, Spec
 from anomalib_zsad.benchmark.run import run_benchmark
+from anomalib_zsad.data import AllCategories
 from tests.small_clip import IMAGE_SIZE
 
 QUIET = {"accelerator": "cpu", "enable_progress_bar": False, "enable_model_summary": False}
@@ -54,3 +57,57 @@ def test_a_training_that_has_ended_is_not_repeated(benchmark, tmp_path):
     torch.random.set_rng_state(state)
     assert checkpoint.stat().st_mtime_ns == written
     pd.testing.assert_frame_equal(first, second)
+
+
+@pytest.fixture
+def targets(visa_root, mvtec_root):
+    folders = {"normal_dir": "train/good", "normal_test_dir": "test/good", "abnormal_dir": "test/broken"}
+    folder = {"name": "nuts", "root": str(mvtec_root / "bottle"), "mask_dir": "ground_truth/broken", **folders}
+    drawn = {"root": None, "categories": ["tile"], "test_good": 2, "test_defective": 1, "image_size": 64}
+    return {
+        "VisA": Spec("anomalib_zsad.VisA", {"root": str(visa_root), "categories": ["candle"]}),
+        "Synthetic": Spec("anomalib_zsad.Synthetic", drawn),
+        "Folder": Spec("anomalib.data.Folder", folder),
+    }
+
+
+@pytest.mark.parametrize(("name", "category"), [("VisA", "candle"), ("Synthetic", "tile"), ("Folder", "nuts")])
+def test_a_model_of_anomalib_is_tested_on_the_images_of_all_others(benchmark, targets, name, category, tmp_path):
+    benchmark.protocols[0].targets = targets
+    cell = next(cell for cell in benchmark.cells() if (cell.model, cell.target) == ("PaDiM", name))
+    (row,) = CellRunner(benchmark, tmp_path, **QUIET)(cell).to_dict("records")
+    others = AllCategories(targets[name].build(AnomalibDataModule))
+    others.setup("test")
+    assert (row["category"], row["images"]) == (category, len(others.test_data))
+    assert others.test_data.has_normal
+    assert pd.notna(row["image_AUROC"])
+    assert pd.notna(row["pixel_AUPRO"])
+
+
+@pytest.mark.parametrize(("own", "read"), [(None, 4), (3, 3)])
+def test_the_auxiliary_dataset_is_read_in_batches_as_wanted(benchmark, own, read, tmp_path, monkeypatch):
+    class Enough(Exception):  # noqa: N818
+        pass
+
+    def fit(_, model, datamodule):
+        seen.append((datamodule.train_batch_size, datamodule.eval_batch_size, datamodule.num_workers))
+        raise Enough
+
+    seen = []
+    monkeypatch.setattr(Engine, "fit", fit)
+    benchmark.train_batch_size, benchmark.eval_batch_size = 4, 5
+    benchmark.models["AF-CLIP"].train_batch_size = own
+    with pytest.raises(Enough):
+        CellRunner(benchmark, tmp_path, **QUIET)(next(benchmark.cells()))
+    assert seen == [(read, 5, 0)]
+
+
+def test_a_model_in_which_nothing_learns_is_tested_as_it_is(benchmark, small_clip, tmp_path):
+    off = dict.fromkeys(("use_knpl", "use_vv", "use_bicmci", "use_conv_adapter"), False)
+    benchmark.models = {
+        "none": Entry("anomalib_zsad.KAnoClip", {"pretrained": str(small_clip), "image_size": 56, **off})
+    }
+    table = CellRunner(benchmark, tmp_path, **QUIET)(next(benchmark.cells()))
+    assert list(table["category"]) == ["bottle", "grid"]
+    assert table["image_AUROC"].notna().all()
+    assert not list(tmp_path.rglob("model.ckpt"))

@@ -84,6 +84,7 @@ def test_a_model_takes_the_references_and_the_seed_of_its_cell(tmp_path, mvtec_r
         ({"seeds": []}, "expected models, seeds and targets"),
         ({"speed": 3}, "speed"),
         ({"models": {"a": {"shots": [1]}}}, "class_path"),
+        ({"models": {"a": {**AF, "init_args": {"k_shot": 4}}}}, r"a: expected shots: \[4\], got k_shot in init_args"),
     ],
 )
 def test_a_wrong_configuration_names_the_file_and_the_argument(tmp_path, mvtec_root, changes, said):
