@@ -1,6 +1,7 @@
 """The console script `anomalib-zsad`: argument parsing only. Whatever loads torch is imported by the command itself."""
 
 import argparse
+import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -142,6 +143,7 @@ def _say_written(path: Path, tensors: "dict[str, torch.Tensor]") -> int:
 def _few_shot(options: argparse.Namespace) -> int:
     from anomalib_zsad.evaluation.draws import repeat_draws
 
+    _show_progress()
     repeat_draws(options.arguments, options.shots, options.draws, options.out)
     print(f"every run and category: {options.out / 'few_shot.csv'}, the table: {options.out / 'few_shot.md'}")
     return 0
@@ -153,6 +155,7 @@ def _benchmark(options: argparse.Namespace) -> int:
     from anomalib_zsad.benchmark.run import run_benchmark
 
     folder = options.out or Path("results", "benchmark", options.config.stem)
+    _show_progress()
     benchmark = read_benchmark(options.config)
     rows, failures = run_benchmark(benchmark, folder, accelerator=options.accelerator)
     print((folder / "results.md").read_text(encoding="utf-8"))
@@ -161,6 +164,11 @@ def _benchmark(options: argparse.Namespace) -> int:
         print((folder / f"compared_to_{options.compare}.md").read_text(encoding="utf-8"))
     print(f"every category, seed and metric: {folder / 'results.csv'}, the table: {folder / 'results.md'}")
     return 1 if failures else 0
+
+
+def _show_progress() -> None:
+    logging.basicConfig(format="%(message)s")
+    logging.getLogger("anomalib_zsad").setLevel(logging.INFO)
 
 
 def _weights_where(options: argparse.Namespace) -> int:

@@ -1,8 +1,13 @@
+import logging
+from dataclasses import asdict
+
 import pandas as pd
 import pytest
+import yaml
 
 from anomalib_zsad.benchmark.grid import Benchmark, Entry, Protocol, Spec
 from anomalib_zsad.benchmark.run import run_benchmark
+from anomalib_zsad.cli import main
 from anomalib_zsad.evaluation.table import METRICS
 
 TREE = {"class_path": "anomalib_zsad.AFClip"}
@@ -88,3 +93,17 @@ def test_a_failed_cell_is_named_and_tried_again_and_the_rest_goes_on(mvtec_root,
     again = Runner()
     assert run_benchmark(grid(mvtec_root), tmp_path, again)[1] == {}
     assert again.asked == [name]
+
+
+def test_the_command_says_how_far_it_is(mvtec_root, tmp_path, monkeypatch, capsys):
+    package = logging.getLogger("anomalib_zsad")
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])  # pytest's
+    monkeypatch.setattr(package, "level", package.level)
+    run = lambda benchmark, folder, **_: run_benchmark(benchmark, folder, Runner())  # noqa: E731
+    monkeypatch.setattr("anomalib_zsad.benchmark.run.run_benchmark", run)
+    (tmp_path / "grid.yaml").write_text(yaml.safe_dump(asdict(grid(mvtec_root))))
+    assert main(["benchmark", "-c", str(tmp_path / "grid.yaml"), "--out", str(tmp_path / "out")]) == 0
+    told = capsys.readouterr().err
+    assert "0 of 4 cells have a result in" in told
+    assert "ours/MVTec/1_shot/seed_1" in told
+    assert " s left." in told
