@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 
 import pandas as pd
 from anomalib.data import AnomalibDataModule
-from anomalib.data.utils import Split
+from anomalib.data.utils import LabelName, Split
 
 from anomalib_zsad.data.category_dataset import CategoryDataset
 
@@ -39,6 +39,7 @@ class LabelledCategory(AnomalibDataModule, ABC):
     def _setup(self, _stage: str | None = None) -> None:
         samples = self.read().assign(category=self.category)
         training, tested = (samples[samples["split"] == split.value].copy() for split in (Split.TRAIN, Split.TEST))
+        training = training[training["label_index"] == LabelName.NORMAL]
         self.test_data = CategoryDataset(tested)
         # Normal images alone do not show whether there are masks.
         training.attrs["task"] = self.test_data.task.value
