@@ -58,10 +58,13 @@ class Entry(Spec):
         class_path: The model's class.
         init_args: Its arguments.
         shots: Numbers of references to test it with (its `k_shot`). Empty: the argument is left alone.
+        members: Of an `Ensemble`: names of models before it. Their trainings are used, those of this package without
+            references.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = _STRICT
     shots: list[int] = field(default_factory=list)
+    members: list[str] = field(default_factory=list)
 
     @property
     def is_zero_shot(self) -> bool:
@@ -130,6 +133,8 @@ class Benchmark:
                 " more than once" if doubled else " of one of them"
             )
             raise ValueError(msg)
+        for name, entry in self.models.items():
+            self._check_members(name, entry)
 
     @property
     def plumbing(self) -> dict[str, Any]:
@@ -139,6 +144,10 @@ class Benchmark:
     def protocol_of(self, target: str) -> Protocol:
         """Find the protocol that tests on a target."""
         return next(each for each in self.protocols if target in each.targets)
+
+    def is_zero_shot(self, model: str) -> bool:
+        """Whether a model, with all its members, is trained on an auxiliary dataset."""
+        return all(self.models[name].is_zero_shot for name in self.models[model].members or [model])
 
     def cells(self) -> Iterator[Cell]:
         """Name every cell; those of one training follow each other."""
@@ -151,19 +160,31 @@ class Benchmark:
     def fingerprint(self, cell: Cell) -> str:
         """Digest all that decides a cell's result: with other settings a finished cell does not count."""
         protocol, entry = self.protocol_of(cell.target), self.models[cell.model]
+        members = [self.models[name] for name in entry.members]
         decisive: list[Any] = [asdict(cell), entry.class_path, entry.init_args, asdict(protocol.targets[cell.target])]
-        decisive += [asdict(protocol.auxiliary), self.train_batch_size] if entry.is_zero_shot else []
+        decisive += [[each.class_path, each.init_args, each.shots] for each in members]
+        auxiliary = any(each.is_zero_shot for each in members or [entry])
+        decisive += [asdict(protocol.auxiliary), self.train_batch_size] if auxiliary else []
         return hashlib.sha256(json.dumps(decisive, sort_keys=True, default=str).encode()).hexdigest()
 
     def _cells(self, name: str, entry: Entry, target: str, seed: int) -> Iterator[Cell]:
         categories: list[str | None] = [None]
-        if not entry.is_zero_shot:
+        if not self.is_zero_shot(name):
             with suppress(OSError, ValueError):  # of a dataset that is not there: said by its cell
                 categories = list(parts_of(self.protocol_of(target).targets[target].build(AnomalibDataModule)))
         references: list[int | None] = [*entry.shots] or [None]
         for category in categories:
             for shots in references:
                 yield Cell(name, target, category, shots, seed)
+
+    def _check_members(self, name: str, entry: Entry) -> None:
+        before = list(self.models)[: list(self.models).index(name)]
+        known = [each for each in before if not self.models[each].members]
+        unknown = [each for each in entry.members if each not in known]
+        if unknown or (entry.members and entry.shots):
+            found = f"the member {unknown[0]}" if unknown else f"shots {entry.shots}"
+            msg = f"{name}: expected models named before it ({', '.join(known)}) as members and no shots, got {found}"
+            raise ValueError(msg)
 
 
 def read_benchmark(path: Path) -> Benchmark:
