@@ -206,8 +206,8 @@ class Ensemble(ZeroShotMixin, AnomalibModule):  # type: ignore[misc]  # what the
         self._check_trained()
         if self.holds_nothing:
             msg = (
-                "Ensemble does not know the scale of its members' scores: take it from validation data first (anomalib "
-                "train, which trains nothing here), or pass a checkpoint of the ensemble (--ckpt_path)"
+                "Ensemble does not know the scale of its members' scores: take it from the validation images of a "
+                "datamodule (anomalib train, which trains nothing here), or pass a checkpoint of it (--ckpt_path)"
             )
             raise ValueError(msg)
 

@@ -67,7 +67,7 @@ def _load(path: str | Path) -> AnomalibModule:
 
 def _class_of(name: str) -> type[AnomalibModule]:
     # Nothing is imported because a file says so.
-    known = {each.__name__: each for each in _descendants(AnomalibModule)}
+    known = {each.__name__: each for each in _descendants(AnomalibModule)}  # type: ignore[type-abstract]
     if name not in known:
         msg = (
             f"expected a member of anomalib, of this package or of a class that is imported already, got one of {name}"

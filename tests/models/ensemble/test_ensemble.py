@@ -141,7 +141,9 @@ def test_without_a_scale_there_are_no_scores(data, mvtec_root, tmp_path):
         lambda: engine_in(tmp_path).predict(ensemble, data_path=picture),
         lambda: ensemble.to_torch(tmp_path),
     ):
-        with pytest.raises(ValueError, match="does not know the scale of its members' scores: take it from validation"):
+        with pytest.raises(
+            ValueError, match="does not know the scale of its members' scores: take it from the validation"
+        ):
             run()
 
 
@@ -209,6 +211,25 @@ def test_a_checkpoint_holds_all_but_the_backbone(trained):
     assert Ensemble.load_from_checkpoint(path, weights=[1, 0]).model.weights == [1, 0]
 
 
+@torch.no_grad()
+def test_an_image_is_scored_alike_in_any_batch(trained):
+    model, images = trained[0].model, pictures(3, (50, 70))
+    together, alone = model(images), [model(image[None]) for image in images]
+    scores, maps = (torch.cat([each[field] for each in alone]) for field in (0, 2))
+    torch.testing.assert_close(together.pred_score, scores, atol=1e-4, rtol=0)
+    torch.testing.assert_close(together.anomaly_map, maps, atol=1e-4, rtol=0)
+
+
+def test_a_member_with_references_gets_those_of_the_data_and_keeps_them(af_clip, data, tmp_path):
+    engine = engine_in(tmp_path)
+    engine.fit(Ensemble([AFClip.load_from_checkpoint(af_clip, k_shot=1)]), datamodule=data)
+    (member,) = Ensemble.load_from_checkpoint(engine.best_model_path).model.members
+    assert member.memory_of["category"] == "bottle"
+    assert "bottle/train/good" in member.memory_of["references"][0]
+    assert not member.model.memory.is_empty
+    assert member.model.alpha == 0.1
+
+
 def test_a_checkpoint_is_enough_to_test_and_to_predict(trained, data, mvtec_root, tmp_path):
     _, metrics, path = trained
     (again,) = engine_in(tmp_path).test(Ensemble(), datamodule=data, ckpt_path=path)
@@ -219,6 +240,18 @@ def test_a_checkpoint_is_enough_to_test_and_to_predict(trained, data, mvtec_root
     assert 0 < prediction.pred_score.item() < 1
     assert prediction.anomaly_map.shape[-2:] == model.model.map_size == (64, 56)
     assert prediction.pred_label is not None
+
+
+def test_the_command_line_needs_no_more_than_the_checkpoint(trained, mvtec_root, tmp_path):
+    from anomalib.cli.cli import AnomalibCLI
+
+    data = [f"--data.root={mvtec_root}", "--data.categories=[bottle]", "--data.num_workers=0"]
+    quiet = ["--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false", f"--default_root_dir={tmp_path}"]
+    model = ["--model=anomalib_zsad.Ensemble", f"--ckpt_path={trained[2]}"]
+    command = AnomalibCLI(args=["test", *model, "--data=anomalib_zsad.MVTec", *data, *quiet])
+    assert len(command.model.model.members) == 2
+    rows = next(tmp_path.rglob("metrics.csv")).read_text().splitlines()
+    assert rows[1].startswith("bottle,7,")
 
 
 def test_a_checkpoint_of_another_model_is_named(trained, af_clip, data, tmp_path):
