@@ -1,12 +1,14 @@
 """How one cell of a benchmark comes to its result."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from anomalib.data import AnomalibDataModule
 from anomalib.engine import Engine
+from anomalib.models import AnomalibModule
 from lightning.pytorch import seed_everything
 
 from anomalib_zsad.atomic import whole_file
@@ -44,29 +46,63 @@ class CellRunner:
             A row for every category (`evaluation.table`), without their mean.
         """
         entry = self.benchmark.models[cell.model]
-        table = self._zero_shot(cell, entry) if entry.is_zero_shot else self._per_category(cell, entry)
+        if entry.members:
+            table = self._ensemble(cell, entry)
+        else:
+            table = self._zero_shot(cell, entry) if entry.is_zero_shot else self._per_category(cell, entry)
         return table[table["category"] != MEAN]
 
     def _zero_shot(self, cell: Cell, entry: Entry) -> Any:
         model: Any = build_model(entry, cell, visualizer=False)
         # An ablation may have switched off all that learns.
         learns = any(parameter.requires_grad for parameter in model.parameters())
-        holds_weights = entry.init_args.get("weights") is not None
-        checkpoint = self._trained(cell, entry) if learns and not holds_weights else None
-        target = self._target(cell)
-        tested = AllCategories(target, seed=cell.seed, **self.benchmark.plumbing)
+        checkpoint = self._trained(cell, entry) if learns and not _holds_weights(entry) else None
+        tested = AllCategories(self._target(cell), seed=cell.seed, **self.benchmark.plumbing)
         self._engine(Store(self.folder).folder_of(cell)).test(model, datamodule=tested, ckpt_path=checkpoint)
         self._last_model = model
         return model.evaluator.table
 
+    def _ensemble(self, cell: Cell, entry: Entry) -> Any:
+        """Put trained members together; the scale of their scores is that of the auxiliary dataset's held-out images.
+
+        Where a member is trained on the normal images of every category, it is that of some of these.
+        """
+        models = [self._member(name, cell) for name in entry.members]
+        model: Any = build_model(entry, cell, models=models, visualizer=False)
+        engine = self._engine(Store(self.folder).folder_of(cell))
+        if cell.category is None:
+            auxiliary = self.benchmark.protocol_of(cell.target).auxiliary.build(AnomalibDataModule)
+            engine.fit(model, datamodule=_auxiliary(auxiliary, self.benchmark.training_plumbing(cell)))
+            engine = self._engine(Store(self.folder).folder_of(cell))
+            engine.test(model, datamodule=AllCategories(self._target(cell), seed=cell.seed, **self.benchmark.plumbing))
+        else:
+            engine.train(model, datamodule=self._category(cell, entry))
+        self._last_model = model
+        return model.evaluator.table
+
+    def _member(self, name: str, cell: Cell) -> AnomalibModule:
+        """Take a model as it was trained for its own cells."""
+        entry = self.benchmark.models[name]
+        if entry.is_zero_shot:
+            own = replace(cell, model=name, category=None)
+            if _holds_weights(entry):
+                return build_model(entry, own, visualizer=False)
+            return entry.model_class.load_from_checkpoint(self._trained(own, entry))
+        own, store = replace(cell, model=name, shots=next(iter(entry.shots), None)), Store(self.folder)
+        if not store.is_finished(own, self.benchmark.fingerprint(own)):
+            msg = f"{own.name} has no result, so its model is no member: expected it to be trained"
+            raise ValueError(msg)
+        found = sorted(store.folder_of(own).rglob("model.ckpt"), key=lambda path: path.stat().st_mtime)
+        if not found:  # of a model that nothing is trained of
+            return build_model(entry, own, visualizer=False)
+        others = {"post_processor": UnitScores(), "evaluator": False, "visualizer": False}
+        return entry.model_class.load_from_checkpoint(found[-1], **others)
+
     def _per_category(self, cell: Cell, entry: Entry) -> pd.DataFrame:
         seed_everything(cell.seed, workers=True, verbose=False)
-        size = entry.train_batch_size or _ANOMALIBS_BATCH
-        part = _OneCategory(self._target(cell), cell, train_batch_size=size, **self.benchmark.plumbing)
-        evaluator = ZeroShotEvaluator()
-        scores = UnitScores(entry.signed_scores)
+        evaluator, scores = ZeroShotEvaluator(), UnitScores(entry.signed_scores)
         model = build_model(entry, cell, visualizer=False, post_processor=scores, evaluator=evaluator)
-        self._engine(Store(self.folder).folder_of(cell)).train(model, datamodule=part)
+        self._engine(Store(self.folder).folder_of(cell)).train(model, datamodule=self._category(cell, entry))
         self._last_model = model
         table = evaluator.table
         if table is None:
@@ -94,6 +130,10 @@ class CellRunner:
             content = {"settings": wanted, "checkpoint": str(checkpoint.relative_to(folder.resolve()))}
             temporary.write_text(json.dumps(content), encoding="utf-8")
         return checkpoint
+
+    def _category(self, cell: Cell, entry: Entry) -> "_OneCategory":
+        size = entry.train_batch_size or _ANOMALIBS_BATCH
+        return _OneCategory(self._target(cell), cell, train_batch_size=size, **self.benchmark.plumbing)
 
     def _target(self, cell: Cell) -> AnomalibDataModule:
         return self.benchmark.protocol_of(cell.target).targets[cell.target].build(AnomalibDataModule)
@@ -125,3 +165,7 @@ def _auxiliary(datamodule: AnomalibDataModule, plumbing: dict[str, Any]) -> Auxi
     for name, value in plumbing.items():
         setattr(datamodule, name, value)
     return datamodule
+
+
+def _holds_weights(entry: Entry) -> bool:
+    return isinstance(entry.init_args.get("weights"), str)  # an ensemble's are numbers

@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from inspect import signature
 from pathlib import Path
 from typing import Any, ClassVar
@@ -64,6 +64,8 @@ class Entry(Spec):
         variant: The row of the paper's tables that it is compared with, such as "N=4" or a step of an ablation. None:
             every row of its method that is no ablation.
         signed_scores: Whether one of anomalib's models gives scores below 0, as FastFlow does.
+        members: Of an `Ensemble`: names of models before it. Their trainings are used, those of this package without
+            references.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = _STRICT
@@ -71,6 +73,7 @@ class Entry(Spec):
     train_batch_size: int | None = None
     variant: str | None = None
     signed_scores: bool = False
+    members: list[str] = field(default_factory=list)
 
     @property
     def model_class(self) -> type[AnomalibModule]:
@@ -160,6 +163,7 @@ class Benchmark:
             if "k_shot" in entry.init_args:
                 msg = f"{name}: expected shots: [{entry.init_args['k_shot']}], got k_shot in init_args"
                 raise ValueError(msg)
+            self._check_members(name, entry)
 
     @property
     def plumbing(self) -> dict[str, Any]:
@@ -169,6 +173,10 @@ class Benchmark:
     def protocol_of(self, target: str) -> Protocol:
         """Find the protocol that tests on a target."""
         return next(each for each in self.protocols if target in each.targets)
+
+    def is_zero_shot(self, model: str) -> bool:
+        """Whether a model, with all its members, is trained on an auxiliary dataset."""
+        return all(self.models[name].is_zero_shot for name in self.models[model].members or [model])
 
     def training_plumbing(self, cell: Cell) -> dict[str, Any]:
         """How the auxiliary dataset is read: as the model's entry says, else its own arguments, else the benchmark."""
@@ -189,22 +197,36 @@ class Benchmark:
     def fingerprint(self, cell: Cell) -> str:
         """Digest all that decides a cell's result: with other settings a finished cell does not count."""
         protocol, entry = self.protocol_of(cell.target), self.models[cell.model]
+        members = [self.models[name] for name in entry.members]
         decisive: list[Any] = [asdict(cell), entry.class_path, entry.init_args, asdict(protocol.targets[cell.target])]
-        if entry.is_zero_shot:
-            decisive += [asdict(protocol.auxiliary), self.training_plumbing(cell)["train_batch_size"]]
-        else:
-            decisive += [entry.train_batch_size, entry.signed_scores]
+        decisive += [[each.class_path, each.init_args, each.shots] for each in members]
+        for name in entry.members or [cell.model]:
+            own = self.models[name]
+            if own.is_zero_shot:
+                size = self.training_plumbing(replace(cell, model=name))["train_batch_size"]
+                decisive += [asdict(protocol.auxiliary), size]
+            else:
+                decisive += [own.train_batch_size, own.signed_scores]
         return hashlib.sha256(json.dumps(decisive, sort_keys=True, default=str).encode()).hexdigest()
 
     def _cells(self, name: str, entry: Entry, target: str, seed: int) -> Iterator[Cell]:
         categories: list[str | None] = [None]
-        if not entry.is_zero_shot:
+        if not self.is_zero_shot(name):
             with suppress(OSError, ValueError):  # of a dataset that is not there: said by its cell
                 categories = list(parts_of(self.protocol_of(target).targets[target].build(AnomalibDataModule)))
         references: list[int | None] = [*entry.shots] or [None]
         for category in categories:
             for shots in references:
                 yield Cell(name, target, category, shots, seed)
+
+    def _check_members(self, name: str, entry: Entry) -> None:
+        before = list(self.models)[: list(self.models).index(name)]
+        known = [each for each in before if not self.models[each].members]
+        unknown = [each for each in entry.members if each not in known]
+        if unknown or (entry.members and entry.shots):
+            found = f"the member {unknown[0]}" if unknown else f"shots {entry.shots}"
+            msg = f"{name}: expected models named before it ({', '.join(known)}) as members and no shots, got {found}"
+            raise ValueError(msg)
 
 
 def read_benchmark(path: Path) -> Benchmark:

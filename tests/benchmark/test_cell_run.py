@@ -21,6 +21,8 @@ def benchmark(small_clip, visa_root, mvtec_root):
         models={
             "AF-CLIP": Entry("anomalib_zsad.AFClip", ours, [0, 1]),
             "PaDiM": Entry("anomalib.models.Padim", PADIM),
+            "ours twice": Entry("anomalib_zsad.Ensemble", {"weights": [2, 1]}, members=["AF-CLIP", "AF-CLIP"]),
+            "mix": Entry("anomalib_zsad.Ensemble", members=["AF-CLIP", "PaDiM"]),
         },
         protocols=[
             Protocol(
@@ -36,12 +38,23 @@ def benchmark(small_clip, visa_root, mvtec_root):
 def test_a_grid_of_our_model_and_one_of_anomalib(benchmark, tmp_path):
     assert run_benchmark(benchmark, tmp_path, **QUIET)[1] == {}
     rows = pd.read_csv(tmp_path / "results.csv")
-    assert set(rows["model"]) == {"AF-CLIP", "PaDiM"}
+    assert set(rows["model"]) == {"AF-CLIP", "PaDiM", "ours twice", "mix"}
     for _, part in rows.groupby(["model", "shots"], dropna=False):
         assert set(part["category"]) == {"bottle", "grid"}
         assert {"image_AUROC", "pixel_AUROC", "pixel_AUPRO"} <= set(part["metric"])
         assert part["value"].between(0, 1).all()
-    assert len(list(tmp_path.rglob("model.ckpt"))) == 1 + 2  # ours once for both numbers of references
+    trained = [path.relative_to(tmp_path).parts for path in tmp_path.rglob("model.ckpt")]
+    assert sorted(parts[:2] for parts in trained if "Ensemble" not in parts) == [
+        *[("cells", "PaDiM")] * 2,
+        ("training", "AF-CLIP"),  # once for both numbers of references and for the ensembles
+    ]
+    # A model beside itself gives the order that it has alone.
+    metrics = rows[rows["shots"].isna() | (rows["shots"] == 0)].pivot_table(
+        index=["category", "metric"], columns="model", values="value"
+    )
+    ranks = metrics[~metrics.index.get_level_values("metric").str.contains("AUPRO_200")]
+    assert (ranks["ours twice"] - ranks["AF-CLIP"]).abs().max() < 1e-4  # of pixels that rounding made equal
+    assert (ranks["mix"] != ranks["AF-CLIP"]).any()
     ours = rows[rows["model"] == "AF-CLIP"].pivot_table(index=["category", "metric"], columns="shots", values="value")
     assert (ours[0] != ours[1]).any()
 
@@ -111,3 +124,9 @@ def test_a_model_in_which_nothing_learns_is_tested_as_it_is(benchmark, small_cli
     assert list(table["category"]) == ["bottle", "grid"]
     assert table["image_AUROC"].notna().all()
     assert not list(tmp_path.rglob("model.ckpt"))
+
+
+def test_a_member_without_a_result_is_named(benchmark, tmp_path):
+    cell = next(each for each in benchmark.cells() if each.model == "mix")
+    with pytest.raises(ValueError, match=r"PaDiM/MVTec/bottle/seed_0 has no result, so its model is no member"):
+        CellRunner(benchmark, tmp_path, **QUIET)._member("PaDiM", cell)

@@ -48,6 +48,47 @@ def test_settings_that_decide_a_result_change_the_fingerprint_and_no_others(tmp_
     assert more_seeds.fingerprint(ours) == before.fingerprint(ours)
 
 
+def mixed(root, members, **more):
+    models = {**config(root)["models"], "mix": {"class_path": "anomalib_zsad.Ensemble", "members": members, **more}}
+    return config(root, models=models)
+
+
+def test_an_ensemble_is_tested_by_category_where_one_of_its_members_is(tmp_path, mvtec_root):
+    ours, both = (
+        list(read(tmp_path, mixed(mvtec_root, names)).cells()) for names in (["AF-CLIP"], ["AF-CLIP", "PaDiM"])
+    )
+    assert [cell.name for cell in ours if cell.model == "mix"] == ["mix/MVTec/seed_0", "mix/MVTec/seed_1"]
+    assert len([cell for cell in both if cell.model == "mix"]) == 2 * 15
+
+
+def test_the_settings_of_members_change_the_fingerprint(tmp_path, mvtec_root):
+    def mark(content):
+        benchmark = read(tmp_path, content)
+        return benchmark.fingerprint(next(cell for cell in benchmark.cells() if cell.model == "mix"))
+
+    before, other, weighted = (mixed(mvtec_root, ["AF-CLIP", "PaDiM"]) for _ in range(3))
+    other["models"]["PaDiM"] = {"class_path": "anomalib.models.Padim", "init_args": {"n_features": 7}}
+    weighted["models"]["mix"]["init_args"] = {"weights": [2, 1]}
+    retrained = mixed(mvtec_root, ["AF-CLIP", "PaDiM"]) | {"train_batch_size": 3}
+    theirs = [mixed(mvtec_root, ["PaDiM"]), mixed(mvtec_root, ["PaDiM"]) | {"train_batch_size": 3}]
+    assert len({mark(each) for each in (before, other, weighted, retrained)}) == 4
+    assert mark(before) == mark(mixed(mvtec_root, ["AF-CLIP", "PaDiM"]))
+    assert mark(theirs[0]) == mark(theirs[1])
+
+
+@pytest.mark.parametrize(
+    ("members", "more", "found"),
+    [
+        (["AF-CLIP", "gone"], {}, "the member gone"),
+        (["mix"], {}, "the member mix"),
+        (["PaDiM"], {"shots": [1]}, "shots"),
+    ],
+)
+def test_members_are_models_named_before(tmp_path, mvtec_root, members, more, found):
+    with pytest.raises(ValueError, match=rf"mix: expected models named before it \(AF-CLIP, PaDiM\) .* got {found}"):
+        read(tmp_path, mixed(mvtec_root, members, **more))
+
+
 def test_a_class_is_built_with_its_arguments(mvtec_root):
     built = Spec("anomalib.data.MVTecAD", {"root": str(mvtec_root), "category": "grid"}).build(AnomalibDataModule)
     assert isinstance(built, MVTecAD)
