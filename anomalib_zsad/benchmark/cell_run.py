@@ -10,11 +10,13 @@ from anomalib.engine import Engine
 
 from anomalib_zsad.atomic import whole_file
 from anomalib_zsad.benchmark.grid import Benchmark, Cell, Entry, build_model
-from anomalib_zsad.benchmark.store import Store
+from anomalib_zsad.benchmark.store import CASES, Store
 from anomalib_zsad.benchmark.unit_scores import UnitScores
 from anomalib_zsad.data.all_categories import AllCategories
 from anomalib_zsad.data.auxiliary import Auxiliary
 from anomalib_zsad.data.parts import parts_of
+from anomalib_zsad.evaluation.case_files import save_cases
+from anomalib_zsad.evaluation.cases import CaseKeeper
 from anomalib_zsad.evaluation.evaluator import ZeroShotEvaluator
 from anomalib_zsad.evaluation.table import MEAN
 
@@ -35,29 +37,33 @@ class CellRunner:
         self._last_model: Any = None
 
     def __call__(self, cell: Cell) -> pd.DataFrame:
-        """Test one cell.
+        """Test one cell; its best and worst cases are kept beside its result.
 
         Returns:
             A row for every category (`evaluation.table`), without their mean.
         """
         entry = self.benchmark.models[cell.model]
-        table = self._zero_shot(cell, entry) if entry.is_zero_shot else self._per_category(cell, entry)
+        test, keeper = self._zero_shot if entry.is_zero_shot else self._per_category, CaseKeeper()
+        table = test(cell, entry, keeper)
+        save_cases(Store(self.folder).folder_of(cell) / CASES, keeper.shown())
         return table[table["category"] != MEAN]
 
-    def _zero_shot(self, cell: Cell, entry: Entry) -> Any:
+    def _zero_shot(self, cell: Cell, entry: Entry, keeper: CaseKeeper) -> Any:
         holds_weights = entry.init_args.get("weights") is not None
         checkpoint = None if holds_weights else self._trained(cell, entry)
         model: Any = build_model(entry, cell, visualizer=False)
+        model.evaluator.watch = keeper.add
         target = self._target(cell)
         tested = AllCategories(target, **self.benchmark.plumbing)
         self._engine(Store(self.folder).folder_of(cell)).test(model, datamodule=tested, ckpt_path=checkpoint)
         self._last_model = model
         return model.evaluator.table
 
-    def _per_category(self, cell: Cell, entry: Entry) -> pd.DataFrame:
+    def _per_category(self, cell: Cell, entry: Entry, keeper: CaseKeeper) -> pd.DataFrame:
         part = parts_of(self._target(cell))[str(cell.category)]
         part.num_workers, part.eval_batch_size = self.benchmark.num_workers, self.benchmark.eval_batch_size
         evaluator = ZeroShotEvaluator()
+        evaluator.watch = keeper.add
         model = build_model(entry, cell, visualizer=False, post_processor=UnitScores(), evaluator=evaluator)
         self._engine(Store(self.folder).folder_of(cell)).train(model, datamodule=part)
         self._last_model = model

@@ -11,8 +11,9 @@ import pandas as pd
 
 from anomalib_zsad.benchmark.cell_run import CellRunner
 from anomalib_zsad.benchmark.grid import Benchmark, Cell
+from anomalib_zsad.benchmark.pictures import draw_beside, draw_pages
 from anomalib_zsad.benchmark.plots import read_curves
-from anomalib_zsad.benchmark.report import write_report
+from anomalib_zsad.benchmark.report import Pictures, write_report
 from anomalib_zsad.benchmark.store import COLUMNS, Store
 
 logger = logging.getLogger(__name__)
@@ -71,10 +72,10 @@ def _report(store: Store, cells: list[tuple[Cell, str]], folder: Path, drawn: bo
     tables = [table for cell, mark in cells if not (table := store.rows(cell, mark)).empty]
     rows = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=list(COLUMNS))
     failures = {cell.name: reason for cell, mark in cells if (reason := store.reason(cell, mark))}
-    curves = read_curves(
-        [(asdict(cell), store.folder_of(cell)) for cell, mark in cells if drawn and store.is_finished(cell, mark)]
-    )
-    write_report(folder, rows, failures, curves if drawn else None)
+    finished = [(cell, store.folder_of(cell)) for cell, mark in cells if store.is_finished(cell, mark)]
+    curves = read_curves([(asdict(cell), path) for cell, path in finished]) if drawn else None
+    pictures = Pictures(draw_pages(folder, finished), draw_beside(folder, finished) if drawn else ())
+    write_report(folder, rows, failures, curves, pictures)
     return rows, failures
 
 
