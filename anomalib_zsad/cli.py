@@ -73,6 +73,9 @@ def _add_benchmark(commands: "argparse._SubParsersAction[argparse.ArgumentParser
     command.add_argument("-c", "--config", type=Path, required=True, help="a YAML file, as in configs/benchmark")
     command.add_argument("--out", type=Path, help="folder for the results (results/benchmark/<name of the config>)")
     command.add_argument("--accelerator", default="auto", help="of the trainer (%(default)s)")
+    command.add_argument(
+        "--jobs", type=int, help="cells at a time, in processes of their own (the config's launcher, 1)"
+    )
     papers = ("acdclip", "afclip", "kanoclip", "wmoeclip")
     command.add_argument("--compare", choices=papers, help="put the figures of this paper beside ours")
     command.set_defaults(run=_benchmark)
@@ -148,12 +151,16 @@ def _few_shot(options: argparse.Namespace) -> int:
 
 
 def _benchmark(options: argparse.Namespace) -> int:
+    from dataclasses import replace
+
     from anomalib_zsad.benchmark.beside_paper import write_comparison
     from anomalib_zsad.benchmark.grid import read_benchmark
     from anomalib_zsad.benchmark.run import run_benchmark
 
     folder = options.out or Path("results", "benchmark", options.config.stem)
     benchmark = read_benchmark(options.config)
+    if options.jobs is not None:
+        benchmark.launcher = replace(benchmark.launcher, jobs=options.jobs)
     rows, failures = run_benchmark(benchmark, folder, accelerator=options.accelerator)
     print((folder / "results.md").read_text(encoding="utf-8"))
     if options.compare:
