@@ -9,6 +9,7 @@ from anomalib.data import AnomalibDataModule
 from anomalib.engine import Engine
 
 from anomalib_zsad.atomic import whole_file
+from anomalib_zsad.benchmark.devices import Devices
 from anomalib_zsad.benchmark.grid import Benchmark, Cell, Entry, build_model
 from anomalib_zsad.benchmark.store import CASES, Store
 from anomalib_zsad.benchmark.unit_scores import UnitScores
@@ -34,6 +35,8 @@ class CellRunner:
         self.benchmark = benchmark
         self.folder = folder
         self._engine_arguments = {"logger": False, **engine}
+        self._devices = Devices(benchmark.launcher.jobs)
+        self._device: int | list[int] = 1
         self._last_model: Any = None
 
     def __call__(self, cell: Cell) -> pd.DataFrame:
@@ -44,13 +47,14 @@ class CellRunner:
         """
         entry = self.benchmark.models[cell.model]
         test, keeper = self._zero_shot if entry.is_zero_shot else self._per_category, CaseKeeper()
-        table = test(cell, entry, keeper)
+        with self._devices.one(self._engine_arguments.get("accelerator", "auto")) as self._device:
+            table = test(cell, entry, keeper)
         save_cases(Store(self.folder).folder_of(cell) / CASES, keeper.shown())
         return table[table["category"] != MEAN]
 
     def _zero_shot(self, cell: Cell, entry: Entry, keeper: CaseKeeper) -> Any:
-        holds_weights = entry.init_args.get("weights") is not None
-        checkpoint = None if holds_weights else self._trained(cell, entry)
+        training = self.benchmark.training_of(cell)
+        checkpoint = None if training is None else self._trained(training, cell, entry)
         model: Any = build_model(entry, cell, visualizer=False)
         model.evaluator.watch = keeper.add
         target = self._target(cell)
@@ -73,11 +77,10 @@ class CellRunner:
             raise ValueError(msg)
         return table
 
-    def _trained(self, cell: Cell, entry: Entry) -> Path:
+    def _trained(self, training: str, cell: Cell, entry: Entry) -> Path:
         """Train once for all cells that differ only in target and references."""
         protocol = self.benchmark.protocol_of(cell.target)
-        number = self.benchmark.protocols.index(protocol)
-        folder = self.folder / "training" / cell.model / f"protocol_{number}" / f"seed_{cell.seed}"
+        folder = self.folder / "training" / training
         settings = [entry.class_path, entry.init_args, protocol.auxiliary.class_path, protocol.auxiliary.init_args]
         wanted = json.dumps([*settings, self.benchmark.train_batch_size], sort_keys=True, default=str)
         record = folder / "trained.json"
@@ -102,4 +105,4 @@ class CellRunner:
         return self.benchmark.protocol_of(cell.target).targets[cell.target].build(AnomalibDataModule)
 
     def _engine(self, folder: Path) -> Engine:
-        return Engine(default_root_dir=folder, **{"devices": 1, **self._engine_arguments})
+        return Engine(default_root_dir=folder, **{"devices": self._device, **self._engine_arguments})

@@ -82,6 +82,7 @@ def test_a_model_takes_the_references_and_the_seed_of_its_cell(tmp_path, mvtec_r
         ({"models": {}}, "expected models, seeds and targets"),
         ({"seeds": []}, "expected models, seeds and targets"),
         ({"speed": 3}, "speed"),
+        ({"launcher": {"jobs": 0}}, "at least 1 job"),
         ({"models": {"a": {"shots": [1]}}}, "class_path"),
     ],
 )
@@ -99,3 +100,21 @@ def test_a_target_of_two_protocols_is_refused():
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"none.yaml: expected the configuration"):
         read_benchmark(tmp_path / "none.yaml")
+
+
+def test_cells_that_need_one_training_name_it(tmp_path, mvtec_root):
+    benchmark = read(tmp_path, config(mvtec_root))
+    trainings = {cell.name: benchmark.training_of(cell) for cell in benchmark.cells()}
+    assert trainings["AF-CLIP/MVTec/0_shot/seed_0"] == trainings["AF-CLIP/MVTec/2_shot/seed_0"]
+    assert trainings["AF-CLIP/MVTec/0_shot/seed_0"] != trainings["AF-CLIP/MVTec/0_shot/seed_1"]
+    assert trainings["PaDiM/MVTec/bottle/seed_0"] is None
+    holds = {"AF-CLIP": {**AF, "init_args": {"weights": "adapter.safetensors"}}}
+    trained = read(tmp_path, config(mvtec_root, models=holds))
+    assert {trained.training_of(cell) for cell in trained.cells()} == {None}
+
+
+def test_where_cells_run_is_read_and_decides_no_result(tmp_path, mvtec_root):
+    launcher = {"jobs": 2, "backend": "dask", "options": {"scheduler_host": "node1:8786"}}
+    before, after = read(tmp_path, config(mvtec_root)), read(tmp_path, config(mvtec_root, launcher=launcher))
+    assert (after.launcher.jobs, after.launcher.backend) == (2, "dask")
+    assert [before.fingerprint(cell) for cell in before.cells()] == [after.fingerprint(cell) for cell in after.cells()]
