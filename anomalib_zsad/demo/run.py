@@ -60,19 +60,20 @@ def best_and_worst(
     batches: Iterable[Any],  # what `Engine.predict` returns
     count: int = 6,
 ) -> list[tuple[str, list[Row]]]:
-    """Choose the anomalous images whose maps agree best and worst with the ground truth, and the false alarms.
+    """Choose the anomalous images whose maps agree best and worst with the ground truth.
 
     Args:
         batches: Predictions with ground truth.
         count: Images of each sort.
 
     Returns:
-        Titled columns for `save_sheet`; the maps of a category are on one scale.
+        Titled columns for `save_sheet`; maps go from blue, their lowest value, to red, their highest.
     """
-    keeper = CaseKeeper(count)
+    keeper = CaseKeeper(count, common_scale=False)
     for batch in batches:
         for category, image in zip(categories_of(batch), scored_images(batch), strict=True):
-            keeper.add(category, image)
+            if image.label:
+                keeper.add(category, image)
     return case_columns(keeper.shown())
 
 

@@ -33,7 +33,7 @@ class Case:
         agreement: How well the map tells the defect from the rest (`agreement_of`); None without a usable mask.
         image: The picture.
         truth: True where it is anomalous.
-        levels: The anomaly map, from 0, the lowest pixel of the category, to 255, its highest.
+        levels: The anomaly map, from 0, the lowest pixel of its category or its own, to 255, the highest.
     """
 
     category: str
@@ -78,9 +78,12 @@ class CaseKeeper:
     Args:
         count: Cases of each kind but the last.
         by_chance: Those of the last kind, from as many categories as there are.
+        common_scale: Whether the maps of a category have one scale, on which one sees what a threshold would find;
+            else each has its own, on which one sees where it is highest.
     """
 
-    def __init__(self, count: int = 4, by_chance: int = BY_CHANCE) -> None:
+    def __init__(self, count: int = 4, by_chance: int = BY_CHANCE, common_scale: bool = True) -> None:
+        self._common_scale = common_scale
         self._counts = dict.fromkeys(KINDS, count) | {"by chance": by_chance}
         self._kept: dict[str, list[_Candidate]] = {kind: [] for kind in KINDS[:-1]}
         self._by_category: defaultdict[str, list[_Candidate]] = defaultdict(list)
@@ -103,13 +106,13 @@ class CaseKeeper:
         self._by_category[category] = drawn[: self._counts["by chance"]]
 
     def shown(self) -> Shown:
-        """Read the pictures of what was kept, and bring the maps of each category to one scale."""
+        """Read the pictures of what was kept, and bring maps to their scale."""
         drawn = in_turn(case for cases in self._by_category.values() for case in cases)
         kept = self._kept | {"by chance": drawn[: self._counts["by chance"]]}
         pictures: dict[str, Case] = {}
         for case in (each for cases in kept.values() for each in cases):
             if case.path not in pictures:
-                pictures[case.path] = _case(case, self._ranges[case.category])
+                pictures[case.path] = _case(case, self._ranges[case.category] if self._common_scale else ())
         return {kind: [pictures[case.path] for case in cases] for kind, cases in kept.items()}
 
     def _keep(self, kind: str, case: _Candidate) -> None:
@@ -172,6 +175,6 @@ def _small(values: NDArray[np.float32]) -> Any:  # (H, W) -> (SIDE, SIDE)
     return cv2.resize(values, (SIDE, SIDE), interpolation=cv2.INTER_AREA)
 
 
-def _case(found: _Candidate, limits: tuple[float, float]) -> Case:
+def _case(found: _Candidate, limits: tuple[float, ...]) -> Case:
     image, levels = np.asarray(picture_of(found.path)), grey_levels(found.anomaly_map, *limits)
     return Case(found.category, found.name, found.score, found.agreement, image, found.truth, levels)

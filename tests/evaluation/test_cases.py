@@ -37,7 +37,8 @@ def shown(results: list, category: str = "cable", keeper: CaseKeeper | None = No
 
 
 def names(cases: list) -> list[str]:
-    return [Path(case.name).name if hasattr(case, "name") else Path(case.path).name for case in cases]
+    """The files of cases, or of results."""
+    return [Path(getattr(case, "name", None) or case.path).name for case in cases]
 
 
 def test_agreement_is_the_auroc_of_the_pixels(tmp_path: Path) -> None:
@@ -100,6 +101,11 @@ def test_the_maps_of_a_category_have_one_scale_from_its_lowest_to_its_highest_pi
     kept = shown([ScoredImage(r.path, r.score, r.label, p, r.mask) for r, p in zip(results, pixels, strict=True)])
     levels = {name: int(case.levels.max()) for kind in KINDS for case in kept[kind] for name in names([case])}
     assert levels == {"000.png": 0, "001.png": 64, "002.png": 128, "003.png": 255}
+
+
+def test_on_its_own_scale_every_map_uses_all_levels(tmp_path: Path) -> None:
+    kept = shown(scored(tmp_path), keeper=CaseKeeper(common_scale=False))
+    assert {(case.levels.min(), case.levels.max()) for kind in KINDS for case in kept[kind]} == {(0, 255)}
 
 
 def test_what_is_kept_does_not_grow_with_the_number_of_images(tmp_path: Path) -> None:
