@@ -1,8 +1,10 @@
 """The console script `anomalib-zsad`: argument parsing only. Whatever loads torch is imported by the command itself."""
 
 import argparse
+import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -161,13 +163,28 @@ def _benchmark(options: argparse.Namespace) -> int:
     benchmark = read_benchmark(options.config)
     if options.jobs is not None:
         benchmark.launcher = replace(benchmark.launcher, jobs=options.jobs)
-    rows, failures = run_benchmark(benchmark, folder, accelerator=options.accelerator)
+    with _said_on_stderr("anomalib_zsad.benchmark"):
+        rows, failures = run_benchmark(benchmark, folder, accelerator=options.accelerator)
     print((folder / "results.md").read_text(encoding="utf-8"))
     if options.compare:
         write_comparison(folder, benchmark, rows, options.compare)
         print((folder / f"compared_to_{options.compare}.md").read_text(encoding="utf-8"))
     print(f"every category, seed and metric: {folder / 'results.csv'}, the table: {folder / 'results.md'}")
     return 1 if failures else 0
+
+
+@contextmanager
+def _said_on_stderr(name: str) -> Iterator[None]:
+    """Show what a logger tells of progress; anomalib and Lightning show only their own."""
+    handler, logger = logging.StreamHandler(), logging.getLogger(name)
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(logging.NOTSET)
 
 
 def _weights_where(options: argparse.Namespace) -> int:
