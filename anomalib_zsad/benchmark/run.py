@@ -62,7 +62,7 @@ def run_benchmark(
                 store.fail(cell, mark, lost)
         done += len(job)
         _report(store, cells, folder)
-        logger.info("%d of %d cells are done. %s", done, len(open_cells), _left(done, len(open_cells), started))
+        logger.info("%d of %d cells are done.%s", done, len(open_cells), _left(done, len(open_cells), started))
     return _report(store, cells, folder, drawn=True)
 
 
@@ -110,4 +110,4 @@ def _left(done: int, total: int, started: float) -> str:
     if done == total:
         return ""
     seconds = (monotonic() - started) / done * (total - done)
-    return f"About {seconds / 60:.0f} min left." if seconds >= 60 else f"About {seconds:.0f} s left."
+    return f" About {seconds / 60:.0f} min left." if seconds >= 60 else f" About {seconds:.0f} s left."

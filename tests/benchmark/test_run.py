@@ -115,7 +115,7 @@ class NotingRunner(Runner):
 
 
 @pytest.mark.parametrize(("given", "jobs"), [([], 3), (["--jobs", "2"], 2)])
-def test_the_command_says_how_many_cells_run_at_a_time(mvtec_root, tmp_path, monkeypatch, given, jobs):
+def test_the_command_says_how_many_cells_run_at_a_time(mvtec_root, tmp_path, monkeypatch, capsys, given, jobs):
     seen = []
 
     def run(benchmark, folder, **engine):
@@ -127,6 +127,9 @@ def test_the_command_says_how_many_cells_run_at_a_time(mvtec_root, tmp_path, mon
     written = asdict(grid(mvtec_root, launcher=Launcher(3, options={"inner_max_num_threads": 1})))
     config.write_text(yaml.safe_dump(written))
     assert main(["benchmark", "-c", str(config), "--out", str(tmp_path / "out"), *given]) == 0
+    told = [line for line in capsys.readouterr().err.splitlines() if "are done" in line]
+    assert [line.split(".")[0] for line in told] == [f"{number} of 4 cells are done" for number in range(1, 5)]
+    assert ["left" in line for line in told] == [True, True, True, False]
     assert seen == [Launcher(jobs, options={"inner_max_num_threads": 1})]
 
 
