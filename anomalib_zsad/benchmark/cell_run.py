@@ -12,11 +12,14 @@ from anomalib.models import AnomalibModule
 from lightning.pytorch import seed_everything
 
 from anomalib_zsad.atomic import whole_file
+from anomalib_zsad.benchmark.devices import Devices
 from anomalib_zsad.benchmark.grid import Benchmark, Cell, Entry, build_model
-from anomalib_zsad.benchmark.store import Store
+from anomalib_zsad.benchmark.one_category import OneCategory, as_auxiliary
+from anomalib_zsad.benchmark.store import CASES, Store
 from anomalib_zsad.benchmark.unit_scores import UnitScores
 from anomalib_zsad.data.all_categories import AllCategories
-from anomalib_zsad.data.auxiliary import Auxiliary
+from anomalib_zsad.evaluation.case_files import save_cases
+from anomalib_zsad.evaluation.cases import CaseKeeper
 from anomalib_zsad.evaluation.evaluator import ZeroShotEvaluator
 from anomalib_zsad.evaluation.table import MEAN
 
@@ -37,42 +40,48 @@ class CellRunner:
         self.benchmark = benchmark
         self.folder = folder
         self._engine_arguments = {"logger": False, **engine}
+        self._devices = Devices(benchmark.launcher.jobs)
+        self._device: int | list[int] = 1
         self._last_model: Any = None
 
     def __call__(self, cell: Cell) -> pd.DataFrame:
-        """Test one cell.
+        """Test one cell; its best and worst cases are kept beside its result.
 
         Returns:
             A row for every category (`evaluation.table`), without their mean.
         """
         entry = self.benchmark.models[cell.model]
-        if entry.members:
-            table = self._ensemble(cell, entry)
-        else:
-            table = self._zero_shot(cell, entry) if entry.is_zero_shot else self._per_category(cell, entry)
+        test = self._ensemble if entry.members else self._zero_shot if entry.is_zero_shot else self._per_category
+        keeper = CaseKeeper()
+        with self._devices.one(self._engine_arguments.get("accelerator", "auto")) as self._device:
+            table = test(cell, entry, keeper)
+        save_cases(Store(self.folder).folder_of(cell) / CASES, keeper.shown())
         return table[table["category"] != MEAN]
 
-    def _zero_shot(self, cell: Cell, entry: Entry) -> Any:
+    def _zero_shot(self, cell: Cell, entry: Entry, keeper: CaseKeeper) -> Any:
         model: Any = build_model(entry, cell, visualizer=False)
+        model.evaluator.watch = keeper.add
         # An ablation may have switched off all that learns.
         learns = any(parameter.requires_grad for parameter in model.parameters())
-        checkpoint = self._trained(cell, entry) if learns and not _holds_weights(entry) else None
+        training = self.benchmark.training_of(cell)
+        checkpoint = self._trained(training, cell, entry) if learns and training else None
         tested = AllCategories(self._target(cell), seed=cell.seed, **self.benchmark.plumbing)
         self._engine(Store(self.folder).folder_of(cell)).test(model, datamodule=tested, ckpt_path=checkpoint)
         self._last_model = model
         return model.evaluator.table
 
-    def _ensemble(self, cell: Cell, entry: Entry) -> Any:
+    def _ensemble(self, cell: Cell, entry: Entry, keeper: CaseKeeper) -> Any:
         """Put trained members together; the scale of their scores is that of the auxiliary dataset's held-out images.
 
         Where a member is trained on the normal images of every category, it is that of some of these.
         """
         models = [self._member(name, cell) for name in entry.members]
         model: Any = build_model(entry, cell, models=models, visualizer=False)
+        model.evaluator.watch = keeper.add
         engine = self._engine(Store(self.folder).folder_of(cell))
         if cell.category is None:
             auxiliary = self.benchmark.protocol_of(cell.target).auxiliary.build(AnomalibDataModule)
-            engine.fit(model, datamodule=_auxiliary(auxiliary, self.benchmark.training_plumbing(cell)))
+            engine.fit(model, datamodule=as_auxiliary(auxiliary, self.benchmark.training_plumbing(cell)))
             engine = self._engine(Store(self.folder).folder_of(cell))
             engine.test(model, datamodule=AllCategories(self._target(cell), seed=cell.seed, **self.benchmark.plumbing))
         else:
@@ -85,9 +94,10 @@ class CellRunner:
         entry = self.benchmark.models[name]
         if entry.is_zero_shot:
             own = replace(cell, model=name, category=None)
-            if _holds_weights(entry):
+            training = self.benchmark.training_of(own)
+            if training is None:
                 return build_model(entry, own, visualizer=False)
-            return entry.model_class.load_from_checkpoint(self._trained(own, entry))
+            return entry.model_class.load_from_checkpoint(self._trained(training, own, entry))
         own, store = replace(cell, model=name, shots=next(iter(entry.shots), None)), Store(self.folder)
         if not store.is_finished(own, self.benchmark.fingerprint(own)):
             msg = f"{own.name} has no result, so its model is no member: expected it to be trained"
@@ -98,9 +108,10 @@ class CellRunner:
         others = {"post_processor": UnitScores(), "evaluator": False, "visualizer": False}
         return entry.model_class.load_from_checkpoint(found[-1], **others)
 
-    def _per_category(self, cell: Cell, entry: Entry) -> pd.DataFrame:
+    def _per_category(self, cell: Cell, entry: Entry, keeper: CaseKeeper) -> pd.DataFrame:
         seed_everything(cell.seed, workers=True, verbose=False)
         evaluator, scores = ZeroShotEvaluator(), UnitScores(entry.signed_scores)
+        evaluator.watch = keeper.add
         model = build_model(entry, cell, visualizer=False, post_processor=scores, evaluator=evaluator)
         self._engine(Store(self.folder).folder_of(cell)).train(model, datamodule=self._category(cell, entry))
         self._last_model = model
@@ -110,11 +121,10 @@ class CellRunner:
             raise ValueError(msg)
         return table
 
-    def _trained(self, cell: Cell, entry: Entry) -> Path:
+    def _trained(self, training: str, cell: Cell, entry: Entry) -> Path:
         """Train once for all cells that differ only in target and references."""
         protocol = self.benchmark.protocol_of(cell.target)
-        number = self.benchmark.protocols.index(protocol)
-        folder = self.folder / "training" / cell.model / f"protocol_{number}" / f"seed_{cell.seed}"
+        folder = self.folder / "training" / training
         plumbing = self.benchmark.training_plumbing(cell)
         settings = [entry.class_path, entry.init_args, protocol.auxiliary.class_path, protocol.auxiliary.init_args]
         wanted = json.dumps([*settings, plumbing["train_batch_size"]], sort_keys=True, default=str)
@@ -124,48 +134,19 @@ class CellRunner:
             return folder / known["checkpoint"]
         model = build_model(entry, Cell(cell.model, cell.target, None, None, cell.seed), visualizer=False)
         engine = self._engine(folder)
-        engine.fit(model, datamodule=_auxiliary(protocol.auxiliary.build(AnomalibDataModule), plumbing))
+        engine.fit(model, datamodule=as_auxiliary(protocol.auxiliary.build(AnomalibDataModule), plumbing))
         checkpoint = Path(str(engine.best_model_path)).resolve()
         with whole_file(record) as temporary:
             content = {"settings": wanted, "checkpoint": str(checkpoint.relative_to(folder.resolve()))}
             temporary.write_text(json.dumps(content), encoding="utf-8")
         return checkpoint
 
-    def _category(self, cell: Cell, entry: Entry) -> "_OneCategory":
+    def _category(self, cell: Cell, entry: Entry) -> OneCategory:
         size = entry.train_batch_size or _ANOMALIBS_BATCH
-        return _OneCategory(self._target(cell), cell, train_batch_size=size, **self.benchmark.plumbing)
+        return OneCategory(self._target(cell), cell, train_batch_size=size, **self.benchmark.plumbing)
 
     def _target(self, cell: Cell) -> AnomalibDataModule:
         return self.benchmark.protocol_of(cell.target).targets[cell.target].build(AnomalibDataModule)
 
     def _engine(self, folder: Path) -> Engine:
-        return Engine(default_root_dir=folder, **{"devices": 1, **self._engine_arguments})
-
-
-class _OneCategory(AllCategories):
-    """One category for anomalib's own models: its normal training images, and the test images of all other models."""
-
-    def __init__(self, target: AnomalibDataModule, cell: Cell, **plumbing: Any) -> None:
-        super().__init__(target, [str(cell.category)], seed=cell.seed, **plumbing)
-        self.category = str(cell.category)  # WinCLIP's class name
-
-    def _setup(self, stage: str | None = None) -> None:
-        super()._setup(stage)
-        # Some thirty: EfficientAd scales its maps with validation images, and no test image may decide anything.
-        count = len(self.train_data)
-        self.val_data = self.train_data.subsample(range(0, count, max(1, count // 32)))
-
-    def val_dataloader(self) -> Any:
-        return AnomalibDataModule.val_dataloader(self)
-
-
-def _auxiliary(datamodule: AnomalibDataModule, plumbing: dict[str, Any]) -> Auxiliary:
-    if not isinstance(datamodule, Auxiliary):
-        return Auxiliary(datamodule, **plumbing)
-    for name, value in plumbing.items():
-        setattr(datamodule, name, value)
-    return datamodule
-
-
-def _holds_weights(entry: Entry) -> bool:
-    return isinstance(entry.init_args.get("weights"), str)  # an ensemble's are numbers
+        return Engine(default_root_dir=folder, **{"devices": self._device, **self._engine_arguments})

@@ -16,6 +16,7 @@ from jsonargparse import ArgumentError, ArgumentParser
 from jsonargparse.typing import import_object
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
+from anomalib_zsad.benchmark.launch import Launcher
 from anomalib_zsad.benchmark.winclip import attend_within_windows
 from anomalib_zsad.data.parts import parts_of
 from anomalib_zsad.models.mixin import ZeroShotMixin
@@ -141,6 +142,7 @@ class Benchmark:
         train_batch_size: Images in a batch of the auxiliary dataset.
         eval_batch_size: Images in a batch of a target.
         num_workers: Processes that read images.
+        launcher: How many cells run at a time, and where. No part of what they are: results count wherever they ran.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = _STRICT
@@ -150,6 +152,7 @@ class Benchmark:
     train_batch_size: int = 8
     eval_batch_size: int = 8
     num_workers: int = 2
+    launcher: Launcher = field(default_factory=Launcher)
 
     def __post_init__(self) -> None:
         names = [name for protocol in self.protocols for name in protocol.targets]
@@ -185,6 +188,14 @@ class Benchmark:
         chosen = {name: given.get(name, value) for name, value in plumbing.items()}
         own = self.models[cell.model].train_batch_size
         return chosen if own is None else {**chosen, "train_batch_size": own}
+
+    def training_of(self, cell: Cell) -> str | None:
+        """Name the training that a cell shares with others; None where it trains by itself, or needs none."""
+        entry = self.models[cell.model]
+        if entry.members or not entry.is_zero_shot or entry.init_args.get("weights") is not None:
+            return None
+        number = self.protocols.index(self.protocol_of(cell.target))
+        return f"{cell.model}/protocol_{number}/seed_{cell.seed}"
 
     def cells(self) -> Iterator[Cell]:
         """Name every cell; those of one training follow each other."""

@@ -1,3 +1,5 @@
+import re
+
 import pandas as pd
 import pytest
 import torch
@@ -8,6 +10,8 @@ from anomalib_zsad.benchmark.cell_run import CellRunner
 from anomalib_zsad.benchmark.grid import Benchmark, Entry, Protocol, Spec
 from anomalib_zsad.benchmark.run import run_benchmark
 from anomalib_zsad.data import AllCategories
+from anomalib_zsad.evaluation.case_files import read_cases
+from anomalib_zsad.evaluation.cases import KINDS
 from tests.small_clip import IMAGE_SIZE
 
 QUIET = {"accelerator": "cpu", "enable_progress_bar": False, "enable_model_summary": False}
@@ -57,6 +61,21 @@ def test_a_grid_of_our_model_and_one_of_anomalib(benchmark, tmp_path):
     assert (ranks["mix"] != ranks["AF-CLIP"]).any()
     ours = rows[rows["model"] == "AF-CLIP"].pivot_table(index=["category", "metric"], columns="shots", values="value")
     assert (ours[0] != ours[1]).any()
+    text = (tmp_path / "results.md").read_text(encoding="utf-8")
+    linked = re.findall(r"\]\(<(.*?)>\)", text)
+    assert {path for path in linked if path.startswith("pictures/")} == {
+        "pictures/MVTec.png",
+        "pictures/AF-CLIP/MVTec/0_shot/seed_0.png",
+        "pictures/AF-CLIP/MVTec/1_shot/seed_0.png",
+        "pictures/PaDiM/MVTec/seed_0.png",
+        "pictures/mix/MVTec/seed_0.png",
+        "pictures/ours twice/MVTec/seed_0.png",
+    }
+    assert all((tmp_path / path).is_file() for path in linked)
+    kept = [read_cases(path) for path in tmp_path.rglob("cases.npz")]
+    assert len(kept) == 2 + 2 + 1 + 2
+    assert all(case.score <= 1 for cases in kept for kind in KINDS for case in cases[kind])
+    assert all(cases["best"] and cases["false alarms"] for cases in kept)
 
 
 def test_a_training_that_has_ended_is_not_repeated(benchmark, tmp_path):

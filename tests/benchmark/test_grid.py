@@ -124,6 +124,7 @@ def test_a_model_takes_the_references_and_the_seed_of_its_cell(tmp_path, mvtec_r
         ({"models": {}}, "expected models, seeds and targets"),
         ({"seeds": []}, "expected models, seeds and targets"),
         ({"speed": 3}, "speed"),
+        ({"launcher": {"jobs": 0}}, "at least 1 job"),
         ({"models": {"a": {"shots": [1]}}}, "class_path"),
         ({"models": {"a": {**AF, "init_args": {"k_shot": 4}}}}, r"a: expected shots: \[4\], got k_shot in init_args"),
     ],
@@ -165,3 +166,21 @@ def test_batches_are_as_the_entry_says_else_the_dataset_else_the_benchmark(tmp_p
     assert by_entry.training_plumbing(ours)["train_batch_size"] == 3
     assert len({each.fingerprint(ours) for each in (benchmark, by_dataset, by_entry)}) == 3
     assert by_entry.fingerprint(theirs) != benchmark.fingerprint(theirs)
+
+
+def test_cells_that_need_one_training_name_it(tmp_path, mvtec_root):
+    benchmark = read(tmp_path, config(mvtec_root))
+    trainings = {cell.name: benchmark.training_of(cell) for cell in benchmark.cells()}
+    assert trainings["AF-CLIP/MVTec/0_shot/seed_0"] == trainings["AF-CLIP/MVTec/2_shot/seed_0"]
+    assert trainings["AF-CLIP/MVTec/0_shot/seed_0"] != trainings["AF-CLIP/MVTec/0_shot/seed_1"]
+    assert trainings["PaDiM/MVTec/bottle/seed_0"] is None
+    holds = {"AF-CLIP": {**AF, "init_args": {"weights": "adapter.safetensors"}}}
+    trained = read(tmp_path, config(mvtec_root, models=holds))
+    assert {trained.training_of(cell) for cell in trained.cells()} == {None}
+
+
+def test_where_cells_run_is_read_and_decides_no_result(tmp_path, mvtec_root):
+    launcher = {"jobs": 2, "backend": "dask", "options": {"scheduler_host": "node1:8786"}}
+    before, after = read(tmp_path, config(mvtec_root)), read(tmp_path, config(mvtec_root, launcher=launcher))
+    assert (after.launcher.jobs, after.launcher.backend) == (2, "dask")
+    assert [before.fingerprint(cell) for cell in before.cells()] == [after.fingerprint(cell) for cell in after.cells()]
