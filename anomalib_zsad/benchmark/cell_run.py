@@ -105,14 +105,16 @@ class CellRunner:
         found = sorted(store.folder_of(own).rglob("model.ckpt"), key=lambda path: path.stat().st_mtime)
         if not found:  # of a model that nothing is trained of
             return build_model(entry, own, visualizer=False)
-        others = {"post_processor": UnitScores(), "evaluator": False, "visualizer": False}
+        others: dict[str, Any] = {"post_processor": UnitScores(), "evaluator": False, "visualizer": False}
         return entry.model_class.load_from_checkpoint(found[-1], **others)
 
     def _per_category(self, cell: Cell, entry: Entry, keeper: CaseKeeper) -> pd.DataFrame:
         seed_everything(cell.seed, workers=True, verbose=False)
-        evaluator, scores = ZeroShotEvaluator(), UnitScores(entry.signed_scores)
+        evaluator = ZeroShotEvaluator()
         evaluator.watch = keeper.add
-        model = build_model(entry, cell, visualizer=False, post_processor=scores, evaluator=evaluator)
+        model = build_model(entry, cell, visualizer=False, post_processor=False, evaluator=evaluator)
+        # As an argument most models would refuse it, which name anomalib's own class in their signature.
+        model.post_processor = UnitScores(entry.signed_scores)
         self._engine(Store(self.folder).folder_of(cell)).train(model, datamodule=self._category(cell, entry))
         self._last_model = model
         table = evaluator.table

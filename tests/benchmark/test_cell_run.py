@@ -134,6 +134,18 @@ def test_the_auxiliary_dataset_is_read_in_batches_as_wanted(benchmark, own, read
     assert seen == [(read, 5, 0)]
 
 
+def test_a_model_with_scores_below_zero_is_tested_where_its_entry_says_so(benchmark, tmp_path):
+    flow = {"backbone": "resnet18", "pre_trained": False, "flow_steps": 2}
+    benchmark.models = {"FastFlow": Entry("anomalib.models.Fastflow", flow)}
+    cell, run = next(benchmark.cells()), CellRunner(benchmark, tmp_path, max_epochs=1, **QUIET)
+    with pytest.raises(ValueError, match=r"Fastflow: expected finite raw scores of at least 0, .*signed_scores: true"):
+        run(cell)
+    benchmark.models["FastFlow"].signed_scores = True
+    table = run(cell)
+    assert table["image_AUROC"].notna().all()
+    assert table["pixel_AUROC"].notna().all()
+
+
 def test_a_model_in_which_nothing_learns_is_tested_as_it_is(benchmark, small_clip, tmp_path):
     off = dict.fromkeys(("use_knpl", "use_vv", "use_bicmci", "use_conv_adapter"), False)
     benchmark.models = {
