@@ -3,7 +3,7 @@ import yaml
 from anomalib.data import AnomalibDataModule, MVTecAD
 from anomalib.models import AnomalibModule
 
-from anomalib_zsad.benchmark.grid import Benchmark, Entry, Protocol, Spec, build_model, read_benchmark
+from anomalib_zsad.benchmark.grid import Benchmark, Cell, Entry, Protocol, Spec, build_model, read_benchmark
 from anomalib_zsad.cli import main
 from anomalib_zsad.models import AFClip
 
@@ -116,6 +116,14 @@ def test_a_model_takes_the_references_and_the_seed_of_its_cell(tmp_path, mvtec_r
     assert isinstance(model, AFClip)
     assert isinstance(model, AnomalibModule)
     assert (model.hparams["k_shot"], model.hparams["seed"], model.visualizer) == (2, 1, None)
+
+
+def test_an_ensemble_takes_its_members_as_they_are(small_clip):
+    member = AFClip(pretrained=small_clip, image_size=56)
+    entry = Entry("anomalib_zsad.Ensemble", {"weights": [2, 1]}, members=["a", "a"])
+    model = build_model(entry, Cell("mix", "MVTec", None, None, 0), models=[member, member], visualizer=False)
+    assert [each.model for each in model.model.members] == [member.model] * 2
+    assert model.model.weights == [2, 1]
 
 
 @pytest.mark.parametrize(
