@@ -41,6 +41,7 @@ def plot_bars(
         panel.set_ylim(0, 100)
         panel.grid(axis="y", alpha=0.3)
         panel.set_axisbelow(True)
+    figure.suptitle("Means over categories")
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=min(len(names), 3))
     _save(figure, path)
 
@@ -67,6 +68,7 @@ def plot_curves(
             title, what, end = _CURVES[kind]
             panel.set(title=f"{target}: {title}", xlabel="false positive rate", ylabel=what, xlim=(0, end), ylim=(0, 1))
             panel.grid(alpha=0.3)
+    figure.suptitle("Means over categories")
     handles, labels = panels[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), 4))
     _save(figure, path)
