@@ -41,6 +41,7 @@ def plot_bars(
         panel.set_ylim(0, 100)
         panel.grid(axis="y", alpha=0.3)
         panel.set_axisbelow(True)
+    figure.suptitle("Means over categories")
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=min(len(names), 3))
     _save(figure, path)
 
@@ -72,6 +73,7 @@ def plot_curves(
             title, what, end = _CURVES[kind]
             panel.set(title=f"{target}: {title}", xlabel="false positive rate", ylabel=what, xlim=(0, end), ylim=(0, 1))
             panel.grid(alpha=0.3)
+    figure.suptitle("Means over categories")
     figure.legend(legend.values(), legend.keys(), loc="outside lower center", ncols=min(len(legend), 4))
     _save(figure, path)
 

@@ -8,7 +8,7 @@ import pandas as pd
 
 from anomalib_zsad.atomic import whole_file
 from anomalib_zsad.benchmark.plots import plot_bars, plot_curves, row_name
-from anomalib_zsad.evaluation.table import METRICS, write_csv
+from anomalib_zsad.evaluation.table import METRICS, NOT_POOLED, write_csv
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ def write_report(
     curves: pd.DataFrame | None = None,
     pictures: Pictures = Pictures(),  # frozen
 ) -> None:
-    """Write `results.csv`, a row for every category, seed and metric, and `results.md`.
+    """Write `results.csv`, a row for every category, seed and metric, `summary.csv`, its means, and `results.md`.
 
     Args:
         folder: The benchmark's folder.
@@ -62,6 +62,8 @@ def write_report(
         pictures: What `results.md` shows and links besides.
     """
     write_csv(folder / "results.csv", rows)
+    names = {"mean": "mean_over_categories", "std": "std_over_seeds"}
+    write_csv(folder / "summary.csv", summarise(rows).rename(columns=names))
     if curves is not None:
         plots = [folder / "bars.png", folder / "curves.png"]
         plot_bars(summarise(rows), plots[0])
@@ -84,7 +86,7 @@ def markdown(
     if pictures.plots:
         shown = "\n\n".join(f"![{path.stem}](<{path.as_posix()}>)" for path in pictures.plots)
         blocks.append(f"## Plots\n\n{shown}\n")
-    note = "Mean over categories, in percent; mean ± deviation over seeds where there are several.\n"
+    note = f"In percent: {NOT_POOLED}; mean ± deviation over seeds where there are several.\n"
     return "\n".join([note, *blocks])
 
 

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from anomalib_zsad.atomic import whole_file
-from anomalib_zsad.evaluation.table import MEAN, METRICS, write_csv
+from anomalib_zsad.evaluation.table import MEAN, METRICS, NOT_POOLED, write_csv
 
 logger = logging.getLogger(__name__)
 
@@ -66,7 +66,7 @@ def _write(folder: Path, rows: pd.DataFrame, table: pd.DataFrame) -> None:
         lines = [_cells(table, shot) for shot in table.index]
         header = ["shots", *_metrics(table)]
         text = "\n".join(f"| {' | '.join(line)} |" for line in [header, ["---"] * len(header), *lines])
-        temporary.write_text(text + "\n", encoding="utf-8")
+        temporary.write_text(f"{text}\n\nIn percent: {NOT_POOLED}; ± over draws.\n", encoding="utf-8")
 
 
 def _metrics(table: pd.DataFrame) -> list[str]:

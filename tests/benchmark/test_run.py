@@ -47,7 +47,11 @@ def test_every_cell_is_run_once_and_reported(mvtec_root, tmp_path):
     rows = pd.read_csv(tmp_path / "results.csv")
     assert len(rows) == 4 * 2 * (len(METRICS) - 1)
     assert not rows.duplicated(["model", "target", "category", "shots", "seed", "metric"]).any()
+    summary = pd.read_csv(tmp_path / "summary.csv").set_index(["shots", "metric"])
+    assert summary.loc[(1, "image_AUROC"), "mean_over_categories"] == pytest.approx(0.65)
+    assert summary.loc[(1, "image_AUROC"), "categories"] == 2
     table = (tmp_path / "results.md").read_text()
+    assert table.startswith("In percent: mean over categories, which count alike; not of pooled images")
     assert "| ours, k = 1 | 65.0 ± 7.1 |" in table  # seeds: 0.6 and 0.7
     assert "AUPRO_200" not in table
 
@@ -149,7 +153,7 @@ def test_two_processes_give_what_one_gives(mvtec_root, tmp_path):
     rows, failures = run_benchmark(two, tmp_path / "together", together)
     assert failures == expected[1] == {name: "RuntimeError: no memory"}
     pd.testing.assert_frame_equal(rows, expected[0])
-    for file in ("results.csv", "results.md"):
+    for file in ("results.csv", "summary.csv", "results.md"):
         assert (tmp_path / "together" / file).read_bytes() == (tmp_path / "alone" / file).read_bytes()
     processes, cells = zip(*together.noted(), strict=True)
     assert sorted(cells) == sorted(cell.name for cell in two.cells())

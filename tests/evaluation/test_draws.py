@@ -24,6 +24,7 @@ def test_every_number_of_references_is_tested_over_its_draws(small_clip, mvtec_r
     means = rows[(rows["category"] == "mean") & (rows["shots"] == 1)]["pixel_AUROC"] * 100
     table = (tmp_path / "out" / "few_shot.md").read_text().splitlines()
     column = [cell.strip() for cell in table[0].split("|")].index("pixel_AUROC")
-    zero, one = ([cell.strip() for cell in line.split("|")] for line in table[2:])
+    zero, one = ([cell.strip() for cell in line.split("|")] for line in table[2:4])
+    assert table[-1].startswith("In percent: mean over categories, which count alike; not of pooled images")
     assert "±" not in zero[column]
     assert one[column] == f"{means.mean():.1f} ± {means.std():.1f}"

@@ -16,7 +16,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from anomalib_zsad.data.item import CategoryBatch
 from anomalib_zsad.evaluation.evaluator import ZeroShotEvaluator, training_notes
 from anomalib_zsad.evaluation.post_processor import MonotonePostProcessor
-from anomalib_zsad.evaluation.table import METRICS
+from anomalib_zsad.evaluation.table import METRICS, NOT_POOLED
 
 TrainerWith = Callable[..., Trainer]
 
@@ -58,6 +58,11 @@ def test_metrics_are_those_of_each_category_and_their_mean(trainer_with: Trainer
         assert table.loc[name, "anomalous images"] == 6
     for metric in METRICS:
         assert table.loc["mean", metric] == pytest.approx(table[metric].iloc[:2].mean())
+    assert table.loc["mean", "note"] == NOT_POOLED
+
+
+def test_one_category_has_no_mean_to_explain(trainer_with: TrainerWith) -> None:
+    assert evaluated(trainer_with, random_batches("bottle", 0), ZeroShotEvaluator()).loc["mean", "note"] == ""
 
 
 def test_the_means_are_logged_and_everything_is_written(trainer_with: TrainerWith, tmp_path: Path) -> None:
