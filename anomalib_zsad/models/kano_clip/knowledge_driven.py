@@ -63,8 +63,8 @@ class KnowledgeMixin:
     def knowledge_shares(self, batch: Any) -> Tensor | None:  # (n,)
         """Weigh the classes of a batch so that each counts the same in the mean over all processes of a training.
 
-        None where a plain mean does that: of images, and in a single process. With the scope "global" every process has a
-        mean of its own.
+        None where a plain mean does that: of images, and in a single process. With the scope "global" every process
+        has a mean of its own.
         """
         if not self._module.hparams["use_knpl"] or self._module.kd_scope != "class":
             return None
