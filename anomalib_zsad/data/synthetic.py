@@ -95,14 +95,6 @@ class _DrawnCategory(SplitAsGiven):
         self.train_data = CategoryDataset(samples[samples["split"] == Split.TRAIN.value])
         self.test_data = CategoryDataset(samples[samples["split"] == Split.TEST.value])
 
-    # For anomalib's own models, which are trained on one category. Its `setup` would drop the normal test images.
-
-    def _create_test_split(self) -> None:
-        """Keep the test images as they are."""
-
-    def _create_val_split(self) -> None:
-        self.val_data = self.test_data
-
     def _recipes(self) -> list[Recipe]:
         kinds = [(Split.TRAIN.value, GOOD, self.train_good), (Split.TEST.value, GOOD, self.test_good)]
         kinds += [(Split.TEST.value, defect, self.test_defective) for defect in CATEGORIES[self.category].defects]
