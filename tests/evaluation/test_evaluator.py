@@ -255,7 +255,7 @@ def peak_of_evaluation(count: int, images_per_category: int | None, size: int, f
     """Bytes of numpy and Python, at most, for images that are gone once they are evaluated."""
     names = [f"category {number // (images_per_category or count)}" for number in range(count)]
     samples = SimpleNamespace(dataset=SimpleNamespace(samples=pd.DataFrame({"category": names})))
-    trainer = SimpleNamespace(test_dataloaders=samples, default_root_dir=folder, barebones=False)
+    trainer = SimpleNamespace(test_dataloaders=samples, default_root_dir=folder, barebones=False, world_size=1)
     evaluator, rng = ZeroShotEvaluator(pixel_memory=2**24), np.random.default_rng(0)
     evaluator.on_test_epoch_start(trainer, None)
     tracemalloc.start()
@@ -264,7 +264,7 @@ def peak_of_evaluation(count: int, images_per_category: int | None, size: int, f
         mask[:, 20:60, 20:60] = bool(number % 2)
         pixels = rng.random((1, size, size), np.float32)
         evaluator.on_test_batch_end(trainer, None, None, scored_batch([0.5], [number % 2], pixels, mask, name), 0)
-    evaluator.on_test_epoch_end(trainer, SimpleNamespace(log=lambda *_: None))
+    evaluator.on_test_epoch_end(trainer, SimpleNamespace(log=lambda *_, **__: None))
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert evaluator.table is not None
