@@ -49,16 +49,19 @@ def main() -> None:
     warnings.filterwarnings("ignore")
     logging.disable(logging.WARNING)
     benchmark = read_benchmark(CONFIG)
-    methods = options.methods or [name for name, entry in benchmark.models.items() if entry.is_zero_shot]
+    methods = options.methods or [
+        name for name, entry in benchmark.models.items() if entry.is_zero_shot and not entry.members
+    ]
     rows: list[dict[str, Any]] = []
     with TemporaryDirectory() as temporary:
         for method in methods:
             for seed in options.seeds:
                 folder = (options.into or Path(temporary)) / method / f"seed_{seed}"
-                rows += measure(benchmark, method, seed, options, folder)
-                print(pd.DataFrame(rows[-1:]).to_string(header=len(rows) == 1, index=False), flush=True)
-    table = pd.DataFrame(rows)
-    print(table.drop(columns="seed").groupby(["method", "tested on"], sort=False).agg(["mean", "std"]).round(3).T)
+                new = measure(benchmark, method, seed, options, folder)
+                print(pd.DataFrame(new).to_string(header=not rows, index=False), flush=True)
+                rows += new
+    table = pd.DataFrame(rows).drop(columns="seed").groupby(["method", "tested on"], sort=False)
+    print(table.agg(["mean", "std"]).round(3).T.to_string())
 
 
 def measure(
