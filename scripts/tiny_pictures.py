@@ -123,7 +123,7 @@ def _draw_part(job: tuple[Path, list[str], int, int, np.ndarray]) -> np.ndarray:
     return facts
 
 
-def batches(count: int, size: int, seed: int, start: int) -> Iterator[np.ndarray]:
+def order(count: int, size: int, seed: int, start: int) -> Iterator[np.ndarray]:
     """Give numbers of scenes without end, each once an epoch, from a step on.
 
     Args:
@@ -134,7 +134,7 @@ def batches(count: int, size: int, seed: int, start: int) -> Iterator[np.ndarray
     """
     an_epoch = count // size
     for epoch in range(start // an_epoch, 10**9):
-        order = np.random.default_rng([seed, epoch]).permutation(count)
+        numbers = np.random.default_rng([seed, epoch]).permutation(count)
         first = start % an_epoch if epoch == start // an_epoch else 0
         for step in range(first, an_epoch):
-            yield order[step * size : (step + 1) * size]
+            yield numbers[step * size : (step + 1) * size]

@@ -1,5 +1,6 @@
 """What every method promises; a method's test is a subclass that names the model and its arguments."""
 
+from inspect import signature
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -124,6 +125,12 @@ class MethodContract:
     def test_an_image_size_off_the_patch_grid_is_refused(self, small_clip: Path) -> None:
         with pytest.raises(ValueError, match=r"image_size must be a multiple of the patch size 14 x 14 .* got 60 x 60"):
             self.build(small_clip, image_size=60)
+
+    def test_choices_that_there_are_not_are_refused(self, small_clip: Path) -> None:
+        choices = {"precision", "cache_dtype", "activation", "position_resize", "variant"}
+        for name in choices & signature(self.model_class).parameters.keys():
+            with pytest.raises(ValueError, match=f"{name} must be one of .*, got 'typo'"):
+                self.build(small_clip, **{name: "typo"})
 
     @torch.no_grad()
     def test_bfloat16_scores_are_close(self, small_clip: Path) -> None:

@@ -4,14 +4,16 @@ from collections.abc import Callable, Sequence
 from copy import deepcopy
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal, cast, get_args
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
+from anomalib_zsad.arguments import check_choice
 from anomalib_zsad.clip.attention import self_attention, with_value_attention
+from anomalib_zsad.clip.embedded import default_size
 from anomalib_zsad.clip.loading import load_shared
 
 Activation = Literal["quick_gelu", "gelu"]
@@ -36,7 +38,7 @@ class FrozenClip(nn.Module):
         identity: What is known of the weights (`load` fills it in).
 
     Raises:
-        ValueError: If the image size is no multiple of the patch size.
+        ValueError: If the image size is no multiple of the patch size, or there is no such activation or resizing.
     """
 
     positions: Tensor
@@ -50,10 +52,13 @@ class FrozenClip(nn.Module):
         identity: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
+        check_choice("activation", activation, get_args(Activation))
+        check_choice("position_resize", position_resize, get_args(PositionResize))
         self.clip = clip
         self.activation = activation
         self.position_resize = position_resize
-        self.image_size = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
+        height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
+        self.image_size = (height, width)
         self.identity = {
             **(identity or {}),
             "activation": activation,
@@ -70,7 +75,7 @@ class FrozenClip(nn.Module):
         cls,
         backbone: str = "ViT-L-14-336",
         pretrained: str | Path | None = "openai",
-        image_size: int | tuple[int, int] = 518,
+        image_size: int | tuple[int, int] | None = None,
         activation: Activation = "quick_gelu",
         position_resize: PositionResize = "bilinear",
     ) -> "FrozenClip":
@@ -82,7 +87,7 @@ class FrozenClip(nn.Module):
             backbone: An open_clip model name; not used where `pretrained` is a file, whose shapes tell the
                 architecture.
             pretrained: A tag of open_clip, a file, or None for untrained weights (tests and benchmarks).
-            image_size: As in the class.
+            image_size: As in the class. None: that of `default_size`.
             activation: As in the class.
             position_resize: As in the class.
 
@@ -91,7 +96,13 @@ class FrozenClip(nn.Module):
             OSError: If the weights can neither be found nor downloaded.
         """
         clip = load_shared(backbone, pretrained)
-        return cls(clip, image_size, activation, position_resize, identity=cast("dict", clip.identity))
+        return cls(
+            clip,
+            image_size or default_size(backbone),
+            activation,
+            position_resize,
+            identity=cast("dict", clip.identity),
+        )
 
     def train(self, mode: bool = True) -> "FrozenClip":  # noqa: ARG002
         """Stay in eval mode: nothing in here learns."""
@@ -195,8 +206,11 @@ class FrozenClip(nn.Module):
         images: Tensor,  # (B, 3, H, W), normalised
         layers: Sequence[int],
         start: int,
+        feed_forward: bool = False,
     ) -> tuple[list[Tensor], Tensor]:  # L x (B, 1 + N, C), and (B, 1 + N, C)
         """Read a second stream, which from block `start` on gathers the V-V attention of the first and nothing else.
+
+        With `feed_forward` it goes through that part of the blocks as well.
 
         Returns:
             The second stream right after the given blocks, where it is the first one before `start`; and the first
@@ -213,6 +227,7 @@ class FrozenClip(nn.Module):
                 attended, of_values = with_value_attention(block.attn, block.ln_1(stream))
                 stream, local = stream + block.ls_1(attended), local + block.ls_1(of_values)
                 stream = self._feed_forward(block, stream)
+                local = self._feed_forward(block, local) if feed_forward else local
             if index in layers:
                 taps[index] = local
         return [taps[layer] for layer in layers], stream

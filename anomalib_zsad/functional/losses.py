@@ -1,10 +1,14 @@
 """Losses of the methods: pure functions of tensors."""
 
+from typing import Literal
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from anomalib_zsad.functional.processes import sum_over_processes
+
+ScoreReduction = Literal["half", "clamp", "separate", "logits"]
 
 
 def binary_focal_loss(
@@ -58,3 +62,32 @@ def dice_loss(
     p, t = probabilities.flatten(1), target.flatten(1)
     overlap = 2 * (p * t).sum(1) + smooth
     return 1 - (overlap / (p.sum(1) + t.sum(1) + smooth)).mean()
+
+
+def score_loss(
+    text: Tensor,  # (B,) in [0, 1]
+    peak: Tensor,  # (B,) in [0, 1]
+    label: Tensor,  # (B,) in {0, 1}
+    reduction: ScoreReduction = "half",
+    weight: float = 1.0,
+) -> Tensor:
+    """Cross-entropy of an image score that is a sum of two parts, which has to lie in [0, 1] for it.
+
+    Args:
+        text: The text's probability.
+        peak: The map's maximum.
+        label: 1 where anomalous.
+        reduction: Of the sum, its "half" as it is reported; the sum cut at 1 ("clamp"); both parts each for itself
+            ("separate", their mean); or the sum as log-odds ("logits").
+        weight: How many times the peak counts; "half" is the share of what the sum is at most.
+
+    Source: KAnoCLIP eq. 12 and 14; WMoE-CLIP eq. 9.
+    """
+    total = text + weight * peak
+    if reduction == "half":
+        return F.binary_cross_entropy(total / (1 + weight), label)
+    if reduction == "clamp":
+        return F.binary_cross_entropy(total.clamp(max=1), label)
+    if reduction == "logits":
+        return F.binary_cross_entropy_with_logits(total, label)
+    return (F.binary_cross_entropy(text, label) + weight * F.binary_cross_entropy(peak, label)) / (1 + weight)

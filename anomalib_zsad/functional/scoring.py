@@ -13,8 +13,9 @@ def smooth_upsample(
     maps: Tensor,  # (B, gh, gw)
     size: tuple[int, int],
     sigma: float,
+    align_corners: bool = False,
 ) -> Tensor:  # (B, H, W)
-    """Bring maps to image size: bilinear (align_corners=False), then a Gaussian blur.
+    """Bring maps to image size: bilinear, then a Gaussian blur.
 
     Both steps are linear and separable, so each axis is one fixed matrix: 37 x 37 values become 518 x 518 in two small
     products, exactly, on every device and in every exported graph.
@@ -24,8 +25,10 @@ def smooth_upsample(
         size: Height and width of the result in pixels.
         sigma: Standard deviation of the blur in pixels, as `scipy.ndimage.gaussian_filter` defines it (mirror padding
             that repeats the edge, cut at 4 sigma); 0 for none.
+        align_corners: As `torch.nn.functional.interpolate` defines it.
     """
-    rows, columns = (_smooth_matrix(n, m, sigma).to(maps) for n, m in zip(maps.shape[-2:], size, strict=True))
+    sides = zip(maps.shape[-2:], size, strict=True)
+    rows, columns = (_smooth_matrix(n, m, sigma, align_corners).to(maps) for n, m in sides)
     return rows @ maps @ columns.T
 
 
@@ -52,9 +55,9 @@ def blur_then_upsample(
 
 
 @lru_cache(maxsize=16)
-def _smooth_matrix(n: int, size: int, sigma: float) -> Tensor:  # (size, n)
+def _smooth_matrix(n: int, size: int, sigma: float, align_corners: bool) -> Tensor:  # (size, n)
     with torch.inference_mode(mode=False):
-        upsample = F.interpolate(torch.eye(n)[None], size=size, mode="linear", align_corners=False)[0].T
+        upsample = F.interpolate(torch.eye(n)[None], size=size, mode="linear", align_corners=align_corners)[0].T
         if not sigma:
             return upsample
         return torch.from_numpy(gaussian_filter1d(upsample.double().numpy(), sigma, axis=0)).float()

@@ -64,9 +64,14 @@ def objection(text: str, accepted: Sequence[str] = ()) -> str | None:
     for pattern, reason in ((_REFUSAL, "a refusal"), (_DENIAL, "it denies a defect")):
         if pattern.search(text):
             return f"{reason}, expected a description of a defect"
-    if any(_alike(text, other) for other in accepted):
+    if is_repeated(text, accepted):
         return "a duplicate of another description of the class"
     return None
+
+
+def is_repeated(text: str, others: Sequence[str]) -> bool:
+    """Tell whether one of the others says the same in nearly the same words."""
+    return any(_alike(text, other) for other in others)
 
 
 def _fits(text: str) -> bool:

@@ -134,7 +134,7 @@ def _explain(options: argparse.Namespace) -> int:
 
     from anomalib_zsad.knowledge.base import load_knowledge
     from anomalib_zsad.knowledge.explanation import explain
-    from anomalib_zsad.knowledge.explanation_report import save_explanation, tables
+    from anomalib_zsad.knowledge.explanation_report import save_explanation, stem_for, tables
     from anomalib_zsad.models.kano_clip import KAnoClip
 
     more = {"pretrained": options.pretrained} if options.pretrained else {}
@@ -147,5 +147,5 @@ def _explain(options: argparse.Namespace) -> int:
         model, options.image, base, name, options.dataset, all_classes=options.all_classes, n_patches=options.patches
     )
     Console().print(tables(found, options.count))
-    print("written:", *save_explanation(found, options.out, options.image.stem, options.count))
+    print("written:", *save_explanation(found, options.out, stem_for(options.image), options.count))
     return 0

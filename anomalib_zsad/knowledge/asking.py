@@ -132,6 +132,7 @@ class Asker:
         """
         pause = self._settings.pause
         for attempt in range(self._settings.retries + 1):
+            is_last = attempt == self._settings.retries
             options = self._options(attempt)
             key = key_of(self._model.name, self._digest, self._question.sha256, name, about, options)
             try:
@@ -139,13 +140,17 @@ class Asker:
                 self._latest = max(self._latest, str(record.get("created", "")))
                 yield Origin(attempt, options["seed"]), _read(record)
             except MalformedAnswerError as error:
-                logger.debug("Attempt %d about %s: %s", attempt, name, error)
+                logger.log(
+                    logging.WARNING if is_last else logging.DEBUG, "Attempt %d about %s: %s", attempt, name, error
+                )
             except (RefusedError, UnreachableError, BrokenConnectionError, SlowAnswerError) as error:
-                if attempt == self._settings.retries:
-                    if isinstance(error, RefusedError):
-                        return
+                if not is_last:
+                    logger.warning("%s; asking again", error)
+                elif isinstance(error, RefusedError):
+                    logger.warning("%s; nothing more is asked about %s", error, name)
+                    return
+                else:
                     raise
-                logger.warning("%s; asking again", error)
                 time.sleep(min(pause, _LONGEST_PAUSE))
                 pause *= 2
 

@@ -1,6 +1,7 @@
 """An explanation as a table, as files and as a picture."""
 
 import csv
+import hashlib
 import json
 import textwrap
 from collections.abc import Sequence
@@ -42,6 +43,16 @@ def tables(explanation: Explanation, count: int) -> RenderableType:
         table,
         where,
     )
+
+
+def stem_for(image: Path) -> str:
+    """Name the files of an image's explanation: never as the image itself, and for every image anew.
+
+    Datasets call their images 000.png in every folder: the digits at the end tell paths apart.
+    """
+    path = image.resolve()
+    digest = hashlib.sha256(path.as_posix().encode()).hexdigest()[:6]
+    return f"{path.parent.name}_{path.stem}_explained_{digest}"
 
 
 def save_explanation(explanation: Explanation, folder: Path, stem: str, count: int) -> list[Path]:

@@ -91,6 +91,8 @@ def _origin(generator: Generator) -> str:
     if generator.backend == "file":
         return f"written, not asked of a model. {generator.note}".rstrip()
     options = ", ".join(f"{name} {value}" for name, value in generator.options.items())
+    # Options are free; all else is checked when a base is read.
+    options = "".join(filter(str.isprintable, options))
     return f"{generator.model} {generator.digest[:12]} on {generator.created}, {options}"
 
 

@@ -3,15 +3,16 @@
 import hashlib
 from collections.abc import Sequence
 
-from anomalib_zsad.knowledge.acceptance import objection
+from anomalib_zsad.knowledge.acceptance import is_repeated
+from anomalib_zsad.knowledge.class_names import plain
 from anomalib_zsad.knowledge.schema import ClassTexts, Generator, ImageTexts, Knowledge, Text
 
 
 def merge_knowledge(bases: Sequence[Knowledge]) -> Knowledge:
     """Join knowledge bases.
 
-    A class that several know has the descriptions of all, without those that say the same; of an image that several
-    describe, the last counts. Every text keeps its origin.
+    A class that several know, by any spelling of its name, has the descriptions of all, without those that say the
+    same; of an image that several describe, the last counts. Every text keeps its origin.
 
     Args:
         bases: Two or more; the first one's origins are those of the whole.
@@ -25,11 +26,13 @@ def merge_knowledge(bases: Sequence[Knowledge]) -> Knowledge:
     first = bases[0]
     others: dict[str, Generator] = {}
     classes: dict[str, ClassTexts] = {}
+    spelt: dict[str, str] = {}
     for base in bases:
         marks = _Marks(base, first, others)
         for name, entry in base.classes.items():
             own = marks.mark(entry)
-            classes[name] = _join(classes[name], own) if name in classes else own
+            known = spelt.setdefault(plain(name), name)
+            classes[known] = _join(classes[known], own) if known in classes else own
     used = {text.by for entry in classes.values() for text in _texts(entry)}
     return Knowledge(
         schema_version=1,
@@ -80,7 +83,10 @@ def _texts(entry: ClassTexts) -> list[Text]:
 def _join(entry: ClassTexts, other: ClassTexts) -> ClassTexts:
     texts = list(entry.llm)
     for text in other.llm:
-        if not objection(text.text, [each.text for each in texts]):
+        if not is_repeated(text.text, [each.text for each in texts]):
             texts.append(text)
-    images: dict[str, ImageTexts] = {**entry.vqa, **other.vqa}
+    images: dict[str, ImageTexts] = dict(entry.vqa)
+    for key, image in other.vqa.items():
+        if image.status == "ok" or images.get(key, image).status != "ok":
+            images[key] = image
     return entry.model_copy(update={"llm": texts, "vqa": images, "background": entry.background or other.background})

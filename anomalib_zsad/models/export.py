@@ -111,6 +111,7 @@ def _deployable(module: Any) -> Any:
     memo.update({id(each): each for each in module.buffers()})
     with torch.inference_mode(mode=False), torch.no_grad():
         copy = deepcopy(module, memo).eval()
+        copy.model.feature_cache = None  # of a training that did not come to its end
         copy.model.fold_text()
     return copy
 

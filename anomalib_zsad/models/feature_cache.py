@@ -20,6 +20,7 @@ from safetensors.torch import save
 from torch import Tensor
 from torchvision.transforms.v2 import CenterCrop, Compose, Normalize, Resize
 
+from anomalib_zsad.arguments import check_choice
 from anomalib_zsad.atomic import whole_file
 from anomalib_zsad.clip.backbone import FrozenClip
 
@@ -74,9 +75,7 @@ class FeatureCache:
         dtype: CacheDtype = "float16",
         n_images: int = 0,
     ) -> None:
-        if dtype not in get_args(CacheDtype):
-            msg = f"cache_dtype must be one of {', '.join(get_args(CacheDtype))}, got {dtype!r}"
-            raise ValueError(msg)
+        check_choice("cache_dtype", dtype, get_args(CacheDtype))
         text = json.dumps({"format": _FORMAT, "dtype": dtype, **recipe}, sort_keys=True)
         self.folder = Path(folder) / hashlib.sha256(text.encode()).hexdigest()[:16]
         self.recipe = text
@@ -157,7 +156,10 @@ class FeatureCache:
             logger.warning("%s has no room left: the features of further images are not kept.", self.folder)
 
     def _check_room(self, features: Features) -> None:
-        """Once the size of an image's features is known, say how large the cache will be; refuse what cannot fit."""
+        """Once the size of an image's features is known, say how large the cache will be; refuse what cannot fit.
+
+        Files that are there may be of other images, of which nothing is known but their number.
+        """
         if self._is_checked:
             return
         self._is_checked = True
@@ -165,14 +167,18 @@ class FeatureCache:
         _remove_leftovers(self.folder)
         each = sum(tensor.numel() * tensor.element_size() for tensor in features)
         there = sum(1 for _ in self.folder.glob("[!.]*.safetensors"))
-        missing = max(self.n_images - there, 0) * each
-        size = f"{self.n_images * each / 1e9:.3g} GB ({self.n_images} images of {each / 1e6:.3g} MB, {there} are there)"
-        if missing > (free := shutil.disk_usage(self.folder).free):
+        whole, least = self.n_images * each, max(self.n_images - there, 0) * each
+        size = f"{whole / 1e9:.3g} GB for {self.n_images} images of {each / 1e6:.3g} MB"
+        if least > (free := shutil.disk_usage(self.folder).free):
             msg = (
-                f"cache_features: expected room for {missing / 1e9:.3g} GB more in {self.folder}, got {free / 1e9:.3g} "
-                f"GB: the cache takes {size}; choose a folder on another disk, fewer images, or no cache"
+                f"cache_features: expected room for {least / 1e9:.3g} GB more at least in {self.folder}, got "
+                f"{free / 1e9:.3g} GB: the cache takes {size}; choose a folder on another disk, fewer images, or no "
+                "cache"
             )
             raise OSError(msg)
+        if there and whole > free:
+            words = "%s may have too little room: %.3g GB are free, and the %d files there may be of other images."
+            logger.warning(words, self.folder, free / 1e9, there)
         with whole_file(self.folder / "recipe.json") as temporary:
             temporary.write_text(self.recipe, encoding="utf-8")
         logger.info("Features are kept in %s: %s.", self.folder, size)

@@ -15,6 +15,7 @@ from lightning.pytorch.utilities.types import STEP_OUTPUT
 from torch import Tensor, nn
 
 from anomalib_zsad.clip.backbone import FrozenClip
+from anomalib_zsad.clip.embedded import default_size
 from anomalib_zsad.data.predicting import adopt
 from anomalib_zsad.evaluation.evaluator import ZeroShotEvaluator
 from anomalib_zsad.evaluation.post_processor import MonotonePostProcessor
@@ -91,7 +92,8 @@ class ZeroShotMixin(ExportHooks):
 
     def configure_pre_processor(self) -> PreProcessor:
         """Resize to `image_size` (bicubic, antialias) and normalise as CLIP was trained."""
-        return ClipPreProcessor.of_size(self._module.hparams["image_size"])
+        given = self._module.hparams
+        return ClipPreProcessor.of_size(given["image_size"] or default_size(given["backbone"]))
 
     def configure_post_processor(self) -> MonotonePostProcessor:
         """Bring the thresholds of the validation data to 0.5 and keep every rank."""

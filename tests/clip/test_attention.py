@@ -100,6 +100,17 @@ def test_before_its_start_the_second_stream_is_the_first(clip, pictures):
 
 
 @torch.no_grad()
+def test_the_second_stream_may_go_through_feed_forward_parts(clip, pictures):
+    (plain,), first = clip.encode_patches_vv(pictures, [LAST], start=LAST)
+    (fed,), again = clip.encode_patches_vv(pictures, [LAST], start=LAST, feed_forward=True)
+    block = clip.clip.visual.transformer.resblocks[-1]
+    inner = block.mlp.c_fc(block.ln_2(plain))
+    expected = plain + block.mlp.c_proj(inner * torch.sigmoid(1.702 * inner))
+    torch.testing.assert_close(fed, expected, atol=1e-5, rtol=1e-5)
+    assert torch.equal(first, again)
+
+
+@torch.no_grad()
 def test_taps_of_the_second_stream_differ_and_stay(clip, pictures):
     taps, _ = clip.encode_patches_vv(pictures, LAYERS, start=1)
     again, _ = clip.encode_patches_vv(pictures, [4, 2], start=1)

@@ -9,6 +9,7 @@ from safetensors.torch import save_file
 from torch.nn import functional as F
 
 from anomalib_zsad.clip.backbone import FrozenClip
+from anomalib_zsad.clip.loading import fingerprint
 from tests.small_clip import ARCHITECTURE, IMAGE_SIZE, small_clip_state
 
 TRAINED_SIZE = ARCHITECTURE["vision_cfg"]["image_size"]
@@ -97,6 +98,12 @@ def test_positions_are_resized_as_asked(small_clip, how, options):
     torch.testing.assert_close(ours, torch.cat([embedding[:1], resized]))
 
 
+@pytest.mark.parametrize("name", ["activation", "position_resize"])
+def test_a_choice_that_there_is_not_is_refused(small_clip, name):
+    with pytest.raises(ValueError, match=f"{name} must be one of .*, got 'bicubic'"):
+        FrozenClip.load(pretrained=small_clip, image_size=28, **{name: "bicubic"})
+
+
 def test_models_share_one_set_of_weights(small_clip):
     first = FrozenClip.load(pretrained=small_clip, image_size=28, activation="gelu")
     second = FrozenClip.load(pretrained=small_clip, image_size=IMAGE_SIZE)
@@ -113,6 +120,16 @@ def test_the_fingerprint_is_that_of_the_weights_not_of_the_file(small_clip, othe
     )
     assert same["fingerprint"] == given["fingerprint"] != other["fingerprint"]
     assert same["sha256"] != given["sha256"]
+
+
+def test_every_tensor_counts_in_the_fingerprint():
+    state = small_clip_state()
+    found = {fingerprint(state)} | {fingerprint({**state, key: value + 0.01}) for key, value in state.items()}
+    assert len(found) == 1 + len(state)
+    large = {"weight": torch.zeros(4096, 1024)}
+    tuned = large["weight"].clone()
+    tuned[:, 700] = 1  # one column: a stride that is a power of two would not see it
+    assert fingerprint({"weight": tuned}) != fingerprint(large)
 
 
 def test_nothing_learns_and_nothing_is_stored(clip):

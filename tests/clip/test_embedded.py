@@ -45,6 +45,12 @@ def test_the_defaults_of_a_method_find_them():
     assert identity["fingerprint"] != FrozenClip.load("zsad-tiny", None, 28).identity["fingerprint"]
 
 
+def test_images_have_the_size_that_it_was_trained_at():
+    model = AFClip(backbone="zsad-tiny", pretrained=None)
+    assert model.model.clip.image_size == (168, 168)
+    assert model.pre_processor(torch.rand(1, 3, 50, 60)).shape[-2:] == (168, 168)
+
+
 @pytest.mark.xfail(strict=True, reason="the embedded weights were trained too briefly, see MODEL_CARD.md")
 @pytest.mark.parametrize("activation", ["gelu", "quick_gelu"])
 def test_both_activations_tell_a_damaged_thing_from_a_good_one_in_words(activation):

@@ -14,12 +14,13 @@ from anomalib_zsad.functional.scoring import smooth_upsample
     height=st.integers(10, 60),
     width=st.integers(10, 60),
     sigma=st.sampled_from([0.0, 1.0, 4.0]),
+    corners=st.booleans(),
 )
 @settings(max_examples=30, deadline=None)
-def test_it_is_bilinear_upsampling_then_scipys_gaussian(rows, columns, height, width, sigma):
+def test_it_is_bilinear_upsampling_then_scipys_gaussian(rows, columns, height, width, sigma, corners):
     maps = torch.rand(2, rows, columns)
-    ours = smooth_upsample(maps, (height, width), sigma)
-    upsampled = F.interpolate(maps[:, None], size=(height, width), mode="bilinear", align_corners=False)[:, 0]
+    ours = smooth_upsample(maps, (height, width), sigma, corners)
+    upsampled = F.interpolate(maps[:, None], size=(height, width), mode="bilinear", align_corners=corners)[:, 0]
     for result, reference in zip(ours, upsampled, strict=True):
         expected = gaussian_filter(reference.double().numpy(), sigma) if sigma else reference.numpy()
         torch.testing.assert_close(result.double(), torch.from_numpy(expected).double(), atol=1e-5, rtol=0)

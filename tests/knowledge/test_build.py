@@ -140,6 +140,17 @@ def test_after_the_last_attempt_templates_fill_the_rest_and_are_marked(server, t
     assert not list(problems_of(built))
 
 
+def test_why_no_answer_was_usable_is_told_once(server, tmp_path, caplog):
+    server.behaviours = [*[say("the cup \x1b[31mis broken")] * 2, *[fail(500)] * 2]
+    with caplog.at_level(logging.WARNING):
+        build(tmp_path / "kb.json", settings=Settings(retries=1, pause=0.0))
+    told = [message for message in caplog.messages if "templates fill the rest" not in message]
+    assert len(told) == 3
+    assert told[0] == "Attempt 1 about cup: expected JSON with the key descriptions, got 'the cup [31mis broken'"
+    assert told[1].endswith("; asking again")
+    assert told[2].endswith("(500); nothing more is asked about metal nut")
+
+
 def test_texts_are_made_fit(server, tmp_path):
     long = TOLD[1][:-1] + ", and the rest of it is described with far too many more words" * 6 + "."
     server.behaviours = [answer(f"1. {TOLD[0]}", TOLD[0].upper(), long, *TOLD[2:])]

@@ -10,7 +10,7 @@ from anomalib_zsad.cli import main
 from anomalib_zsad.knowledge.base import load_knowledge
 from anomalib_zsad.knowledge.ollama_model import OllamaModel
 from tests.knowledge.ollama_server import fail, say
-from tests.knowledge.test_base import a_base, a_text, written
+from tests.knowledge.test_base import a_base, a_text, generator, written
 
 
 @pytest.fixture
@@ -94,6 +94,16 @@ def test_show_reads_no_markup(tmp_path, capsys, wide):
     assert content["classes"]["cup"]["llm"][0]["text"] in told
     assert "cup/test/crack/001.png" in told
     assert "no_anomaly" in told
+
+
+def test_show_steers_no_terminal(tmp_path, capsys, wide):
+    options = {"seed\x1b[2J": 1, "stop": "\x1b]0;owned\x07", "nested": {"\x1b[1m": ["\x9b31m"]}, "temperature": 0.5}
+    foreign = generator(backend="ollama", model="phi9", digest="d" * 64, prompt="\x1b[31m", options=options)
+    content = a_base(llm=foreign, vqa=foreign, others={"phi9": foreign})
+    assert main(["knowledge", "show", str(written(tmp_path / "kb.json", content))]) == 0
+    told = capsys.readouterr().out
+    assert told.count("temperature 0.5") == 3
+    assert not [sign for sign in told if not sign.isprintable() and sign != "\n"]
 
 
 def test_check_of_the_shipped_base(capsys):

@@ -11,7 +11,7 @@ from anomalib_zsad.data import VisA
 from anomalib_zsad.data.reading import read_image
 from anomalib_zsad.knowledge import load_knowledge
 from anomalib_zsad.knowledge.explanation import explain
-from anomalib_zsad.knowledge.explanation_report import closest_to_prompt, draw_explanation, save_explanation
+from anomalib_zsad.knowledge.explanation_report import closest_to_prompt, draw_explanation, save_explanation, stem_for
 from anomalib_zsad.models.kano_clip import KAnoClip
 from tests.contract import engine_in
 from tests.knowledge.test_base import a_base, written
@@ -173,8 +173,24 @@ def test_the_command(trained, picture, tmp_path, capsys, monkeypatch):
     told = capsys.readouterr().out
     assert "candle: score 0." in told
     assert all(text in told for text in load_knowledge().texts("candle"))
-    assert str(tmp_path / "candle.png") in told
-    assert json.loads((tmp_path / "candle.json").read_text())["class_name"] == "candle"
+    (written,) = tmp_path.glob("*_candle_explained_*.json")
+    assert str(written.with_suffix(".png")) in told
+    assert json.loads(written.read_text())["class_name"] == "candle"
+
+
+def test_pictures_are_not_overwritten_nor_explanations_of_their_namesakes(trained, picture, tmp_path, capsys):
+    kept = picture.read_bytes()
+    folders = [tmp_path / category / "test" / "crack" for category in ("bottle", "cable")]
+    for folder in folders:
+        folder.mkdir(parents=True)
+        (folder / "000.png").write_bytes(kept)
+    for out in (folders[0], tmp_path, tmp_path):  # the image's own folder, and one for all, twice
+        for folder in folders:
+            words = ["explain", str(folder / "000.png"), "--ckpt_path", str(trained), "--out", str(out)]
+            assert main(words) == 0
+    assert [(folder / "000.png").read_bytes() for folder in folders] == [kept, kept]
+    assert len(list(tmp_path.glob("crack_000_explained_*.png"))) == 2
+    assert stem_for(folders[0] / "000.png") != stem_for(folders[0] / "000.jpg")
 
 
 def test_errors_of_the_command_are_one_line(trained, picture, tmp_path, capsys):

@@ -1,6 +1,6 @@
 import pytest
 
-from anomalib_zsad.knowledge.base import load_knowledge
+from anomalib_zsad.knowledge.base import KnowledgeBase, load_knowledge
 from anomalib_zsad.knowledge.inspection import problems_of
 from anomalib_zsad.knowledge.merging import merge_knowledge
 from anomalib_zsad.knowledge.schema import Knowledge
@@ -63,6 +63,30 @@ def test_of_an_image_that_both_describe_the_last_counts():
         "cup/0.png": CHIP["text"],
         "cup/1.png": CHIP["text"],
     }
+
+
+def test_an_image_that_one_base_describes_stays_described():
+    def seen(status, *texts):
+        return {"cup/0.png": {"image_sha256": "a" * 64, "label": 1, "status": status, "descriptions": list(texts)}}
+
+    described, missed = one(CRACK, vqa=seen("ok", CHIP)), one(CRACK, vqa=seen("error"))
+    for bases in ((described, missed), (missed, described)):
+        (image,) = merge_knowledge(bases).classes["cup"].vqa.values()
+        assert (image.status, [text.text for text in image.descriptions]) == ("ok", [CHIP["text"]])
+    (image,) = merge_knowledge([missed, one(CRACK, vqa=seen("no_anomaly"))]).classes["cup"].vqa.values()
+    assert image.status == "no_anomaly"
+
+
+def test_spellings_of_a_name_are_one_class():
+    merged = merge_knowledge([one(CRACK, name="metal_nut"), one(CHIP, name="Metal nut")])
+    assert list(merged.classes) == ["metal_nut"]
+    assert KnowledgeBase(merged).texts("metal-nut") == [CRACK["text"], CHIP["text"]]
+
+
+def test_texts_that_a_build_would_refuse_are_kept():
+    short = a_text("Rim badly chipped.", 4)
+    merged = merge_knowledge([one(CRACK), one(short, short)])
+    assert [text.text for text in merged.classes["cup"].llm] == [CRACK["text"], short["text"]]
 
 
 def test_one_base_is_nothing_to_merge():

@@ -11,6 +11,7 @@ from anomalib.deploy import CompressionType, OpenVINOInferencer
 
 from anomalib_zsad.data import Auxiliary, VisA
 from anomalib_zsad.models import ACDClip, AFClip, KAnoClip, WMoEClip, export
+from anomalib_zsad.models.feature_cache import FeatureCache
 from tests.contract import UNSEEN, engine_in
 from tests.export_contract import EXACT, ExportContract, assert_same, feed
 from tests.small_clip import IMAGE_SIZE
@@ -89,6 +90,14 @@ def test_exporting_leaves_the_model_as_it_was(model, tmp_path):
         torch.testing.assert_close(value, state[name], atol=0, rtol=0, equal_nan=True)
     assert trainable == [name for name, value in model.named_parameters() if value.requires_grad]
     assert model.post_processor._pixel_threshold_metric is not None
+
+
+def test_the_cache_of_an_interrupted_training_does_not_ship(model, tmp_path):
+    model.model.feature_cache = FeatureCache.of(model.model, tmp_path / "cache", "float16")
+    exported = torch.load(model.to_torch(tmp_path), weights_only=False)["model"]
+    exported(torch.rand(1, 3, 40, 40))
+    assert not (tmp_path / "cache").exists()
+    assert model.model.feature_cache is not None
 
 
 def few_shot(clip: Path, **arguments) -> AFClip:

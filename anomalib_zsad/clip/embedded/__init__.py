@@ -2,8 +2,16 @@
 
 from pathlib import Path
 
-DIGESTS = {"zsad-tiny": "f97df86520e0ab22124ee3af2e66fb4021404fe6e7dcfb170504f05fb76d354b"}
+DIGESTS = {"zsad-tiny": "c73edbf973e65a4d82e325e5d8e083b7654dded2bfdaf9c0caf599d704ce12a3"}
 """SHA-256 of the file of each backbone whose weights are embedded."""
+
+USUAL_SIZE, SMALL_SIZE = 518, 168
+"""Pixels: of images in the papers, and of those that the small CLIP was trained on."""
+
+
+def default_size(backbone: str) -> int:
+    """Give the height and width in pixels that images have if nobody says otherwise."""
+    return SMALL_SIZE if backbone in DIGESTS else USUAL_SIZE
 
 
 def embedded_file(backbone: str) -> Path | None:

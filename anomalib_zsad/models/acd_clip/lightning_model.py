@@ -15,6 +15,7 @@ from torch.nn.utils import clip_grad_norm_
 from torch.optim import Adam, Optimizer
 from torch.optim.lr_scheduler import StepLR
 
+from anomalib_zsad.arguments import check_choice
 from anomalib_zsad.clip.backbone import Activation, FrozenClip
 from anomalib_zsad.data.domains import Domain, domain_of
 from anomalib_zsad.data.item import ANY_CATEGORY, categories_of
@@ -31,7 +32,6 @@ from anomalib_zsad.models.acd_clip.prompts import (
 from anomalib_zsad.models.acd_clip.released import groups_in, read_released
 from anomalib_zsad.models.acd_clip.torch_model import SCORING, ACDClipModel, Precision, Scoring
 from anomalib_zsad.models.adapter_file import load_adapter
-from anomalib_zsad.models.arguments import check_choice
 from anomalib_zsad.models.class_text import dataset_of
 from anomalib_zsad.models.mixin import ZeroShotMixin
 from anomalib_zsad.models.trained_weights import load_trained
@@ -47,7 +47,8 @@ class ACDClip(ZeroShotMixin, AnomalibModule):  # type: ignore[misc]  # what the 
     Args:
         backbone: An open_clip model name; not used where `pretrained` is a file, whose shapes tell the architecture.
         pretrained: A tag of open_clip, a file with the weights of a CLIP, or None for untrained weights (tests only).
-        image_size: Height and width in pixels that images are resized to; multiples of the patch size.
+        image_size: Height and width in pixels that images are resized to; multiples of the patch size. None: 518, or
+            over the small CLIP of this package the 168 that it was trained at.
         n_groups: Groups that the blocks of both towers are divided into (N); it divides both.
         variant: "released" is what the published results were made with, "paper" the equations of the paper.
         domain: "industrial" or "medical" decides how scores are made. None: as the datamodule's dataset is, else
@@ -109,7 +110,7 @@ class ACDClip(ZeroShotMixin, AnomalibModule):  # type: ignore[misc]  # what the 
         self,
         backbone: str = "ViT-L-14-336",
         pretrained: str | Path | None = "openai",
-        image_size: int | tuple[int, int] = 518,
+        image_size: int | tuple[int, int] | None = None,
         n_groups: int = 4,
         variant: Variant = "released",
         domain: Domain | None = None,
@@ -153,6 +154,7 @@ class ACDClip(ZeroShotMixin, AnomalibModule):  # type: ignore[misc]  # what the 
         super().__init__(**components)
         check_choice("variant", variant, get_args(Variant))
         check_choice("domain", domain, (*get_args(Domain), None))
+        check_choice("precision", precision, get_args(Precision))
         clip = FrozenClip.load(backbone, pretrained, image_size, activation, position_resize="bicubic_antialias")
         _check_groups(n_groups, clip)
         with torch.random.fork_rng(devices=[]):
@@ -233,7 +235,7 @@ class ACDClip(ZeroShotMixin, AnomalibModule):  # type: ignore[misc]  # what the 
         domain = self.hparams["domain"] or domain_of(datamodule)
         self.model.scoring = _scoring(domain, self.model.variant, self.own_scoring)
         if stage == TrainerFn.FITTING and self.augmentation:
-            augment(datamodule, self.hparams["image_size"])
+            augment(datamodule, self._clip.image_size)
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:  # noqa: ARG002
         """Clip the gradient of each mixing vector by its norm."""

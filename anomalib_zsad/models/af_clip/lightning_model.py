@@ -2,13 +2,14 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from anomalib.models import AnomalibModule
 from torch import Tensor
 from torch.optim import Adam, Optimizer
 
+from anomalib_zsad.arguments import check_choice
 from anomalib_zsad.clip.backbone import FrozenClip
 from anomalib_zsad.models.adapter_file import load_adapter
 from anomalib_zsad.models.af_clip.adapter import Adaptor, StatePrompts, WindowAggregation
@@ -31,7 +32,8 @@ class AFClip(FewShotMixin, ZeroShotMixin, AnomalibModule):  # type: ignore[misc]
     Args:
         backbone: An open_clip model name; not used where `pretrained` is a file, whose shapes tell the architecture.
         pretrained: A tag of open_clip, a file with the weights of a CLIP, or None for untrained weights (tests only).
-        image_size: Height and width in pixels that images are resized to; multiples of the patch size.
+        image_size: Height and width in pixels that images are resized to; multiples of the patch size. None: 518, or
+            over the small CLIP of this package the 168 that it was trained at.
         feature_layers: Vision blocks whose tokens are used, counted from 1. None: the last of each quarter
             (6, 12, 18, 24 at ViT-L).
         scales: Sides of the aggregation windows in patches, odd (eq. 5-6).
@@ -79,7 +81,7 @@ class AFClip(FewShotMixin, ZeroShotMixin, AnomalibModule):  # type: ignore[misc]
         self,
         backbone: str = "ViT-L-14-336",
         pretrained: str | Path | None = "openai",
-        image_size: int | tuple[int, int] = 518,
+        image_size: int | tuple[int, int] | None = None,
         feature_layers: Sequence[int] | None = None,
         scales: Sequence[int] = (1, 3, 5),
         window_sigma: float = 4.0,
@@ -102,12 +104,14 @@ class AFClip(FewShotMixin, ZeroShotMixin, AnomalibModule):  # type: ignore[misc]
         coreset_ratio: float | None = None,
         precision: Precision = "fp32",
         cache_features: str | Path | None = None,  # noqa: ARG002  # read as a hyper-parameter
-        cache_dtype: CacheDtype = "float16",  # noqa: ARG002  # read as a hyper-parameter
+        cache_dtype: CacheDtype = "float16",
         weights: str | Path | None = None,
         seed: int = 0,
         **components: Any,
     ) -> None:
         super().__init__(**components)
+        check_choice("precision", precision, get_args(Precision))
+        check_choice("cache_dtype", cache_dtype, get_args(CacheDtype))
         check_few_shot(k_shot, alpha, coreset_ratio)
         clip = FrozenClip.load(backbone, pretrained, image_size, activation="quick_gelu", position_resize="bilinear")
         with torch.random.fork_rng(devices=[]):

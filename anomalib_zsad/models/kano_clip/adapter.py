@@ -1,6 +1,6 @@
 """Bi-CMCI: patches and text refine each other at every stage of the vision tower (section 2.4 of the paper)."""
 
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -8,6 +8,8 @@ from torch.nn import functional as F
 
 from anomalib_zsad.models.kano_clip.attention import TextAttention, entropy
 from anomalib_zsad.models.kano_clip.deformable import DeformableAttention, Grid
+
+Cross = Literal["parallel", "sequential"]
 
 
 class Comparison(NamedTuple):
@@ -27,6 +29,7 @@ class BiCA(nn.Module):
         heads: Their heads.
         residual: Initial scale of every attention's result, learnt for each channel.
         deformable: Self-attention of the patches; None for none.
+        cross: Patches read the text as it was before it read them ("parallel"), or as it is afterwards ("sequential").
     """
 
     def __init__(
@@ -36,6 +39,7 @@ class BiCA(nn.Module):
         heads: int = 8,
         residual: float = 0.1,
         deformable: DeformableAttention | None = None,
+        cross: Cross = "parallel",
     ) -> None:
         super().__init__()
         if inner % heads:
@@ -44,6 +48,7 @@ class BiCA(nn.Module):
         self.text_norm = nn.LayerNorm(width)
         self.text_self = TextAttention(width, inner, heads)
         self.text_scale = _scale(width, residual)
+        self.cross = cross
         self.deformable = deformable
         if deformable is not None:
             self.patch_norm = nn.LayerNorm(width)
@@ -71,6 +76,7 @@ class BiCA(nn.Module):
         normed_text, normed_patches = self.cross_text_norm(text), self.cross_patch_norm(patches)
         read, weights = self.patch_to_text.ask(normed_text, normed_patches)
         text = text + self.patch_to_text_scale * read
+        normed_text = self.cross_text_norm(text) if self.cross == "sequential" else normed_text
         patches = patches + self.text_to_patch_scale * self.text_to_patch.answer(normed_patches, normed_text)
         return Comparison(cosines(patches, text), offsets.detach().abs().mean(), entropy(weights.detach()))
 

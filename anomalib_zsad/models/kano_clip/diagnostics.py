@@ -1,6 +1,8 @@
 """What is worth watching while KAnoCLIP trains: whether each of its parts does anything."""
 
 from collections.abc import Sequence
+from itertools import islice
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -32,11 +34,34 @@ def parts_of(scores: Scores, label: Tensor) -> Tensor:  # (3, B)
     return torch.stack([scores.text, scores.smooth.amax(dim=(-2, -1)), label.float()]).detach()
 
 
+@torch.no_grad()
+def parts_of_held_out(module: Any) -> list[Tensor]:  # of (3, B)
+    """Keep the same of all images that a training validates with, and leave its random numbers as they are.
+
+    Args:
+        module: A `KAnoClip` in training.
+    """
+    trainer, found = module.trainer, []
+    loaders = trainer.val_dataloaders or []
+    loaders = loaders if isinstance(loaders, list) else [loaders]
+    with torch.random.fork_rng(devices=[]), trainer.precision_plugin.val_step_context():
+        for loader, count in zip(loaders, trainer.num_val_batches, strict=True):
+            for each in islice(loader, count):
+                batch = trainer.strategy.batch_to_device(each)
+                if module.pre_processor:
+                    module.pre_processor.on_validation_batch_start(trainer, module, batch, 0)
+                logits = module.model.logits(batch.image, module.names_of(batch))
+                size = (batch.image.shape[-2], batch.image.shape[-1])
+                found.append(parts_of(module.model.scores(logits, size), batch.gt_label))
+    return found
+
+
 def auroc_of(
     parts: Sequence[Tensor],  # of (3, B)
 ) -> dict[str, Tensor]:
-    """Measure how well each part of the image score alone tells the training images apart."""
-    text, maps, label = torch.cat(list(parts), dim=1)
-    if label.amin() == label.amax():
+    """Measure how well the image score, and each of its parts alone, tells images apart; nothing for one kind."""
+    text, maps, label = torch.cat(list(parts), dim=1) if parts else torch.empty(3, 0)
+    if len(label.unique()) < 2:
         return {}
-    return {name: binary_auroc(score, label.int()) for name, score in (("auroc_text", text), ("auroc_map", maps))}
+    scores = {"auroc_text": text, "auroc_map": maps, "auroc_image": (text + maps) / 2}
+    return {name: binary_auroc(score, label.int()) for name, score in scores.items()}

@@ -11,7 +11,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 
 from anomalib_zsad.data.item import categories_of
-from anomalib_zsad.functional.processes import known_to_processes
+from anomalib_zsad.functional.processes import known_to_processes, sum_over_processes
 from anomalib_zsad.knowledge import KnowledgeBase, load_knowledge
 from anomalib_zsad.models.class_text import dataset_of
 from anomalib_zsad.models.kano_clip.loss import knowledge_distances
@@ -48,32 +48,36 @@ class KnowledgeMixin:
         batch: Any,
         text: Tensor,  # (B, S, D)
     ) -> Tensor | None:  # (n, S)
-        """Measure how far the prompts are from the knowledge, for each class of a batch or for each image (eq. 2)."""
+        """Measure how far prompts are from the knowledge, of each class of a batch, of all, or of each image, eq. 2."""
         if not self._module.hparams["use_knpl"]:
             return None
         categories = self.categories_of(batch)
         paths = getattr(batch, "image_path", None) or [None] * len(categories)
         rows = list(range(len(categories)) if self._module.kd_scope == "image" else _first_rows(categories).values())
         targets = self._module.model.knowledge_of([self._texts(categories[i], paths[i]) for i in rows])
-        return knowledge_distances(targets, text[rows])
+        text = text[rows]
+        if self._module.kd_scope == "global":
+            shares, _ = _shares(list(_first_rows(categories)))
+            weights = torch.tensor(shares, device=text.device)
+            targets, text = (
+                sum_over_processes(torch.einsum("n,n...->...", weights, each))[None] for each in (targets, text)
+            )
+        return knowledge_distances(targets, text)
 
     def knowledge_shares(self, batch: Any) -> Tensor | None:  # (n,)
         """Weigh the classes of a batch so that each counts the same in the mean over all processes of a training.
 
-        None where a plain mean does that: of images, and in a single process.
+        None where a plain mean does that: of images, of what all processes have, and in a single process.
         """
-        if not self._module.hparams["use_knpl"] or self._module.kd_scope == "image":
+        if not self._module.hparams["use_knpl"] or self._module.kd_scope != "class":
             return None
-        own = _first_rows(self.categories_of(batch))
-        everyones = known_to_processes(list(own))
-        counts = Counter(name for each in everyones for name in each)
-        if len(everyones) == 1:
-            return None
-        return torch.tensor([len(everyones) / (len(counts) * counts[name]) for name in own], device=batch.image.device)
+        shares, processes = _shares(list(_first_rows(self.categories_of(batch))))
+        return None if processes == 1 else processes * torch.tensor(shares, device=batch.image.device)
 
     def setup(self, stage: str) -> None:
         """Read the knowledge base before training."""
         super().setup(stage)  # type: ignore[misc]
+        self._knowledge = None  # of a training that did not come to its end
         options = self._module.hparams
         if stage == TrainerFn.FITTING and options["use_knpl"]:
             logger.info("Knowledge base %s: %d classes.", options["knowledge"], len(self.knowledge.classes))
@@ -104,6 +108,8 @@ class KnowledgeMixin:
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Take over the name of the knowledge that the prompts were drawn to."""
         super().on_load_checkpoint(checkpoint)  # type: ignore[misc]
+        if self._module._is_test_after_resumed_fit():
+            return
         saved = checkpoint["anomalib_zsad"].get("knowledge_sha256")
         if self._knowledge is None:
             self.knowledge_sha256 = saved
@@ -112,7 +118,7 @@ class KnowledgeMixin:
 
     def _texts(self, category: str, path: str | Path | None) -> list[str]:
         dataset = None if self._module.hparams["class_name"] else dataset_of(self._module)
-        if self._module.kd_scope == "class" or path is None:
+        if self._module.kd_scope != "image" or path is None:
             return self.knowledge.texts(category, dataset)
         own = self.knowledge.image_texts(category, path, dataset)
         return [*self.knowledge.class_texts(category, dataset), *own]
@@ -125,3 +131,14 @@ class KnowledgeMixin:
 def _first_rows(categories: Sequence[str]) -> dict[str, int]:
     """Find the first image of every class."""
     return {categories[row]: row for row in reversed(range(len(categories)))}
+
+
+def _shares(classes: Sequence[str]) -> tuple[list[float], int]:
+    """Weigh classes so that over all processes each class counts the same and all weights add up to 1.
+
+    Returns:
+        The weights of these classes, and how many processes there are.
+    """
+    everyones = known_to_processes(classes)
+    counts = Counter(name for each in everyones for name in each)
+    return [1 / (len(counts) * counts[name]) for name in classes], len(everyones)

@@ -11,15 +11,16 @@ from anomalib.models import AnomalibModule
 from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 
+from anomalib_zsad.arguments import check_choice
 from anomalib_zsad.clip.backbone import Activation, FrozenClip, PositionResize
 from anomalib_zsad.data.class_names import own_names
 from anomalib_zsad.data.item import ANY_CATEGORY
+from anomalib_zsad.functional.losses import ScoreReduction
 from anomalib_zsad.functional.processes import known_to_processes
 from anomalib_zsad.models.adapter_file import load_adapter
-from anomalib_zsad.models.arguments import check_choice
 from anomalib_zsad.models.feature_cache import CacheDtype
 from anomalib_zsad.models.kano_clip import diagnostics
-from anomalib_zsad.models.kano_clip.adapter import BiCA, BiCMCI
+from anomalib_zsad.models.kano_clip.adapter import BiCA, BiCMCI, Cross
 from anomalib_zsad.models.kano_clip.conv_adapter import ConvAdapter
 from anomalib_zsad.models.kano_clip.deformable import DeformableAttention
 from anomalib_zsad.models.kano_clip.knowledge_driven import KnowledgeMixin
@@ -38,7 +39,7 @@ from anomalib_zsad.models.trained_weights import load_trained
 logger = logging.getLogger(__name__)
 
 DeformAttention = Literal["dat", "none"]
-KdScope = Literal["class", "image"]
+KdScope = Literal["class", "global", "image"]
 LocalLossOn = Literal["aggregate", "per_stage"]
 PatchProjection = Literal["clip", "linear"]
 
@@ -53,7 +54,8 @@ class KAnoClip(KnowledgeMixin, ZeroShotMixin, AnomalibModule):  # type: ignore[m
     Args:
         backbone: An open_clip model name; not used where `pretrained` is a file, whose shapes tell the architecture.
         pretrained: A tag of open_clip, a file with the weights of a CLIP, or None for untrained weights (tests only).
-        image_size: Height and width in pixels that images are resized to; multiples of the patch size.
+        image_size: Height and width in pixels that images are resized to; multiples of the patch size. None: 518, or
+            over the small CLIP of this package the 168 that it was trained at.
         activation: "quick_gelu" for OpenAI's weights as they were trained, or "gelu".
         position_resize: How position embeddings are brought to another size.
         feature_layers: Vision blocks after which the stages end, counted from 1. None: the last of each quarter
@@ -72,11 +74,15 @@ class KAnoClip(KnowledgeMixin, ZeroShotMixin, AnomalibModule):  # type: ignore[m
         text_ensemble: How the adjectives are joined: the mean of the encoder's outputs ("mean_raw"), or of their
             directions ("mean_normalized").
         vv_start_layer: The first block with V-V attention. None: the last of the first quarter (6 at ViT-L).
+        vv_ffn: Let what V-V attention gathers go through the feed-forward part of the blocks as well.
         cls_source: The global feature: the class token of CLIP's "original" stream, or of the "vv" stream.
+        cls_ln_post: Whether CLIP's last layer norm comes before the projection of that token.
         patch_projection: The patches' way into the joint space: that of "clip", or a learnt "linear" one a stage.
         bica_dim: Width of the attentions of Bi-CMCI.
         bica_heads: Their heads.
         bica_residual_init: Initial scale of their results, learnt for each channel.
+        bica_cross: Patches read the text as it was before it read them ("parallel"), or afterwards ("sequential").
+        bica_shared: One block of Bi-CMCI for all stages, instead of one for each.
         deform_attention: "dat" lets patches attend to sampled points, "none" leaves that out.
         deform_kernel: Side in patches of the convolution that looks for offsets, odd.
         deform_stride: Patches between the sampled points.
@@ -89,14 +95,17 @@ class KAnoClip(KnowledgeMixin, ZeroShotMixin, AnomalibModule):  # type: ignore[m
         temperature: Divides the cosines of patches (tau).
         score_temperature: Divides those of the global feature.
         stage_reduction: Join the stages' logits as their "sum" (eq. 9) or "mean".
+        upsample_align_corners: Bring maps to the image's size with corners on corners, not with patches on their area.
         sigma: Standard deviation in pixels of the blur of the final map (eq. 10); 0 for none.
         smooth_in_training: Train with the maximum of the blurred map, as it is scored.
+        score_reduction: What the image's loss sees of the score (see `score_loss`).
         focal_gamma: Focusing exponent of the focal loss (eq. 15).
         dice_smooth: Added to numerator and denominator of the dice losses (eq. 15).
         local_loss_on: The map's losses are those of the "aggregate" of all stages, or their sum "per_stage".
         kd_margin: By how much the abnormal prompts should be nearer to the knowledge than the normal ones (eq. 2).
         kd_scope: "class" draws the prompts of each class in a batch to all descriptions of the class and its images;
-            "image" those of each image to the descriptions of its class and its own.
+            "global" the mean of their prompts to the mean of their descriptions; "image" those of each image to the
+            descriptions of its class and its own.
         lambda_kd: Weight of the knowledge-driven loss (alpha of eq. 13).
         lambda_global: Weight of the image's cross-entropy (beta).
         lambda_local: Weight of the map's losses (gamma).
@@ -129,7 +138,7 @@ class KAnoClip(KnowledgeMixin, ZeroShotMixin, AnomalibModule):  # type: ignore[m
         self,
         backbone: str = "ViT-L-14-336",
         pretrained: str | Path | None = "openai",
-        image_size: int | tuple[int, int] = 518,
+        image_size: int | tuple[int, int] | None = None,
         activation: Activation = "quick_gelu",
         position_resize: PositionResize = "bicubic_antialias",
         feature_layers: Sequence[int] | None = None,
@@ -146,11 +155,15 @@ class KAnoClip(KnowledgeMixin, ZeroShotMixin, AnomalibModule):  # type: ignore[m
         prompt_suffix: str = ".",
         text_ensemble: TextEnsemble = "mean_raw",
         vv_start_layer: int | None = None,
+        vv_ffn: bool = False,
         cls_source: ClassSource = "original",
+        cls_ln_post: bool = True,
         patch_projection: PatchProjection = "clip",
         bica_dim: int = 256,
         bica_heads: int = 8,
         bica_residual_init: float = 0.1,
+        bica_cross: Cross = "parallel",
+        bica_shared: bool = False,
         deform_attention: DeformAttention = "dat",
         deform_kernel: int = 7,
         deform_stride: int = 4,
@@ -163,8 +176,10 @@ class KAnoClip(KnowledgeMixin, ZeroShotMixin, AnomalibModule):  # type: ignore[m
         temperature: float = 0.07,
         score_temperature: float = 0.07,
         stage_reduction: StageReduction = "sum",
+        upsample_align_corners: bool = False,
         sigma: float = 4.0,
         smooth_in_training: bool = True,
+        score_reduction: ScoreReduction = "half",
         focal_gamma: float = 2.0,
         dice_smooth: float = 1.0,
         local_loss_on: LocalLossOn = "aggregate",
@@ -179,7 +194,7 @@ class KAnoClip(KnowledgeMixin, ZeroShotMixin, AnomalibModule):  # type: ignore[m
         epochs: int = 15,  # noqa: ARG002  # read as a hyper-parameter
         precision: Precision = "fp32",
         cache_features: str | Path | None = None,  # noqa: ARG002  # read as a hyper-parameter
-        cache_dtype: CacheDtype = "float16",  # noqa: ARG002  # read as a hyper-parameter
+        cache_dtype: CacheDtype = "float16",
         weights: str | Path | None = None,
         seed: int = 111,
         **components: Any,
@@ -188,10 +203,14 @@ class KAnoClip(KnowledgeMixin, ZeroShotMixin, AnomalibModule):  # type: ignore[m
         for name, value, choices in (
             ("cls_source", cls_source, ClassSource),
             ("patch_projection", patch_projection, PatchProjection),
+            ("bica_cross", bica_cross, Cross),
             ("deform_attention", deform_attention, DeformAttention),
             ("stage_reduction", stage_reduction, StageReduction),
+            ("score_reduction", score_reduction, ScoreReduction),
             ("local_loss_on", local_loss_on, LocalLossOn),
             ("kd_scope", kd_scope, KdScope),
+            ("precision", precision, Precision),
+            ("cache_dtype", cache_dtype, CacheDtype),
         ):
             check_choice(name, value, get_args(choices))
         clip = FrozenClip.load(backbone, pretrained, image_size, activation, position_resize)
@@ -201,7 +220,7 @@ class KAnoClip(KnowledgeMixin, ZeroShotMixin, AnomalibModule):  # type: ignore[m
         def bica() -> BiCA:
             sizes = (bica_dim, bica_heads, deform_groups, deform_kernel, deform_stride, deform_offset_range)
             deformable = DeformableAttention(width, *sizes) if deform_attention == "dat" else None
-            return BiCA(width, bica_dim, bica_heads, bica_residual_init, deformable)
+            return BiCA(width, bica_dim, bica_heads, bica_residual_init, deformable, bica_cross)
 
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
@@ -210,7 +229,7 @@ class KAnoClip(KnowledgeMixin, ZeroShotMixin, AnomalibModule):  # type: ignore[m
                 KnowledgePrompts(clip, prompt_length, normal_states, abnormal_states, prompt_suffix, text_ensemble)
                 if use_knpl
                 else FixedPrompts(),
-                BiCMCI([bica() for _ in layers]) if use_bicmci else None,
+                BiCMCI([bica()] * len(layers) if bica_shared else [bica() for _ in layers]) if use_bicmci else None,
                 ConvAdapter(width, bottleneck, conv_kernel, conv_adapter_context, conv_adapter_residual)
                 if use_conv_adapter
                 else None,
@@ -219,15 +238,26 @@ class KAnoClip(KnowledgeMixin, ZeroShotMixin, AnomalibModule):  # type: ignore[m
                 else None,
                 layers=layers,
                 vv_start=_vv_start(vv_start_layer, clip) if use_vv else None,
+                vv_ffn=vv_ffn,
                 cls_source=cls_source,
+                cls_ln_post=cls_ln_post,
                 temperature=temperature,
                 score_temperature=score_temperature,
                 stage_reduction=stage_reduction,
+                align_corners=upsample_align_corners,
                 sigma=sigma,
                 class_name=class_words(class_name or ANY_CATEGORY, own_names(class_names)),
                 precision=precision,
             )
-        self.loss = KAnoClipLoss(focal_gamma, dice_smooth, kd_margin, lambda_kd, lambda_global, lambda_local)
+        self.loss = KAnoClipLoss(
+            focal_gamma,
+            dice_smooth,
+            kd_margin,
+            lambda_kd,
+            lambda_global,
+            lambda_local,
+            score_reduction,
+        )
         self.own_names = own_names(class_names)
         self.smooth_in_training = smooth_in_training
         self.local_loss_on = local_loss_on
@@ -251,12 +281,13 @@ class KAnoClip(KnowledgeMixin, ZeroShotMixin, AnomalibModule):  # type: ignore[m
         logits = self.model.compare(self.model.encode(batch.image), self.model.clip.grid_of(*size), text)
         scores = self.model.scores(logits, size)
         per_stage = self.local_loss_on == "per_stage"
-        maps = [map_log_odds(each, size) for each in logits.patches.unbind(1)] if per_stage else [scores.log_odds]
+        stages = logits.patches.unbind(1) if per_stage else ()
+        maps = [map_log_odds(each, size, self.model.align_corners) for each in stages] or [scores.log_odds]
         distances, shares = self.knowledge_distances(batch, text), self.knowledge_shares(batch)
-        image_scores = scores.of_image(self.smooth_in_training)
+        parts = scores.parts(self.smooth_in_training)
         if self._trainer is not None and self._trainer.training:
             self._watch(logits, scores, batch.gt_label, distances)
-        return self.loss(image_scores, torch.stack(maps), batch.gt_label, batch.gt_mask, distances, shares)
+        return self.loss(parts, torch.stack(maps), batch.gt_label, batch.gt_mask, distances, shares)
 
     def names_of(self, batch: Any) -> list[str]:
         """Name the class of every image in the words of its prompts."""
@@ -278,10 +309,22 @@ class KAnoClip(KnowledgeMixin, ZeroShotMixin, AnomalibModule):  # type: ignore[m
             raise ValueError(msg)
         return Adam(groups, betas=self.betas)
 
+    def on_train_start(self) -> None:
+        """Log how well the held-out images are told apart before the first step."""
+        super().on_train_start()
+        found = {} if self.trainer.global_step else diagnostics.auroc_of(diagnostics.parts_of_held_out(self))
+        self.log_dict({f"start_{name}": value for name, value in found.items()})
+        for name, value in found.items():
+            logger.info("%s = %.4f before training", name, value)
+
+    def on_train_epoch_start(self) -> None:
+        """Forget the images of an epoch that did not come to its end."""
+        self._seen = []
+
     def on_train_epoch_end(self) -> None:
         """Log how well each part of the score does alone, and how much each attention counts."""
         seen = [each for own in known_to_processes([each.cpu() for each in self._seen]) for each in own]
-        found = diagnostics.auroc_of(seen) if seen else {}
+        found = diagnostics.auroc_of(seen)
         if self.model.bicmci is not None:
             found.update(self.model.bicmci.scale_norms())
         self.log_dict({f"train_{name}": value for name, value in found.items()})
@@ -290,7 +333,8 @@ class KAnoClip(KnowledgeMixin, ZeroShotMixin, AnomalibModule):  # type: ignore[m
     def _watch(self, logits: Any, scores: Any, label: Tensor, distances: Tensor | None) -> None:
         active = None if distances is None else knowledge_loss(distances, self.loss.kd_margin) > 0
         found = diagnostics.of_step(logits, scores, active, distances)
-        self.log_dict({f"train_{name}": value for name, value in found.items()}, sync_dist=True)
+        found = {f"train_{name}": value for name, value in found.items()}
+        self.log_dict(found, on_step=False, on_epoch=True, batch_size=len(label), sync_dist=True)
         self._seen.append(diagnostics.parts_of(scores, label))
 
 

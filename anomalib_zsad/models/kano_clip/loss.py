@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from anomalib_zsad.functional.losses import binary_focal_loss, dice_loss
+from anomalib_zsad.functional.losses import ScoreReduction, binary_focal_loss, dice_loss, score_loss
 
 
 class KAnoClipLoss(nn.Module):
@@ -20,6 +20,7 @@ class KAnoClipLoss(nn.Module):
         lambda_kd: Weight of the knowledge-driven loss (alpha of eq. 13).
         lambda_global: Weight of the image's cross-entropy (beta).
         lambda_local: Weight of the map's losses (gamma).
+        score_reduction: What the cross-entropy sees of the sum of both parts of the image score (see `score_loss`).
     """
 
     def __init__(
@@ -30,6 +31,7 @@ class KAnoClipLoss(nn.Module):
         lambda_kd: float = 1.0,
         lambda_global: float = 1.0,
         lambda_local: float = 1.0,
+        score_reduction: ScoreReduction = "half",
     ) -> None:
         super().__init__()
         self.focal_gamma = focal_gamma
@@ -38,10 +40,11 @@ class KAnoClipLoss(nn.Module):
         self.lambda_kd = lambda_kd
         self.lambda_global = lambda_global
         self.lambda_local = lambda_local
+        self.score_reduction = score_reduction
 
     def forward(
         self,
-        scores: Tensor,  # (B,) probabilities
+        parts: tuple[Tensor, Tensor],  # (B,) each, of the image score: the text's probability, the map's maximum
         maps: Tensor,  # (M, B, H, W) log-odds: of the joined map, or of one for each stage
         label: Tensor,  # (B,) true where anomalous
         mask: Tensor,  # (B, H, W) nonzero where anomalous
@@ -50,9 +53,9 @@ class KAnoClipLoss(nn.Module):
     ) -> dict[str, Tensor]:
         """Compute every term and their weighted sum, `loss`."""
         target = (mask > 0).float()
-        with torch.autocast(scores.device.type, enabled=False):
+        with torch.autocast(maps.device.type, enabled=False):
             local = torch.stack([self._local(each, target) for each in maps]).sum(0)
-            terms = {"loss_global": F.binary_cross_entropy(scores, label.float())}
+            terms = {"loss_global": score_loss(*parts, label.float(), self.score_reduction)}
             terms.update(zip(("loss_focal", "loss_dice_normal", "loss_dice_abnormal"), local.unbind(), strict=True))
             total = self.lambda_global * terms["loss_global"] + self.lambda_local * local.sum()
             if distances is not None:

@@ -7,10 +7,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from anomalib_zsad.arguments import check_choice
 from anomalib_zsad.clip.backbone import FrozenClip
 from anomalib_zsad.data.class_names import category_key
 from anomalib_zsad.knowledge.class_names import readable
-from anomalib_zsad.models.arguments import check_choice
 
 TextEnsemble = Literal["mean_raw", "mean_normalized"]
 

@@ -38,9 +38,14 @@ class Scores(NamedTuple):
     maps: Tensor  # (B, H, W) M^a of eq. 9
     smooth: Tensor  # (B, H, W) M of eq. 10
 
-    def of_image(self, smooth: bool = True) -> Tensor:  # (B,)
-        """Join the text's score and the map's maximum, eq. 12, divided by its bound so that 1 is the most."""
-        return (self.text + (self.smooth if smooth else self.maps).amax(dim=(-2, -1))) / 2
+    def parts(self, smooth: bool = True) -> tuple[Tensor, Tensor]:  # (B,) each
+        """Give what the image score is made of: the text's score and the map's maximum."""
+        return self.text, (self.smooth if smooth else self.maps).amax(dim=(-2, -1))
+
+    def of_image(self) -> Tensor:  # (B,)
+        """Join them, eq. 12, divided by the bound so that 1 is the most."""
+        text, peak = self.parts()
+        return (text + peak) / 2
 
 
 class KAnoClipModel(nn.Module):
@@ -57,16 +62,19 @@ class KAnoClipModel(nn.Module):
         projections: Learnt ways of each stage's patches into the joint space. None: CLIP's own, for all stages.
         layers: Vision blocks after which the stages end, counted from 1.
         vv_start: The block from which on V-V attention gathers the stages' tokens, eq. 8. None: CLIP's own tokens.
+        vv_ffn: Whether that stream goes through the feed-forward part of the blocks as well.
         cls_source: The class token that is the global feature: of CLIP's "original" stream, or of the "vv" stream.
+        cls_ln_post: Whether CLIP's last layer norm comes before its projection.
         temperature: Divides the cosines of patches (tau).
         score_temperature: Divides those of the global feature.
         stage_reduction: How the stages' logits are joined.
+        align_corners: How they are brought to the image's size (see `smooth_upsample`).
         sigma: Standard deviation in pixels of the blur of the final map, eq. 10.
         class_name: The class of images that come without one.
         precision: "bf16" runs the frozen vision tower in bfloat16; what learns stays in float32.
     """
 
-    encoding: ClassVar = ("layers", "vv_start", "projects", "precision")
+    encoding: ClassVar = ("layers", "vv_start", "vv_ffn", "cls_source", "cls_ln_post", "projects", "precision")
     folded_text: Tensor | None
 
     def __init__(
@@ -78,10 +86,13 @@ class KAnoClipModel(nn.Module):
         projections: nn.ModuleList | None,
         layers: Sequence[int],
         vv_start: int | None,
+        vv_ffn: bool = False,
         cls_source: ClassSource = "original",
+        cls_ln_post: bool = True,
         temperature: float = 0.07,
         score_temperature: float = 0.07,
         stage_reduction: StageReduction = "sum",
+        align_corners: bool = False,
         sigma: float = 4.0,
         class_name: str = ANY_CATEGORY,
         precision: Precision = "fp32",
@@ -96,10 +107,13 @@ class KAnoClipModel(nn.Module):
         self.targets: KnowledgeTargets | None = KnowledgeTargets(clip.joint_width)
         self.layers = clip.check_layers(layers)
         self.vv_start = vv_start
+        self.vv_ffn = vv_ffn
         self.cls_source = cls_source
+        self.cls_ln_post = cls_ln_post
         self.temperature = temperature
         self.score_temperature = score_temperature
         self.stage_reduction = stage_reduction
+        self.align_corners = align_corners
         self.sigma = sigma
         self.class_name = class_name
         self.precision = precision
@@ -129,15 +143,23 @@ class KAnoClipModel(nn.Module):
         self,
         images: Tensor,  # (B, 3, H, W), normalised
     ) -> list[Tensor]:  # (L + 1) x (B, 1 + N, D) float32; of width C where a learnt projection follows
-        """Read what nothing learnt can change: the tokens of every stage, and the last of CLIP's own stream."""
+        """Read what nothing learnt can change: the tokens of every stage, and the last of CLIP's own stream.
+
+        The first of the last ones is the global feature.
+        """
         with torch.autocast(images.device.type, torch.bfloat16, enabled=self._autocasts(images)):
             if self.vv_start is None:
                 *stages, last = self.clip.encode_patches(images, [*self.layers, self.clip.n_blocks])
             else:
-                stages, last = self.clip.encode_patches_vv(images, self.layers, self.vv_start)
+                stages, last = self.clip.encode_patches_vv(images, self.layers, self.vv_start, self.vv_ffn)
         with torch.autocast(images.device.type, enabled=False):
             project = self.clip.project if self.projects else nn.Identity()
-            return [*(project(tokens.float()) for tokens in stages), self.clip.project(last.float())]
+            own = self.clip.project(last.float())
+            if self.cls_source == "vv" or not self.cls_ln_post:
+                token = (stages[-1] if self.cls_source == "vv" else last)[:, :1].float()
+                token = self.clip.project(token) if self.cls_ln_post else token @ self.clip.projection
+                own = torch.cat([token, own[:, 1:]], dim=1)
+            return [*(project(tokens.float()) for tokens in stages), own]
 
     def compare(
         self,
@@ -159,7 +181,7 @@ class KAnoClipModel(nn.Module):
                 similar = [each.cosines for each in compared]
                 offsets, entropies = (torch.stack([each[i] for each in compared]) for i in (1, 2))
             maps = torch.stack(similar, dim=1).unflatten(2, grid) / self.temperature
-            image = self._global_feature(stages, last, grid)
+            image = last[:, 0] if self.conv_adapter is None else self.conv_adapter(last[:, 0], last[:, 1:], grid)
             image = cosines(image[:, None], text)[:, 0] / self.score_temperature
             return Logits(image, maps, offsets, entropies)
 
@@ -174,7 +196,7 @@ class KAnoClipModel(nn.Module):
         The two maps of eq. 9 add up to 1, so eq. 10 is the blurred abnormal one.
         """
         joined = logits.patches.sum(1) if self.stage_reduction == "sum" else logits.patches.mean(1)
-        log_odds = map_log_odds(joined, size)
+        log_odds = map_log_odds(joined, size, self.align_corners)
         maps = log_odds.sigmoid()
         with torch.autocast(maps.device.type, enabled=False):
             # Rounding of the matrix products must not leave [0, 1].
@@ -210,17 +232,6 @@ class KAnoClipModel(nn.Module):
         self.clip = self.clip.without_text()
         self.targets = None
 
-    def _global_feature(
-        self,
-        stages: list[Tensor],  # L x (B, 1 + N, D or C)
-        last: Tensor,  # (B, 1 + N, D)
-        grid: tuple[int, int],
-    ) -> Tensor:  # (B, D)
-        feature = last[:, 0]
-        if self.cls_source == "vv":
-            feature = stages[-1][:, 0] if self.projections is None else self.clip.project(stages[-1][:, 0])
-        return feature if self.conv_adapter is None else self.conv_adapter(feature, last[:, 1:], grid)
-
     def _autocasts(self, images: Tensor) -> bool:
         return self.precision == "bf16" or torch.is_autocast_enabled(images.device.type)
 
@@ -228,10 +239,11 @@ class KAnoClipModel(nn.Module):
 def map_log_odds(
     logits: Tensor,  # (B, gh, gw, S)
     size: tuple[int, int],
+    align_corners: bool = False,
 ) -> Tensor:  # (B, H, W)
     """Upsample logits to the log-odds of the abnormal state for every pixel.
 
     The softmax over two states is the sigmoid of their difference, and upsampling is linear.
     """
     with torch.autocast(logits.device.type, enabled=False):
-        return smooth_upsample(logits[..., 1] - logits[..., 0], size, sigma=0.0)
+        return smooth_upsample(logits[..., 1] - logits[..., 0], size, sigma=0.0, align_corners=align_corners)

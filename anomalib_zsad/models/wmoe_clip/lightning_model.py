@@ -13,21 +13,23 @@ from torch import Tensor
 from torch.optim import Adam
 from torch.optim.lr_scheduler import LambdaLR
 
+from anomalib_zsad.arguments import check_choice
 from anomalib_zsad.clip.backbone import FrozenClip
+from anomalib_zsad.functional.losses import ScoreReduction
 from anomalib_zsad.functional.processes import known_to_processes
 from anomalib_zsad.models.adapter_file import load_adapter
-from anomalib_zsad.models.arguments import check_choice
 from anomalib_zsad.models.feature_cache import CacheDtype
 from anomalib_zsad.models.mixin import ZeroShotMixin
 from anomalib_zsad.models.trained_weights import load_trained
 from anomalib_zsad.models.wmoe_clip import diagnostics, wavelet
 from anomalib_zsad.models.wmoe_clip.adapter import PatchProjections, Projection, ProjectionInit, WaveletCrossAttention
 from anomalib_zsad.models.wmoe_clip.experts import ContextAdapter, LayerContext, SemanticExperts
-from anomalib_zsad.models.wmoe_clip.loss import ScoreReduction, WMoEClipLoss
+from anomalib_zsad.models.wmoe_clip.loss import WMoEClipLoss
 from anomalib_zsad.models.wmoe_clip.sampler import ClassTokenSampler, Latent, SampledPrompts
 from anomalib_zsad.models.wmoe_clip.torch_model import (
     InferenceSampling,
     MapFeatures,
+    MapReduction,
     Precision,
     TokenScale,
     WMoEClipModel,
@@ -50,7 +52,8 @@ class WMoEClip(ZeroShotMixin, AnomalibModule):  # type: ignore[misc]  # what the
     Args:
         backbone: An open_clip model name; not used where `pretrained` is a file, whose shapes tell the architecture.
         pretrained: A tag of open_clip, a file with the weights of a CLIP, or None for untrained weights (tests only).
-        image_size: Height and width in pixels that images are resized to; multiples of the patch size.
+        image_size: Height and width in pixels that images are resized to; multiples of the patch size. None: 518, or
+            over the small CLIP of this package the 168 that it was trained at.
         feature_layers: Vision blocks whose patches are used, counted from 1. None: the last of each quarter
             (6, 12, 18, 24 at ViT-L).
         use_ctds: False for vectors that are the same for all images (table 2 of the paper).
@@ -84,7 +87,9 @@ class WMoEClip(ZeroShotMixin, AnomalibModule):  # type: ignore[misc]  # what the
         learn_temperature: Whether both are trained.
         sigma: Standard deviation in pixels of the blur of the final map; 0 for none.
         smooth_score: Whether the map's share of the image score is read after that blur.
-        score_reduction: What the image's loss sees of the score (see `WMoEClipLoss`).
+        map_reduction: Layers' maps are joined by their "mean"; their "sum" counts as often as there are layers in the
+            image score, and is their mean too in what is returned.
+        score_reduction: What the image's loss sees of the score (see `score_loss`).
         focal_gamma: Focusing exponent of the focal losses (eq. 10).
         dice_smooth: Added to numerator and denominator of the dice losses (eq. 10).
         global_weight: Weight of the image's loss (eq. 11).
@@ -121,7 +126,7 @@ class WMoEClip(ZeroShotMixin, AnomalibModule):  # type: ignore[misc]  # what the
         self,
         backbone: str = "ViT-L-14-336",
         pretrained: str | Path | None = "openai",
-        image_size: int | tuple[int, int] = 518,
+        image_size: int | tuple[int, int] | None = None,
         feature_layers: Sequence[int] | None = None,
         use_ctds: bool = True,
         use_wcma: bool = True,
@@ -153,6 +158,7 @@ class WMoEClip(ZeroShotMixin, AnomalibModule):  # type: ignore[misc]  # what the
         learn_temperature: bool = False,
         sigma: float = 8.0,
         smooth_score: bool = False,
+        map_reduction: MapReduction = "mean",
         score_reduction: ScoreReduction = "half",
         focal_gamma: float = 2.0,
         dice_smooth: float = 1.0,
@@ -167,7 +173,7 @@ class WMoEClip(ZeroShotMixin, AnomalibModule):  # type: ignore[misc]  # what the
         epochs: int = 20,  # noqa: ARG002  # read as a hyper-parameter
         precision: Precision = "fp32",
         cache_features: str | Path | None = None,  # noqa: ARG002  # read as a hyper-parameter
-        cache_dtype: CacheDtype = "float16",  # noqa: ARG002  # read as a hyper-parameter
+        cache_dtype: CacheDtype = "float16",
         weights: str | Path | None = None,
         seed: int = 111,
         **components: Any,
@@ -184,8 +190,11 @@ class WMoEClip(ZeroShotMixin, AnomalibModule):  # type: ignore[misc]  # what the
             ("wavelet_pad", wavelet_pad, wavelet.Pad),
             ("map_features", map_features, MapFeatures),
             ("moe_adapter", moe_adapter, ContextAdapter),
+            ("map_reduction", map_reduction, MapReduction),
             ("score_reduction", score_reduction, ScoreReduction),
             ("lr_schedule", lr_schedule, Schedule),
+            ("precision", precision, Precision),
+            ("cache_dtype", cache_dtype, CacheDtype),
         ):
             check_choice(name, value, get_args(choices))
         clip = FrozenClip.load(backbone, pretrained, image_size, "quick_gelu", position_resize="bicubic_antialias")
@@ -218,6 +227,7 @@ class WMoEClip(ZeroShotMixin, AnomalibModule):  # type: ignore[misc]  # what the
                 prompt_latent=prompt_latent,
                 inference_sampling=inference_sampling,
                 map_features=map_features,
+                map_reduction=map_reduction,
                 temperature=temperature,
                 score_temperature=score_temperature,
                 learn_temperature=learn_temperature,
@@ -235,6 +245,7 @@ class WMoEClip(ZeroShotMixin, AnomalibModule):  # type: ignore[misc]  # what the
             focal_gamma,
             dice_smooth,
             score_reduction,
+            map_reduction,
         )
         self.lr = lr
         self.betas = betas
@@ -255,6 +266,10 @@ class WMoEClip(ZeroShotMixin, AnomalibModule):  # type: ignore[misc]  # what the
             self.log_dict(found, on_step=False, on_epoch=True, batch_size=len(batch.image), sync_dist=True)
             self._seen.append(diagnostics.seen_in(logits, maps, batch.gt_label))
         return self.loss(logits, maps, batch.gt_label, batch.gt_mask)
+
+    def on_train_epoch_start(self) -> None:
+        """Forget the images of an epoch that did not come to its end."""
+        self._seen = []
 
     def on_train_epoch_end(self) -> None:
         """Log what only all images together show, those of every process."""

@@ -1,18 +1,12 @@
 """How WMoE-CLIP is trained: image and map losses, and those of the variational autoencoder."""
 
-from collections.abc import Callable
-from typing import Literal
-
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from anomalib_zsad.functional.losses import dice_loss
+from anomalib_zsad.functional.losses import ScoreReduction, dice_loss, score_loss
 from anomalib_zsad.models.wmoe_clip.experts import load_balance
 from anomalib_zsad.models.wmoe_clip.sampler import Sample
-from anomalib_zsad.models.wmoe_clip.torch_model import Logits
-
-ScoreReduction = Literal["half", "clamp", "separate", "logits"]
+from anomalib_zsad.models.wmoe_clip.torch_model import Logits, MapReduction
 
 MARGIN = 1e-5
 """How far the focal loss keeps probabilities from 0 and 1."""
@@ -29,9 +23,9 @@ class WMoEClipLoss(nn.Module):
         balance_weight: Weight of the experts' load balance; not in the paper.
         focal_gamma: Focusing exponent of the focal losses.
         dice_smooth: Added to numerator and denominator of the dice losses.
-        score_reduction: What the cross-entropy sees of the sum of the class token's probability and the map's maximum,
-            which lies in [0, 2]: its "half", which is the reported score, the sum cut at 1 ("clamp"), both parts
-            each for itself ("separate", their mean), or the sum as log-odds ("logits").
+        score_reduction: What the cross-entropy sees of the sum of the class token's probability and the map's maximum
+            (see `score_loss`).
+        map_reduction: As the model's.
     """
 
     def __init__(
@@ -44,6 +38,7 @@ class WMoEClipLoss(nn.Module):
         focal_gamma: float = 2.0,
         dice_smooth: float = 1.0,
         score_reduction: ScoreReduction = "half",
+        map_reduction: MapReduction = "mean",
     ) -> None:
         super().__init__()
         self.weights = {
@@ -57,6 +52,7 @@ class WMoEClipLoss(nn.Module):
         self.focal_gamma = focal_gamma
         self.dice_smooth = dice_smooth
         self.score_reduction = score_reduction
+        self.map_reduction = map_reduction
 
     def forward(
         self,
@@ -69,9 +65,10 @@ class WMoEClipLoss(nn.Module):
         target = (mask > 0)[:, None].expand_as(maps)
         n_layers = maps.shape[1]
         text, peak = logits.image.softmax(-1)[:, 1], maps.mean(1).amax(dim=(-2, -1))
+        weight = n_layers if self.map_reduction == "sum" else 1
         with torch.autocast(maps.device.type, enabled=False):
             terms = {
-                "loss_global": _GLOBAL[self.score_reduction](text, peak, label.float()),
+                "loss_global": score_loss(text, peak, label.float(), self.score_reduction, weight),
                 # Means over all layers: their sum is L times as much.
                 "loss_focal": n_layers * focal_loss(maps, target, self.focal_gamma),
                 "loss_dice": n_layers * dice_loss(maps.flatten(0, 1), target.flatten(0, 1), self.dice_smooth),
@@ -103,13 +100,3 @@ def focal_loss(
     """Mean focal loss of the probability of the true state, without class weights."""
     likelihood = torch.where(target, maps, 1 - maps).clamp(MARGIN, 1 - MARGIN)
     return ((1 - likelihood) ** gamma * -likelihood.log()).mean()
-
-
-_GLOBAL: dict[ScoreReduction, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
-    "half": lambda text, peak, label: F.binary_cross_entropy((text + peak) / 2, label),
-    "clamp": lambda text, peak, label: F.binary_cross_entropy((text + peak).clamp(max=1), label),
-    "separate": lambda text, peak, label: (
-        (F.binary_cross_entropy(text, label) + F.binary_cross_entropy(peak, label)) / 2
-    ),
-    "logits": lambda text, peak, label: F.binary_cross_entropy_with_logits(text + peak, label),
-}

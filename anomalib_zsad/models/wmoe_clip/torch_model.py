@@ -19,6 +19,7 @@ Precision = Literal["fp32", "bf16"]
 TokenScale = Literal["raw", "unit", "sqrt_dim"]
 InferenceSampling = Literal["mean", "fixed", "monte_carlo"]
 MapFeatures = Literal["patch", "frequency"]
+MapReduction = Literal["mean", "sum"]
 
 
 class Logits(NamedTuple):
@@ -50,6 +51,7 @@ class WMoEClipModel(nn.Module):
         inference_sampling: What is drawn outside of training: the "mean", "fixed" noise that is the same for all
             images, or new noise every time ("monte_carlo").
         map_features: What text is compared with: F_I ("patch") or F_p ("frequency").
+        map_reduction: The image score adds the maximum of the layers' "mean" map, or of their "sum".
         temperature: Divides the cosines of patches.
         score_temperature: Divides the cosines of class tokens.
         learn_temperature: Whether both are trained.
@@ -77,6 +79,7 @@ class WMoEClipModel(nn.Module):
         prompt_latent: Latent = "decoded",
         inference_sampling: InferenceSampling = "mean",
         map_features: MapFeatures = "patch",
+        map_reduction: MapReduction = "mean",
         temperature: float = 0.07,
         score_temperature: float = 0.07,
         learn_temperature: bool = False,
@@ -97,6 +100,7 @@ class WMoEClipModel(nn.Module):
         self.prompt_latent = prompt_latent
         self.inference_sampling = inference_sampling
         self.map_features = map_features
+        self.map_weight = len(self.layers) if map_reduction == "sum" else 1
         self.sigma = sigma
         self.smooth_score = smooth_score
         self.precision = precision
@@ -169,13 +173,13 @@ class WMoEClipModel(nn.Module):
             return smooth_upsample(difference, size, sigma=0.0).sigmoid()
 
     def score(self, logits: Logits, size: tuple[int, int]) -> InferenceBatch:
-        """Join the layers' maps; add the class token's probability and the map's maximum, halved so that 1 is most."""
+        """Join the layers' maps; add the class token's probability and the map's maximum, divided so that 1 is most."""
         maps = self.layer_maps(logits, size).mean(1)
         with torch.autocast(maps.device.type, enabled=False):
             # Rounding of the two matrix products must not leave [0, 1].
             smooth = smooth_upsample(maps, size, self.sigma).clamp(0, 1) if self.sigma else maps
         peak = (smooth if self.smooth_score else maps).amax(dim=(-2, -1))
-        score = (logits.image.softmax(-1)[:, 1] + peak) / 2
+        score = (logits.image.softmax(-1)[:, 1] + self.map_weight * peak) / (1 + self.map_weight)
         return InferenceBatch(pred_score=score, anomaly_map=smooth[:, None])
 
     def draw(self, batch: int) -> Tensor | None:  # (B, m, D)

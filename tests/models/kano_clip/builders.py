@@ -19,3 +19,12 @@ def build(clip: Path, moved: float = 0.1, **arguments: Any) -> KAnoClip:
         for parameter in (each for each in model.parameters() if each.requires_grad):
             parameter += moved * torch.randn(parameter.shape, generator=generator)
     return model.eval()
+
+
+def build_like(base: KAnoClip, clip: Path, **arguments: Any) -> KAnoClip:
+    """Build another model with all of the base's parameters that fit, so that arguments alone make the difference."""
+    other = build(clip, **arguments)
+    own, given = other.state_dict(), base.state_dict()
+    fitting = {name: value for name, value in given.items() if name in own and own[name].shape == value.shape}
+    other.load_state_dict(fitting, strict=False)
+    return other

@@ -99,6 +99,22 @@ def test_without_residuals_patches_and_texts_are_compared_as_they_are():
 
 
 @torch.no_grad()
+def test_one_after_the_other_patches_read_the_text_that_has_read_them():
+    parallel = moved(BiCA(WIDTH, 32, 4))
+    part = BiCA(WIDTH, 32, 4, cross="sequential")
+    part.load_state_dict(parallel.state_dict())
+    patches, text = torch.randn(2, N, WIDTH), torch.randn(2, 2, WIDTH)
+    normed = part.text_norm(text)
+    read = text + part.text_scale * part.text_self.ask(normed, normed)[0]
+    asked = part.patch_to_text.ask(part.cross_text_norm(read), part.cross_patch_norm(patches))[0]
+    read = read + part.patch_to_text_scale * asked
+    told = part.text_to_patch.answer(part.cross_patch_norm(patches), part.cross_text_norm(read))
+    expected = cosines(patches + part.text_to_patch_scale * told, read)
+    torch.testing.assert_close(part(patches, text, GRID).cosines, expected, atol=1e-6, rtol=0)
+    assert (parallel(patches, text, GRID).cosines - expected).abs().max() > 1e-4
+
+
+@torch.no_grad()
 @pytest.mark.parametrize("deformable", [False, True])
 def test_only_deformable_attention_knows_where_patches_lie(deformable):
     part = moved(BiCA(WIDTH, 32, 4, deformable=DeformableAttention(WIDTH, 32, 4) if deformable else None))

@@ -1,17 +1,20 @@
 """KAnoCLIP against its equations written out slowly, and what each of its parts changes."""
 
+from functools import partial
+
 import pytest
 import torch
 
 from anomalib_zsad.models.kano_clip import KAnoClip
 from tests.contract import batch, images
 from tests.models.kano_clip import reference
-from tests.models.kano_clip.builders import build
+from tests.models.kano_clip.builders import build, build_like
 
 RECTANGLE = (42, 70)
 OF_THE_SCORE_ALONE = {
     "use_conv_adapter",
     "cls_source",
+    "cls_ln_post",
     "bottleneck",
     "conv_kernel",
     "conv_adapter_context",
@@ -21,9 +24,8 @@ OF_THE_SCORE_ALONE = {
 
 
 @pytest.fixture(scope="module")
-def ours(small_clip):
-    with torch.no_grad():
-        return build(small_clip).model(images())
+def base(small_clip):
+    return build(small_clip)
 
 
 @torch.no_grad()
@@ -55,10 +57,18 @@ def test_the_scores_are_the_equations(small_clip, size):
         {"prompt_suffix": ""},
         {"text_ensemble": "mean_normalized"},
         {"vv_start_layer": 3},
+        {"vv_ffn": True},
         {"cls_source": "vv"},
+        {"cls_ln_post": False},
         {"patch_projection": "linear"},
         {"bica_residual_init": 0.5},
+        {"bica_cross": "sequential"},
+        {"bica_shared": True},
+        {"bica_dim": 16},
+        {"bica_heads": 2},
         {"deform_attention": "none"},
+        {"deform_kernel": 1},
+        {"deform_stride": 1},
         {"deform_groups": 2},
         {"deform_offset_range": 0.5},
         {"bottleneck": 8},
@@ -68,6 +78,7 @@ def test_the_scores_are_the_equations(small_clip, size):
         {"temperature": 0.2},
         {"score_temperature": 0.2},
         {"stage_reduction": "mean"},
+        {"upsample_align_corners": True},
         {"sigma": 0.0},
         {"feature_layers": [2, 4]},
         {"activation": "gelu"},
@@ -76,8 +87,10 @@ def test_the_scores_are_the_equations(small_clip, size):
     ],
     ids=lambda changed: next(iter(changed)),
 )
-def test_every_part_changes_the_result(small_clip, ours, changed):
-    other = build(small_clip, **changed).model(images())
+def test_every_part_changes_the_result(small_clip, base, changed):
+    # What parameters start as is all that such an argument decides.
+    like = build if "bica_residual_init" in changed else partial(build_like, base)
+    ours, other = base.model(images()), like(small_clip, **changed).model(images())
     assert not torch.allclose(ours.pred_score, other.pred_score, atol=1e-6)
     assert torch.equal(ours.anomaly_map, other.anomaly_map) == (set(changed) <= OF_THE_SCORE_ALONE)
 
@@ -107,6 +120,30 @@ def test_the_global_feature_is_clips_own_with_v_v_attention_or_without(small_cli
     ours, plain = (build(small_clip, use_vv=use_vv).model.encode(images()) for use_vv in (True, False))
     assert torch.equal(ours[-1], plain[-1])
     assert not torch.equal(ours[0], plain[0])
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("projection", ["clip", "linear"])
+def test_the_class_token_is_that_which_was_asked_for(small_clip, projection):
+    clip = build(small_clip).model.clip
+    stages, last = clip.encode_patches_vv(images(), [1, 2, 3, 4], 1)
+    for source, tokens in (("original", last), ("vv", stages[-1])):
+        for ln_post, normed in ((True, clip.ln_post(tokens)), (False, tokens)):
+            options = {"cls_source": source, "cls_ln_post": ln_post, "patch_projection": projection}
+            *_, own = build(small_clip, **options).model.encode(images())
+            torch.testing.assert_close(own[:, 0], normed[:, 0] @ clip.projection, atol=1e-5, rtol=1e-5)
+            torch.testing.assert_close(own[:, 1:], clip.project(last)[:, 1:], atol=1e-5, rtol=1e-5)
+
+
+@torch.no_grad()
+def test_a_shared_block_is_one_and_comes_back_from_its_file(small_clip, tmp_path):
+    shared, apart = (build(small_clip, bica_shared=each) for each in (True, False))
+    counts = [sum(each.numel() for each in model.model.bicmci.parameters()) for model in (shared, apart)]
+    assert counts[1] == 4 * counts[0]
+    shared.trained_on = ["VisA/candle"]
+    shared.save_weights(tmp_path / "shared.safetensors")
+    again = build(small_clip, moved=0.0, bica_shared=True, weights=tmp_path / "shared.safetensors")
+    assert torch.equal(again.model(images()).pred_score, shared.model(images()).pred_score)
 
 
 @torch.no_grad()
@@ -151,7 +188,9 @@ def test_what_learns_stays_in_float32_under_autocast(small_clip):
     ("arguments", "message"),
     [
         ({"cls_source": "best"}, "cls_source must be one of original, vv, got 'best'"),
-        ({"kd_scope": "global"}, "kd_scope must be one of class, image, got 'global'"),
+        ({"kd_scope": "batch"}, "kd_scope must be one of class, global, image, got 'batch'"),
+        ({"bica_cross": "both"}, "bica_cross must be one of parallel, sequential, got 'both'"),
+        ({"score_reduction": "sum"}, "score_reduction must be one of half, clamp, separate, logits, got 'sum'"),
         ({"text_ensemble": "max"}, "text_ensemble must be one of mean_raw, mean_normalized, got 'max'"),
         ({"vv_start_layer": 5}, "vv_start_layer must name a block from 1 to 4 of this backbone, got 5"),
         ({"feature_layers": [9]}, "feature_layers must name blocks from 1 to 4"),

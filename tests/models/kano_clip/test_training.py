@@ -10,6 +10,7 @@ import torch
 from anomalib_zsad.data import VisA
 from anomalib_zsad.data.item import CategoryBatch
 from anomalib_zsad.knowledge import load_knowledge
+from anomalib_zsad.models.kano_clip import diagnostics
 from anomalib_zsad.models.kano_clip.loss import KAnoClipLoss, knowledge_distances, knowledge_loss
 from tests.contract import TRAINED_ON, batch, engine_in, images
 from tests.models.kano_clip import reference
@@ -112,7 +113,7 @@ def test_the_losses_stay_finite_at_the_ends():
     maps = torch.tensor([-200.0, 200.0, 200.0, -200.0]).reshape(1, 1, 2, 2).requires_grad_()
     mask = torch.tensor([0, 1, 0, 1], dtype=torch.uint8).reshape(1, 2, 2)
     scores = torch.tensor([0.0], requires_grad=True)
-    terms = KAnoClipLoss()(scores, maps, torch.tensor([1]), mask)
+    terms = KAnoClipLoss()((scores, scores), maps, torch.tensor([1]), mask)
     terms["loss"].backward()
     assert all(term.isfinite() for term in terms.values())
     assert maps.grad.isfinite().all()
@@ -124,18 +125,20 @@ def test_perfect_maps_cost_nothing_and_wrong_ones_much_however_sure():
     target = batch().gt_mask
     sure = 200 * (2 * target.float() - 1)
     scores = torch.full((3,), 0.5)
-    perfect, wrong = (KAnoClipLoss()(scores, maps[None], batch().gt_label, target) for maps in (sure, -sure))
+    parts = (scores, scores)
+    perfect, wrong = (KAnoClipLoss()(parts, maps[None], batch().gt_label, target) for maps in (sure, -sure))
     for name in ("loss_focal", "loss_dice_normal", "loss_dice_abnormal"):
         assert perfect[name] < 1e-3
         assert wrong[name] > 0.6
     stuck = (-sure).requires_grad_()
-    KAnoClipLoss()(scores, stuck[None], batch().gt_label, target)["loss"].backward()
+    KAnoClipLoss()(parts, stuck[None], batch().gt_label, target)["loss"].backward()
     assert (stuck.grad != 0).all()
 
 
 @pytest.mark.parametrize("weights", [(1.0, 1.0, 1.0), (2.0, 3.0, 5.0)])
 def test_the_weights_of_the_losses_count(weights):
-    arguments = (torch.tensor([0.3, 0.6, 0.7]), torch.randn(2, 3, 56, 56), batch().gt_label, batch().gt_mask)
+    parts = (torch.tensor([0.3, 0.6, 0.7]), torch.tensor([0.5, 0.2, 0.9]))
+    arguments = (parts, torch.randn(2, 3, 56, 56), batch().gt_label, batch().gt_mask)
     kd, in_image, in_map = weights
     loss = KAnoClipLoss(lambda_kd=kd, lambda_global=in_image, lambda_local=in_map)
     terms = loss(*arguments, torch.tensor([[0.5, 0.9], [0.5, 0.2]]))
@@ -149,7 +152,16 @@ def test_the_weights_of_the_losses_count(weights):
 
 @pytest.mark.parametrize(
     "changed",
-    [{"local_loss_on": "per_stage"}, {"smooth_in_training": False}, {"kd_margin": 0.3}, {"focal_gamma": 4.0}],
+    [
+        {"local_loss_on": "per_stage"},
+        {"smooth_in_training": False},
+        {"score_reduction": "clamp"},
+        {"score_reduction": "separate"},
+        {"score_reduction": "logits"},
+        {"kd_margin": 0.3},
+        {"kd_scope": "global", "kd_margin": 0.3},
+        {"focal_gamma": 4.0},
+    ],
     ids=lambda changed: next(iter(changed)),
 )
 def test_options_of_the_losses_change_them(small_clip, changed):
@@ -171,6 +183,11 @@ def test_classes_are_drawn_to_all_their_texts_and_images_to_their_own(small_clip
         text = model.model.text_features(model.names_of(given))
         found = model.knowledge_distances(given, text)
         torch.testing.assert_close(found, knowledge_distances(model.model.knowledge_of(texts), text[rows]))
+    model = build(small_clip, knowledge=str(base), kd_scope="global")
+    targets = model.model.knowledge_of([everything, board]).mean(0)
+    states = model.model.text_features(model.names_of(given))[:2].mean(0)
+    found = model.knowledge_distances(given, model.model.text_features(model.names_of(given)))
+    torch.testing.assert_close(found, knowledge_distances(targets[None], states[None]))
 
 
 def test_an_unknown_class_is_drawn_to_what_is_said_of_any_object(small_clip, base, caplog):
@@ -207,9 +224,28 @@ def test_a_training_that_goes_on_with_other_knowledge_says_so(small_clip, base, 
     base.write_text(base.read_text().replace("bent pin", "burnt chip"))
     again = build(small_clip, knowledge=str(base), epochs=2)
     with caplog.at_level(logging.WARNING, logger="anomalib_zsad"):
-        engine_in(tmp_path).fit(again, datamodule=data, ckpt_path=first.best_model_path)
-    assert "another knowledge base" in caplog.text
+        engine_in(tmp_path).train(again, datamodule=data, ckpt_path=first.best_model_path)
+    assert caplog.text.count("another knowledge base") == 1
     assert again.knowledge_sha256 == load_knowledge(base).sha256
+
+
+def test_a_training_starts_afresh_after_one_that_was_interrupted(small_clip, base, visa_root, tmp_path):
+    data = VisA(visa_root, TRAINED_ON, val_ratio=0.3, num_workers=0)
+    model = build(small_clip, knowledge=str(base), epochs=1)
+    seen = []
+
+    def interrupted(*_):
+        seen.append(len(model._seen))
+        raise FloatingPointError
+
+    model.on_train_batch_end = interrupted
+    with pytest.raises(FloatingPointError):
+        engine_in(tmp_path).fit(model, datamodule=data)
+    base.write_text(base.read_text().replace("bent pin", "burnt chip"))
+    with pytest.raises(FloatingPointError):
+        engine_in(tmp_path).fit(model, datamodule=data)
+    assert seen == [1, 1]
+    assert model.knowledge_sha256 == load_knowledge(base).sha256
 
 
 def test_without_knowledge_driven_prompts_no_base_is_read(small_clip, tmp_path):
@@ -244,17 +280,55 @@ def test_training_lowers_the_loss(small_clip):
     assert losses[-1] < 0.9 * losses[0]
 
 
-def test_what_each_part_does_is_logged(small_clip, visa_root, tmp_path, caplog):
+def test_what_each_part_does_is_logged(small_clip, visa_root, tmp_path, caplog, monkeypatch):
     model = build(small_clip, moved=0.0, epochs=1)
-    engine = engine_in(tmp_path)
+    engine, steps, of_step = engine_in(tmp_path), [], diagnostics.of_step
+
+    def noted(logits, scores, *rest):
+        found = of_step(logits, scores, *rest)
+        steps.append((len(scores.text), found["score_text"].item()))
+        return found
+
+    monkeypatch.setattr(diagnostics, "of_step", noted)
     with caplog.at_level(logging.INFO, logger="anomalib_zsad"):
-        engine.fit(model, datamodule=VisA(visa_root, TRAINED_ON, val_ratio=0.3, num_workers=0))
+        engine.fit(model, datamodule=VisA(visa_root, TRAINED_ON, val_ratio=0.3, num_workers=0, train_batch_size=3))
+    assert len({count for count, _ in steps}) == 2  # the last batch is a smaller one
+    mean = sum(count * value for count, value in steps) / sum(count for count, _ in steps)
+    assert engine.trainer.callback_metrics["train_score_text"].item() == pytest.approx(mean, abs=1e-6)
     logged = {name.removeprefix("train_") for name in engine.trainer.logged_metrics}
     stages = {f"{name}_stage{i}" for name in ("offset", "entropy") for i in range(1, 5)}
     scales = ("text_scale", "patch_scale", "patch_to_text_scale", "text_to_patch_scale")
     assert stages | {"kd_active", "kd_normal", "kd_abnormal", "score_text", "score_map"} <= logged
-    assert {f"stage{i}_{name}" for i in range(1, 5) for name in scales} | {"auroc_text", "auroc_map"} <= logged
+    assert {f"stage{i}_{name}" for i in range(1, 5) for name in scales} | {
+        "auroc_text",
+        "auroc_map",
+        "auroc_image",
+    } <= logged
     entropy = engine.trainer.logged_metrics["train_entropy_stage1"].item()
     assert 0 < entropy <= np.log(16) + 1e-5
     for name in TRAINED_ON:
         assert f"{name}: d(k, a) = " in caplog.text
+
+
+def test_the_start_of_a_training_is_measured_and_changes_nothing(small_clip, visa_root, tmp_path, monkeypatch):
+    def fit():
+        model, engine = build(small_clip, moved=0.0, epochs=1), engine_in(tmp_path, limit_val_batches=2)
+        data = VisA(visa_root, TRAINED_ON, val_ratio=0.6, num_workers=0, train_batch_size=2, eval_batch_size=3)
+        engine.fit(model, datamodule=data)
+        return data, torch.cat([each.detach().flatten() for each in model.parameters()]), engine.trainer
+
+    data, learnt, trainer = fit()
+    start = build(small_clip, moved=0.0)
+    given = [next(loader) for loader in [iter(data.val_dataloader())] for _ in range(2)]
+    pictures = [start.pre_processor.transform(each.image, each.gt_mask)[0] for each in given]
+    names = [start.names_of(each) for each in given]
+    with torch.no_grad():
+        scores = torch.cat([start.model(*each).pred_score for each in zip(pictures, names, strict=True)])
+    label = torch.cat([each.gt_label for each in given]).bool()
+    pairs = (scores[label][:, None] > scores[~label]).float()
+    assert trainer.callback_metrics["start_auroc_image"].item() == pytest.approx(pairs.mean().item())
+
+    monkeypatch.setattr(diagnostics, "parts_of_held_out", lambda module: [])
+    _, same, trainer = fit()
+    assert "start_auroc_image" not in trainer.callback_metrics
+    assert torch.equal(same, learnt)

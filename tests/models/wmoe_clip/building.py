@@ -15,5 +15,14 @@ def build(clip, **arguments):
     return model.eval()
 
 
+def build_like(base, clip, **arguments):
+    """Build another model with all of the base's parameters that fit, so that arguments alone make the difference."""
+    other = build(clip, **arguments)
+    own, given = other.state_dict(), base.state_dict()
+    fitting = {name: value for name, value in given.items() if name in own and own[name].shape == value.shape}
+    other.load_state_dict(fitting, strict=False)
+    return other
+
+
 def noise(batch=3, seed=0):
     return torch.randn(batch, 2, 64, generator=torch.Generator().manual_seed(seed))

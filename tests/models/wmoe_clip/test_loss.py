@@ -95,6 +95,13 @@ def test_what_the_cross_entropy_sees(reduction):
         torch.testing.assert_close(found.double(), expected, atol=1e-5, rtol=0)
 
 
+def test_the_cross_entropy_sees_the_sum_of_maps_as_it_is_scored():
+    given, maps = random_parts()
+    text, peak = given.image.softmax(-1)[:, 1], maps.sum(1).flatten(1).amax(1)
+    found = WMoEClipLoss(map_reduction="sum")(given, maps, LABEL, MASK)["loss_global"]
+    torch.testing.assert_close(found, F.binary_cross_entropy((text + peak) / 5, LABEL.float()))
+
+
 def test_gradients_stay_finite_at_the_ends():
     maps = PERFECT.clone()
     maps[0] = 1

@@ -1,5 +1,7 @@
 """WMoE-CLIP against its equations, written out slowly, and what each of its parts changes."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -10,7 +12,7 @@ from anomalib_zsad.models.wmoe_clip.adapter import PatchProjections, WaveletCros
 from anomalib_zsad.models.wmoe_clip.experts import LayerContext, SemanticExperts
 from anomalib_zsad.models.wmoe_clip.sampler import ClassTokenSampler
 from tests.contract import batch, images
-from tests.models.wmoe_clip.building import build, noise
+from tests.models.wmoe_clip.building import build, build_like, noise
 from tests.models.wmoe_clip.reference import Reference, losses
 
 GRIDS = {(56, 56): (4, 4), (42, 70): (3, 5)}
@@ -80,6 +82,7 @@ def test_the_reference_chooses_the_same_experts(small_clip):
         ({"wcma_residual": True}, True, True),
         ({"gate_reduction": 4}, True, True),
         ({"map_features": "frequency"}, True, True),
+        ({"map_reduction": "sum"}, False, True),
         ({"moe_adapter": "concat"}, False, True),
         ({"n_experts": 4}, False, True),
         ({"top_k": 1}, False, True),
@@ -93,16 +96,17 @@ def test_the_reference_chooses_the_same_experts(small_clip):
         ({"feature_layers": (1, 3)}, True, True),
     ],
 )
-def test_every_part_changes_the_result(default, small_clip, changed, in_map, in_score):
-    other = build(small_clip, **changed).model(images())
-    assert (not torch.allclose(default.anomaly_map, other.anomaly_map, atol=1e-5)) == in_map
-    assert (not torch.allclose(default.pred_score, other.pred_score, atol=1e-6)) == in_score
+def test_every_part_changes_the_result(base, small_clip, changed, in_map, in_score):
+    # What parameters start as is all that such an argument decides.
+    like = build if "patch_projection_init" in changed else partial(build_like, base)
+    ours, other = base.model(images()), like(small_clip, **changed).model(images())
+    assert (not torch.allclose(ours.anomaly_map, other.anomaly_map, atol=1e-5)) == in_map
+    assert (not torch.allclose(ours.pred_score, other.pred_score, atol=1e-6)) == in_score
 
 
 @pytest.fixture(scope="module")
-def default(small_clip):
-    with torch.no_grad():
-        return build(small_clip).model(images())
+def base(small_clip):
+    return build(small_clip)
 
 
 @torch.no_grad()
@@ -157,6 +161,14 @@ def test_maps_are_those_of_cosines_of_both_states(small_clip):
     assert (
         model.score(logits._replace(patches=higher), (56, 56)).pred_score > model.score(logits, (56, 56)).pred_score
     ).all()
+
+
+@torch.no_grad()
+def test_the_sum_of_maps_counts_once_a_layer(base, small_clip):
+    summed = build(small_clip, map_reduction="sum").model
+    logits = summed.logits(images())
+    text, peak = logits.image.softmax(-1)[:, 1], base.model.layer_maps(logits, (56, 56)).sum(1).amax((1, 2))
+    torch.testing.assert_close(summed.score(logits, (56, 56)).pred_score, (text + peak) / 5)
 
 
 @torch.no_grad()
@@ -234,6 +246,7 @@ def test_every_tensor_learns(small_clip):
     ("arguments", "message"),
     [
         ({"wavelet_return": "cubic"}, "wavelet_return must be one of idwt, bilinear, nearest, none, got 'cubic'"),
+        ({"map_reduction": "max"}, "map_reduction must be one of mean, sum, got 'max'"),
         ({"cls_scale": "big"}, "cls_scale must be one of raw, unit, sqrt_dim, got 'big'"),
         ({"wcma_heads": 5}, "wcma_heads must divide the joint width 64 of this backbone, got 5"),
         ({"map_features": "frequency", "use_wcma": False}, "needs use_wcma=True"),

@@ -78,6 +78,21 @@ def test_what_may_collapse_is_logged(model, visa_root, tmp_path):
     assert model._seen == []
 
 
+def test_an_epoch_that_was_interrupted_leaves_nothing_to_the_next(model, visa_root, tmp_path):
+    data = VisA(visa_root, TRAINED_ON, val_ratio=0.3, num_workers=0, train_batch_size=4)
+    seen = []
+
+    def interrupted(*_):
+        seen.append(len(model._seen))
+        raise FloatingPointError
+
+    model.on_train_batch_end = interrupted
+    for _ in range(2):
+        with pytest.raises(FloatingPointError):
+            engine_in(tmp_path).fit(model, datamodule=data)
+    assert seen == [1, 1]
+
+
 def test_directions_and_dimensions_are_counted():
     generator = torch.Generator().manual_seed(0)
     token = torch.randn(400, 6, generator=generator) * torch.tensor([3.0, 1.0, 0.9, 0.1, 0.1, 0.0])

@@ -1,4 +1,4 @@
-"""Checks of arguments that several methods have."""
+"""Checks of arguments, for the backbone and all methods."""
 
 from collections.abc import Sequence
 
