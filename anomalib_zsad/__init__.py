@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from anomalib_zsad.models import (
         ACDClip,
         AFClip,
+        Ensemble,
         KAnoClip,
         WMoEClip,
     )
@@ -70,6 +71,7 @@ __all__ = [
     "ColonDB",
     "DTDSynthetic",
     "Endo",
+    "Ensemble",
     "HeadCT",
     "KAnoClip",
     "Kvasir",

@@ -1,8 +1,10 @@
 """The console script `anomalib-zsad`: argument parsing only. Whatever loads torch is imported by the command itself."""
 
 import argparse
+import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -73,6 +75,9 @@ def _add_benchmark(commands: "argparse._SubParsersAction[argparse.ArgumentParser
     command.add_argument("-c", "--config", type=Path, required=True, help="a YAML file, as in configs/benchmark")
     command.add_argument("--out", type=Path, help="folder for the results (results/benchmark/<name of the config>)")
     command.add_argument("--accelerator", default="auto", help="of the trainer (%(default)s)")
+    command.add_argument(
+        "--jobs", type=int, help="cells at a time, in processes of their own (the config's launcher, 1)"
+    )
     papers = ("acdclip", "afclip", "kanoclip", "wmoeclip")
     command.add_argument("--compare", choices=papers, help="put the figures of this paper beside ours")
     command.set_defaults(run=_benchmark)
@@ -142,25 +147,45 @@ def _say_written(path: Path, tensors: "dict[str, torch.Tensor]") -> int:
 def _few_shot(options: argparse.Namespace) -> int:
     from anomalib_zsad.evaluation.draws import repeat_draws
 
-    repeat_draws(options.arguments, options.shots, options.draws, options.out)
+    with _said_on_stderr("anomalib_zsad.evaluation"):
+        repeat_draws(options.arguments, options.shots, options.draws, options.out)
     print(f"every run and category: {options.out / 'few_shot.csv'}, the table: {options.out / 'few_shot.md'}")
     return 0
 
 
 def _benchmark(options: argparse.Namespace) -> int:
+    from dataclasses import replace
+
     from anomalib_zsad.benchmark.beside_paper import write_comparison
     from anomalib_zsad.benchmark.grid import read_benchmark
     from anomalib_zsad.benchmark.run import run_benchmark
 
     folder = options.out or Path("results", "benchmark", options.config.stem)
     benchmark = read_benchmark(options.config)
-    rows, failures = run_benchmark(benchmark, folder, accelerator=options.accelerator)
+    if options.jobs is not None:
+        benchmark.launcher = replace(benchmark.launcher, jobs=options.jobs)
+    with _said_on_stderr("anomalib_zsad.benchmark"):
+        rows, failures = run_benchmark(benchmark, folder, accelerator=options.accelerator)
     print((folder / "results.md").read_text(encoding="utf-8"))
     if options.compare:
         write_comparison(folder, benchmark, rows, options.compare)
         print((folder / f"compared_to_{options.compare}.md").read_text(encoding="utf-8"))
     print(f"every category, seed and metric: {folder / 'results.csv'}, the table: {folder / 'results.md'}")
     return 1 if failures else 0
+
+
+@contextmanager
+def _said_on_stderr(name: str) -> Iterator[None]:
+    """Show what a logger tells of progress; anomalib and Lightning show only their own."""
+    handler, logger = logging.StreamHandler(), logging.getLogger(name)
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(logging.NOTSET)
 
 
 def _weights_where(options: argparse.Namespace) -> int:

@@ -2,6 +2,7 @@
 
 import re
 import socket
+from inspect import signature
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,8 @@ from anomalib.models import AnomalibModule
 from jsonargparse import ArgumentParser
 
 from anomalib_zsad.benchmark.grid import read_benchmark
+from anomalib_zsad.data import Synthetic
+from anomalib_zsad.evaluation.published import published_figures
 
 ROOT = Path(__file__).parents[1]
 CONFIGS = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "configs").glob("*.yaml"))
@@ -73,3 +76,20 @@ def test_a_broken_one_is_seen(right: str, wrong: str, tmp_path: Path, monkeypatc
 
     with pytest.raises(SystemExit):
         read(broken, monkeypatch)
+
+
+@pytest.mark.parametrize("name", BENCHMARKS)
+def test_every_variant_is_one_that_the_paper_prints(name: str) -> None:
+    paper = re.search(r"--compare (\w+)", (ROOT / name).read_text(encoding="utf-8"))
+    figures = published_figures(paper.group(1)) if paper else published_figures()
+    printed = set(zip(figures["model"], figures["variant"], strict=True))
+    for entry in read_benchmark(ROOT / name).models.values():
+        assert entry.variant is None or (entry.class_path.split(".")[-1], entry.variant) in printed
+
+
+@pytest.mark.parametrize("name", BENCHMARKS)
+def test_pictures_of_other_numbers_are_drawn_elsewhere_than_those_of_the_readme(name: str) -> None:
+    for protocol in read_benchmark(ROOT / name).protocols:
+        for spec in (protocol.auxiliary, *protocol.targets.values()):
+            if spec.class_path == "anomalib_zsad.Synthetic" and {"test_good", "test_defective"} & set(spec.init_args):
+                assert spec.init_args["root"] != signature(Synthetic).parameters["root"].default

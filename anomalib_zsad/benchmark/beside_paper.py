@@ -3,18 +3,22 @@
 from pathlib import Path
 
 import pandas as pd
+from anomalib.models import WinClip
 
 from anomalib_zsad.atomic import whole_file
-from anomalib_zsad.benchmark.grid import Benchmark
+from anomalib_zsad.benchmark.grid import Benchmark, Entry
 from anomalib_zsad.benchmark.report import summarise
 from anomalib_zsad.evaluation.published import compare
 from anomalib_zsad.evaluation.table import write_csv
+
+_WORDS = ("name", "setting", "dataset", "metric", "variant", "categories")
 
 
 def write_comparison(folder: Path, benchmark: Benchmark, rows: pd.DataFrame, paper: str) -> pd.DataFrame:
     """Write `compared_to_<paper>.csv` and `.md`: our means, the published ones and the differences, in percent.
 
-    A target is compared with the dataset of its name, a model with the published method that its class implements.
+    A target is compared with the dataset of its name, a model with the published method that its class implements, and
+    with the `variant` of it that its entry names.
 
     Args:
         folder: The benchmark's folder.
@@ -23,7 +27,7 @@ def write_comparison(folder: Path, benchmark: Benchmark, rows: pd.DataFrame, pap
         paper: One of `published.PAPERS`.
 
     Returns:
-        The rows that the paper has a figure for.
+        The rows that the paper has a figure for, and over how many `categories` our mean is.
     """
     summary = summarise(rows)
     classes = {name: entry.class_path.rsplit(".", 1)[-1] for name, entry in benchmark.models.items()}
@@ -31,14 +35,18 @@ def write_comparison(folder: Path, benchmark: Benchmark, rows: pd.DataFrame, pap
         {
             "name": summary["model"],
             "model": summary["model"].map(classes),
-            "setting": [f"{0 if pd.isna(shots) else int(shots)}-shot" for shots in summary["shots"]],
+            "setting": [
+                _setting(benchmark.models[name], shots)
+                for name, shots in zip(summary["model"], summary["shots"], strict=True)
+            ],
             "dataset": summary["target"],
             "metric": summary["metric"],
             "value": summary["mean"],
+            "categories": summary["categories"],
         }
     )
     # Several models may be of one class: each is compared for itself.
-    found = [compare(part.drop(columns="name"), paper).assign(name=name) for name, part in ours.groupby("name")]
+    found = [_beside(part, benchmark.models[str(name)], paper) for name, part in ours.groupby("name")]
     table = pd.concat(found, ignore_index=True) if found else pd.DataFrame(columns=["name", "published"])
     table = table[table["published"].notna()].set_index("name").reset_index()
     write_csv(folder / f"compared_to_{paper}.csv", table)
@@ -47,13 +55,27 @@ def write_comparison(folder: Path, benchmark: Benchmark, rows: pd.DataFrame, pap
     return table
 
 
+def _beside(ours: pd.DataFrame, entry: Entry, paper: str) -> pd.DataFrame:
+    named = ours.drop(columns=["name", "categories"])
+    if entry.variant is not None:
+        named = named.assign(variant=entry.variant)
+    own = ours[["name", "model", "setting", "dataset", "metric", "categories"]]
+    return compare(named, paper).merge(own, on=["model", "setting", "dataset", "metric"])
+
+
+def _setting(entry: Entry, shots: float | None) -> str:
+    if pd.isna(shots):
+        return "0-shot" if entry.is_zero_shot or issubclass(entry.model_class, WinClip) else "full-shot"
+    return f"{int(shots)}-shot"
+
+
 def _markdown(table: pd.DataFrame, paper: str) -> str:
     if table.empty:
         return f"The paper {paper} prints no figure for what was run.\n"
-    lines = [["model", "setting", "dataset", "metric", "variant", "ours", "published", "difference"]]
+    lines = [["model", *_WORDS[1:], "ours", "published", "difference"]]
     lines.append(["---"] * len(lines[0]))
     for row in table.to_dict("records"):
         numbers = [f"{row['ours']:.1f}", f"{row['published']:.1f}", f"{row['difference']:+.1f}"]
-        lines.append([str(row[name] or "") for name in ("name", "setting", "dataset", "metric", "variant")] + numbers)
+        lines.append([str(row[name] or "") for name in _WORDS] + numbers)
     rows = "\n".join(f"| {' | '.join(line)} |" for line in lines)
-    return f"In percent, mean over categories. Published: {paper}, as printed.\n\n{rows}\n"
+    return f"In percent, mean over as many categories as stand there. Published: {paper}, as printed.\n\n{rows}\n"

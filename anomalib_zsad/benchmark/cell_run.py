@@ -1,22 +1,30 @@
 """How one cell of a benchmark comes to its result."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from anomalib.data import AnomalibDataModule
 from anomalib.engine import Engine
+from anomalib.models import AnomalibModule
+from lightning.pytorch import seed_everything
 
 from anomalib_zsad.atomic import whole_file
+from anomalib_zsad.benchmark.devices import Devices
 from anomalib_zsad.benchmark.grid import Benchmark, Cell, Entry, build_model
-from anomalib_zsad.benchmark.store import Store
+from anomalib_zsad.benchmark.one_category import OneCategory, as_auxiliary
+from anomalib_zsad.benchmark.store import CASES, Store
 from anomalib_zsad.benchmark.unit_scores import UnitScores
 from anomalib_zsad.data.all_categories import AllCategories
-from anomalib_zsad.data.auxiliary import Auxiliary
-from anomalib_zsad.data.parts import parts_of
+from anomalib_zsad.evaluation.case_files import save_cases
+from anomalib_zsad.evaluation.cases import CaseKeeper
 from anomalib_zsad.evaluation.evaluator import ZeroShotEvaluator
 from anomalib_zsad.evaluation.table import MEAN
+
+_ANOMALIBS_BATCH = 32
+"""Training images in a batch, as in anomalib's datamodules."""
 
 
 class CellRunner:
@@ -32,34 +40,82 @@ class CellRunner:
         self.benchmark = benchmark
         self.folder = folder
         self._engine_arguments = {"logger": False, **engine}
+        self._devices = Devices(benchmark.launcher.jobs)
+        self._device: int | list[int] = 1
         self._last_model: Any = None
 
     def __call__(self, cell: Cell) -> pd.DataFrame:
-        """Test one cell.
+        """Test one cell; its best and worst cases are kept beside its result.
 
         Returns:
             A row for every category (`evaluation.table`), without their mean.
         """
         entry = self.benchmark.models[cell.model]
-        table = self._zero_shot(cell, entry) if entry.is_zero_shot else self._per_category(cell, entry)
+        test = self._ensemble if entry.members else self._zero_shot if entry.is_zero_shot else self._per_category
+        keeper = CaseKeeper()
+        with self._devices.one(self._engine_arguments.get("accelerator", "auto")) as self._device:
+            table = test(cell, entry, keeper)
+        save_cases(Store(self.folder).folder_of(cell) / CASES, keeper.shown())
         return table[table["category"] != MEAN]
 
-    def _zero_shot(self, cell: Cell, entry: Entry) -> Any:
-        holds_weights = entry.init_args.get("weights") is not None
-        checkpoint = None if holds_weights else self._trained(cell, entry)
+    def _zero_shot(self, cell: Cell, entry: Entry, keeper: CaseKeeper) -> Any:
         model: Any = build_model(entry, cell, visualizer=False)
-        target = self._target(cell)
-        tested = AllCategories(target, **self.benchmark.plumbing)
+        model.evaluator.watch = keeper.add
+        # An ablation may have switched off all that learns.
+        learns = any(parameter.requires_grad for parameter in model.parameters())
+        training = self.benchmark.training_of(cell)
+        checkpoint = self._trained(training, cell, entry) if learns and training else None
+        tested = AllCategories(self._target(cell), seed=cell.seed, **self.benchmark.plumbing)
         self._engine(Store(self.folder).folder_of(cell)).test(model, datamodule=tested, ckpt_path=checkpoint)
         self._last_model = model
         return model.evaluator.table
 
-    def _per_category(self, cell: Cell, entry: Entry) -> pd.DataFrame:
-        part = parts_of(self._target(cell))[str(cell.category)]
-        part.num_workers, part.eval_batch_size = self.benchmark.num_workers, self.benchmark.eval_batch_size
+    def _ensemble(self, cell: Cell, entry: Entry, keeper: CaseKeeper) -> Any:
+        """Put trained members together; the scale of their scores is that of the auxiliary dataset's held-out images.
+
+        Where a member is trained on the normal images of every category, it is that of some of these.
+        """
+        models = [self._member(name, cell) for name in entry.members]
+        model: Any = build_model(entry, cell, models=models, visualizer=False)
+        model.evaluator.watch = keeper.add
+        engine = self._engine(Store(self.folder).folder_of(cell))
+        if cell.category is None:
+            auxiliary = self.benchmark.protocol_of(cell.target).auxiliary.build(AnomalibDataModule)
+            engine.fit(model, datamodule=as_auxiliary(auxiliary, self.benchmark.training_plumbing(cell)))
+            engine = self._engine(Store(self.folder).folder_of(cell))
+            engine.test(model, datamodule=AllCategories(self._target(cell), seed=cell.seed, **self.benchmark.plumbing))
+        else:
+            engine.train(model, datamodule=self._category(cell, entry))
+        self._last_model = model
+        return model.evaluator.table
+
+    def _member(self, name: str, cell: Cell) -> AnomalibModule:
+        """Take a model as it was trained for its own cells."""
+        entry = self.benchmark.models[name]
+        if entry.is_zero_shot:
+            own = replace(cell, model=name, category=None)
+            training = self.benchmark.training_of(own)
+            if training is None:
+                return build_model(entry, own, visualizer=False)
+            return entry.model_class.load_from_checkpoint(self._trained(training, own, entry))
+        own, store = replace(cell, model=name, shots=next(iter(entry.shots), None)), Store(self.folder)
+        if not store.is_finished(own, self.benchmark.fingerprint(own)):
+            msg = f"{own.name} has no result, so its model is no member: expected it to be trained"
+            raise ValueError(msg)
+        found = sorted(store.folder_of(own).rglob("model.ckpt"), key=lambda path: path.stat().st_mtime)
+        if not found:  # of a model that nothing is trained of
+            return build_model(entry, own, visualizer=False)
+        others: dict[str, Any] = {"post_processor": UnitScores(), "evaluator": False, "visualizer": False}
+        return entry.model_class.load_from_checkpoint(found[-1], **others)
+
+    def _per_category(self, cell: Cell, entry: Entry, keeper: CaseKeeper) -> pd.DataFrame:
+        seed_everything(cell.seed, workers=True, verbose=False)
         evaluator = ZeroShotEvaluator()
-        model = build_model(entry, cell, visualizer=False, post_processor=UnitScores(), evaluator=evaluator)
-        self._engine(Store(self.folder).folder_of(cell)).train(model, datamodule=part)
+        evaluator.watch = keeper.add
+        model = build_model(entry, cell, visualizer=False, post_processor=False, evaluator=evaluator)
+        # As an argument most models would refuse it, which name anomalib's own class in their signature.
+        model.post_processor = UnitScores(entry.signed_scores)
+        self._engine(Store(self.folder).folder_of(cell)).train(model, datamodule=self._category(cell, entry))
         self._last_model = model
         table = evaluator.table
         if table is None:
@@ -67,33 +123,32 @@ class CellRunner:
             raise ValueError(msg)
         return table
 
-    def _trained(self, cell: Cell, entry: Entry) -> Path:
+    def _trained(self, training: str, cell: Cell, entry: Entry) -> Path:
         """Train once for all cells that differ only in target and references."""
         protocol = self.benchmark.protocol_of(cell.target)
-        number = self.benchmark.protocols.index(protocol)
-        folder = self.folder / "training" / cell.model / f"protocol_{number}" / f"seed_{cell.seed}"
+        folder = self.folder / "training" / training
+        plumbing = self.benchmark.training_plumbing(cell)
         settings = [entry.class_path, entry.init_args, protocol.auxiliary.class_path, protocol.auxiliary.init_args]
-        wanted = json.dumps([*settings, self.benchmark.train_batch_size], sort_keys=True, default=str)
+        wanted = json.dumps([*settings, plumbing["train_batch_size"]], sort_keys=True, default=str)
         record = folder / "trained.json"
         known = json.loads(record.read_text(encoding="utf-8")) if record.is_file() else {}
         if known.get("settings") == wanted and (folder / known["checkpoint"]).is_file():
             return folder / known["checkpoint"]
         model = build_model(entry, Cell(cell.model, cell.target, None, None, cell.seed), visualizer=False)
         engine = self._engine(folder)
-        engine.fit(model, datamodule=self._auxiliary(protocol.auxiliary.build(AnomalibDataModule)))
+        engine.fit(model, datamodule=as_auxiliary(protocol.auxiliary.build(AnomalibDataModule), plumbing))
         checkpoint = Path(str(engine.best_model_path)).resolve()
         with whole_file(record) as temporary:
             content = {"settings": wanted, "checkpoint": str(checkpoint.relative_to(folder.resolve()))}
             temporary.write_text(json.dumps(content), encoding="utf-8")
         return checkpoint
 
-    def _auxiliary(self, datamodule: AnomalibDataModule) -> AnomalibDataModule:
-        if isinstance(datamodule, Auxiliary):
-            return datamodule
-        return Auxiliary(datamodule, train_batch_size=self.benchmark.train_batch_size, **self.benchmark.plumbing)
+    def _category(self, cell: Cell, entry: Entry) -> OneCategory:
+        size = entry.train_batch_size or _ANOMALIBS_BATCH
+        return OneCategory(self._target(cell), cell, train_batch_size=size, **self.benchmark.plumbing)
 
     def _target(self, cell: Cell) -> AnomalibDataModule:
         return self.benchmark.protocol_of(cell.target).targets[cell.target].build(AnomalibDataModule)
 
     def _engine(self, folder: Path) -> Engine:
-        return Engine(default_root_dir=folder, **{"devices": 1, **self._engine_arguments})
+        return Engine(default_root_dir=folder, **{"devices": self._device, **self._engine_arguments})

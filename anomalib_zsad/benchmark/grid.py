@@ -4,18 +4,20 @@ import hashlib
 import json
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from inspect import signature
 from pathlib import Path
 from typing import Any, ClassVar
 
 import yaml
 from anomalib.data import AnomalibDataModule
-from anomalib.models import AnomalibModule
+from anomalib.models import AnomalibModule, WinClip
 from jsonargparse import ArgumentError, ArgumentParser
 from jsonargparse.typing import import_object
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
+from anomalib_zsad.benchmark.launch import Launcher
+from anomalib_zsad.benchmark.winclip import attend_within_windows
 from anomalib_zsad.data.parts import parts_of
 from anomalib_zsad.models.mixin import ZeroShotMixin
 
@@ -58,15 +60,43 @@ class Entry(Spec):
         class_path: The model's class.
         init_args: Its arguments.
         shots: Numbers of references to test it with (its `k_shot`). Empty: the argument is left alone.
+        train_batch_size: Images in a training batch. None: that of the benchmark for a model that is trained on an
+            auxiliary dataset, anomalib's 32 for others.
+        variant: The row of the paper's tables that it is compared with, such as "N=4" or a step of an ablation. None:
+            every row of its method that is no ablation.
+        signed_scores: Whether one of anomalib's models gives scores below 0, as FastFlow does.
+        members: Of an `Ensemble`: names of models before it. Their trainings are used, those of this package without
+            references.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = _STRICT
     shots: list[int] = field(default_factory=list)
+    train_batch_size: int | None = None
+    variant: str | None = None
+    signed_scores: bool = False
+    members: list[str] = field(default_factory=list)
+
+    @property
+    def model_class(self) -> type[AnomalibModule]:
+        """The model's class.
+
+        Raises:
+            ValueError: If there is none of that path.
+        """
+        try:
+            found = import_object(self.class_path)
+        except (ImportError, AttributeError, ValueError) as error:
+            msg = f"{self.class_path}: expected the path of a model's class, but {error}"
+            raise ValueError(msg) from error
+        if not (isinstance(found, type) and issubclass(found, AnomalibModule)):
+            msg = f"{self.class_path}: expected the path of a model's class, got {found!r}"
+            raise ValueError(msg)
+        return found
 
     @property
     def is_zero_shot(self) -> bool:
         """Whether it is trained on an auxiliary dataset, not on the normal images of every category."""
-        return issubclass(import_object(self.class_path), ZeroShotMixin)
+        return issubclass(self.model_class, ZeroShotMixin)
 
 
 @dataclass
@@ -108,10 +138,11 @@ class Benchmark:
     Args:
         models: Name to model.
         protocols: What is trained and tested on; every target has one name.
-        seeds: Of training and of the choice of references.
+        seeds: Of training, of the choice of references, and of the test images of a dataset that has no split.
         train_batch_size: Images in a batch of the auxiliary dataset.
         eval_batch_size: Images in a batch of a target.
         num_workers: Processes that read images.
+        launcher: How many cells run at a time, and where. No part of what they are: results count wherever they ran.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = _STRICT
@@ -121,6 +152,7 @@ class Benchmark:
     train_batch_size: int = 8
     eval_batch_size: int = 8
     num_workers: int = 2
+    launcher: Launcher = field(default_factory=Launcher)
 
     def __post_init__(self) -> None:
         names = [name for protocol in self.protocols for name in protocol.targets]
@@ -130,6 +162,11 @@ class Benchmark:
                 " more than once" if doubled else " of one of them"
             )
             raise ValueError(msg)
+        for name, entry in self.models.items():
+            if "k_shot" in entry.init_args:
+                msg = f"{name}: expected shots: [{entry.init_args['k_shot']}], got k_shot in init_args"
+                raise ValueError(msg)
+            self._check_members(name, entry)
 
     @property
     def plumbing(self) -> dict[str, Any]:
@@ -139,6 +176,26 @@ class Benchmark:
     def protocol_of(self, target: str) -> Protocol:
         """Find the protocol that tests on a target."""
         return next(each for each in self.protocols if target in each.targets)
+
+    def is_zero_shot(self, model: str) -> bool:
+        """Whether a model, with all its members, is trained on an auxiliary dataset."""
+        return all(self.models[name].is_zero_shot for name in self.models[model].members or [model])
+
+    def training_plumbing(self, cell: Cell) -> dict[str, Any]:
+        """How the auxiliary dataset is read: as the model's entry says, else its own arguments, else the benchmark."""
+        given = self.protocol_of(cell.target).auxiliary.init_args
+        plumbing = {"train_batch_size": self.train_batch_size, **self.plumbing}
+        chosen = {name: given.get(name, value) for name, value in plumbing.items()}
+        own = self.models[cell.model].train_batch_size
+        return chosen if own is None else {**chosen, "train_batch_size": own}
+
+    def training_of(self, cell: Cell) -> str | None:
+        """Name the training that a cell shares with others; None where it trains by itself, or needs none."""
+        entry = self.models[cell.model]
+        if entry.members or not entry.is_zero_shot or entry.init_args.get("weights") is not None:
+            return None
+        number = self.protocols.index(self.protocol_of(cell.target))
+        return f"{cell.model}/protocol_{number}/seed_{cell.seed}"
 
     def cells(self) -> Iterator[Cell]:
         """Name every cell; those of one training follow each other."""
@@ -151,19 +208,36 @@ class Benchmark:
     def fingerprint(self, cell: Cell) -> str:
         """Digest all that decides a cell's result: with other settings a finished cell does not count."""
         protocol, entry = self.protocol_of(cell.target), self.models[cell.model]
+        members = [self.models[name] for name in entry.members]
         decisive: list[Any] = [asdict(cell), entry.class_path, entry.init_args, asdict(protocol.targets[cell.target])]
-        decisive += [asdict(protocol.auxiliary), self.train_batch_size] if entry.is_zero_shot else []
+        decisive += [[each.class_path, each.init_args, each.shots] for each in members]
+        for name in entry.members or [cell.model]:
+            own = self.models[name]
+            if own.is_zero_shot:
+                size = self.training_plumbing(replace(cell, model=name))["train_batch_size"]
+                decisive += [asdict(protocol.auxiliary), size]
+            else:
+                decisive += [own.train_batch_size, own.signed_scores]
         return hashlib.sha256(json.dumps(decisive, sort_keys=True, default=str).encode()).hexdigest()
 
     def _cells(self, name: str, entry: Entry, target: str, seed: int) -> Iterator[Cell]:
         categories: list[str | None] = [None]
-        if not entry.is_zero_shot:
+        if not self.is_zero_shot(name):
             with suppress(OSError, ValueError):  # of a dataset that is not there: said by its cell
                 categories = list(parts_of(self.protocol_of(target).targets[target].build(AnomalibDataModule)))
         references: list[int | None] = [*entry.shots] or [None]
         for category in categories:
             for shots in references:
                 yield Cell(name, target, category, shots, seed)
+
+    def _check_members(self, name: str, entry: Entry) -> None:
+        before = list(self.models)[: list(self.models).index(name)]
+        known = [each for each in before if not self.models[each].members]
+        unknown = [each for each in entry.members if each not in known]
+        if unknown or (entry.members and entry.shots):
+            found = f"the member {unknown[0]}" if unknown else f"shots {entry.shots}"
+            msg = f"{name}: expected models named before it ({', '.join(known)}) as members and no shots, got {found}"
+            raise ValueError(msg)
 
 
 def read_benchmark(path: Path) -> Benchmark:
@@ -192,8 +266,11 @@ def read_benchmark(path: Path) -> Benchmark:
 
 def build_model(entry: Entry, cell: Cell, **components: Any) -> AnomalibModule:
     """Build the model of a cell: with the cell's references and, where it takes one, the cell's seed."""
-    takes = signature(import_object(entry.class_path)).parameters
+    takes = signature(entry.model_class).parameters
     own = {"seed": cell.seed} if "seed" in takes else {}
     if cell.shots is not None:
         own["k_shot"] = cell.shots
-    return entry.build(AnomalibModule, **own, **components)
+    model = entry.build(AnomalibModule, **own, **components)
+    if isinstance(model, WinClip):
+        attend_within_windows(model)
+    return model

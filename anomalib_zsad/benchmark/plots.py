@@ -41,6 +41,7 @@ def plot_bars(
         panel.set_ylim(0, 100)
         panel.grid(axis="y", alpha=0.3)
         panel.set_axisbelow(True)
+    figure.suptitle("Means over categories")
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=min(len(names), 3))
     _save(figure, path)
 
@@ -58,17 +59,22 @@ def plot_curves(
     targets = list(dict.fromkeys(curves["target"]))
     figure = Figure(figsize=(4 * len(kinds), 3.6 * len(targets)), layout="constrained")
     panels = figure.subplots(len(targets), len(kinds), squeeze=False)
+    # Not every target has every curve of every model.
+    known = curves[["model", "shots"]].drop_duplicates()
+    names = [row_name(*pair) for pair in zip(known["model"], known["shots"], strict=True)]
+    legend = {}
     for row, target in zip(panels, targets, strict=True):
         for panel, kind in zip(row, kinds, strict=True):
             part = curves[(curves["target"] == target) & (curves["curve"] == kind)]
             for (model, shots), lines in part.groupby(["model", "shots"], dropna=False, sort=False):
                 mean = lines.groupby("fpr")["value"].mean()
-                panel.plot(mean.index, mean, label=row_name(model, shots))
+                name = row_name(model, shots)
+                legend[name], *_ = panel.plot(mean.index, mean, f"C{names.index(name)}", label=name)
             title, what, end = _CURVES[kind]
             panel.set(title=f"{target}: {title}", xlabel="false positive rate", ylabel=what, xlim=(0, end), ylim=(0, 1))
             panel.grid(alpha=0.3)
-    handles, labels = panels[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), 4))
+    figure.suptitle("Means over categories")
+    figure.legend(legend.values(), legend.keys(), loc="outside lower center", ncols=min(len(legend), 4))
     _save(figure, path)
 
 

@@ -1,12 +1,29 @@
 """The tables of a benchmark: tidy for programs, Markdown for people."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pandas as pd
 
 from anomalib_zsad.atomic import whole_file
 from anomalib_zsad.benchmark.plots import plot_bars, plot_curves, row_name
-from anomalib_zsad.evaluation.table import METRICS, write_csv
+from anomalib_zsad.evaluation.table import METRICS, NOT_POOLED, write_csv
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Where pictures are in the benchmark's folder.
+
+    Args:
+        pages: Of every page of best and worst cases its target, its name and its path.
+        beside: Of every page with the detectors beside one another its target and its path.
+        plots: Bars and curves of all targets.
+    """
+
+    pages: Sequence[tuple[str, str, Path]] = ()
+    beside: Sequence[tuple[str, Path]] = ()
+    plots: Sequence[Path] = ()
 
 
 def summarise(rows: pd.DataFrame) -> pd.DataFrame:
@@ -29,35 +46,51 @@ def summarise(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def write_report(
-    folder: Path, rows: pd.DataFrame, failures: dict[str, str], curves: pd.DataFrame | None = None
+    folder: Path,
+    rows: pd.DataFrame,
+    failures: dict[str, str],
+    curves: pd.DataFrame | None = None,
+    pictures: Pictures = Pictures(),  # frozen
 ) -> None:
-    """Write `results.csv`, a row for every category, seed and metric, and `results.md`.
+    """Write `results.csv`, a row for every category, seed and metric, `summary.csv`, its means, and `results.md`.
 
     Args:
         folder: The benchmark's folder.
         rows: Tidy results.
         failures: Why cells have none, by name.
         curves: As for `plots.plot_curves`; with them `bars.png` and `curves.png` are drawn.
+        pictures: What `results.md` shows and links besides.
     """
     write_csv(folder / "results.csv", rows)
-    with whole_file(folder / "results.md") as temporary:
-        temporary.write_text(markdown(summarise(rows), failures), encoding="utf-8")
+    names = {"mean": "mean_over_categories", "std": "std_over_seeds"}
+    write_csv(folder / "summary.csv", summarise(rows).rename(columns=names))
     if curves is not None:
-        plot_bars(summarise(rows), folder / "bars.png")
-        plot_curves(curves, folder / "curves.png")
+        plots = [folder / "bars.png", folder / "curves.png"]
+        plot_bars(summarise(rows), plots[0])
+        plot_curves(curves, plots[1])
+        pictures = replace(pictures, plots=[Path(path.name) for path in plots if path.is_file()])
+    with whole_file(folder / "results.md") as temporary:
+        temporary.write_text(markdown(summarise(rows), failures, pictures), encoding="utf-8")
 
 
-def markdown(summary: pd.DataFrame, failures: dict[str, str]) -> str:
+def markdown(
+    summary: pd.DataFrame,
+    failures: dict[str, str],
+    pictures: Pictures = Pictures(),  # frozen
+) -> str:
     """Lay out a table for each target: a row for each model, in percent, mean ± deviation over seeds."""
-    blocks = [_block(str(target), part) for target, part in summary.groupby("target", sort=False)]
+    blocks = [_block(str(target), part, pictures) for target, part in summary.groupby("target", sort=False)]
     if failures:
         lines = "\n".join(f"- {name}: {reason}" for name, reason in failures.items())
         blocks.append(f"## Failed\n\n{lines}\n")
-    note = "Mean over categories, in percent; mean ± deviation over seeds where there are several.\n"
+    if pictures.plots:
+        shown = "\n\n".join(f"![{path.stem}](<{path.as_posix()}>)" for path in pictures.plots)
+        blocks.append(f"## Plots\n\n{shown}\n")
+    note = f"In percent: {NOT_POOLED}; mean ± deviation over seeds where there are several.\n"
     return "\n".join([note, *blocks])
 
 
-def _block(target: str, part: pd.DataFrame) -> str:
+def _block(target: str, part: pd.DataFrame, pictures: Pictures) -> str:
     metrics = [metric for metric in METRICS if metric in set(part["metric"])]
     most = part["categories"].max()
     lines = [["model", *metrics], ["---"] * (len(metrics) + 1)]
@@ -65,7 +98,14 @@ def _block(target: str, part: pd.DataFrame) -> str:
         cells = {row["metric"]: _cell(row, most) for row in rows.to_dict("records")}
         lines.append([row_name(model, shots), *(cells.get(metric, "-") for metric in metrics)])
     table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
-    return f"## {target} ({most} categories)\n\n{table}\n"
+    return "\n\n".join([f"## {target} ({most} categories)", table, *_pictures(target, pictures)]) + "\n"
+
+
+def _pictures(target: str, pictures: Pictures) -> list[str]:
+    # In angle brackets, since names of models and targets have spaces.
+    shown = [f"![{target}, beside one another](<{path.as_posix()}>)" for of, path in pictures.beside if of == target]
+    links = [f"[{name}](<{path.as_posix()}>)" for of, name, path in pictures.pages if of == target]
+    return [*shown, *([f"Best and worst cases, false alarms: {'; '.join(links)}"] if links else [])]
 
 
 def _cell(row: dict, most: int) -> str:

@@ -10,6 +10,8 @@ from anomalib_zsad.benchmark.grid import Cell
 from anomalib_zsad.evaluation.table import METRICS
 
 COLUMNS = ("model", "target", "category", "shots", "seed", "images", "metric", "value", "note")
+CASES = "cases.npz"
+"""The best and worst cases of a cell, in its folder; written before its result."""
 
 
 class Store:

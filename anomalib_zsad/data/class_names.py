@@ -32,7 +32,7 @@ def category_key(category: str) -> str:
 
 def _read(path: Path) -> Names:
     try:
-        content = yaml.safe_load(path.read_text())
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         msg = f"{path}: expected a YAML file with one name for each class, but it cannot be read"
         raise ValueError(msg) from error

@@ -4,13 +4,13 @@ from abc import ABC, abstractmethod
 
 import pandas as pd
 from anomalib.data import AnomalibDataModule
-from anomalib.data.utils import Split
+from anomalib.data.utils import LabelName, Split
 
 from anomalib_zsad.data.category_dataset import CategoryDataset
 
 
-class LabelledCategory(AnomalibDataModule, ABC):
-    """A category that keeps its split whatever the split modes: also a datamodule for anomalib's own models.
+class SplitAsGiven(AnomalibDataModule):
+    """A datamodule that keeps its split whatever the split modes, so that anomalib's own models can use it too.
 
     anomalib's `setup` would take the normal images out of a test set in one mode, and in the other fail on a test set
     without normal images.
@@ -28,6 +28,16 @@ class LabelledCategory(AnomalibDataModule, ABC):
         """The dataset's name."""
         return self._name
 
+    def _create_test_split(self) -> None:
+        """Keep the test images as they are."""
+
+    def _create_val_split(self) -> None:
+        self.val_data = self.test_data
+
+
+class LabelledCategory(SplitAsGiven, ABC):
+    """A category whose samples a list, or the layout of folders, has labelled and split."""
+
     @abstractmethod
     def has_category(self, category: str) -> bool:
         """Tell whether a category is there."""
@@ -39,13 +49,8 @@ class LabelledCategory(AnomalibDataModule, ABC):
     def _setup(self, _stage: str | None = None) -> None:
         samples = self.read().assign(category=self.category)
         training, tested = (samples[samples["split"] == split.value].copy() for split in (Split.TRAIN, Split.TEST))
+        training = training[training["label_index"] == LabelName.NORMAL]
         self.test_data = CategoryDataset(tested)
         # Normal images alone do not show whether there are masks.
         training.attrs["task"] = self.test_data.task.value
         self.train_data = CategoryDataset(training)
-
-    def _create_test_split(self) -> None:
-        """Keep the test images as they are."""
-
-    def _create_val_split(self) -> None:
-        self.val_data = self.test_data

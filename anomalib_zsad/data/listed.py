@@ -12,6 +12,7 @@ from anomalib.data.utils import LabelName, Split
 
 from anomalib_zsad.data.auxiliary import Auxiliary
 from anomalib_zsad.data.labelled_category import LabelledCategory
+from anomalib_zsad.data.layouts.listing import mask_threshold
 
 # Of the two formats: image, mask, category, label.
 _JSONL = ("image_path", "mask_path", "class_name", "label")
@@ -29,7 +30,8 @@ class Listed(Auxiliary):
         file: The list.
         root: The folder from which its paths start. None: the folder of the list.
         name: The dataset's name, such as "RSDD". None: that of the file, or of its folder where it is a `meta.json`.
-        mask_threshold: The highest grey level of a mask, of 255, that still counts as normal.
+        mask_threshold: The highest grey level of a mask, of 255, that still counts as normal. None: 127 for a JPEG,
+            whose edges are smeared, 0 for others.
         categories: The categories to use. None: all that are listed.
         target: The datamodule to test on, where this one is trained on.
         val_ratio: The share of the training images held out for validation.
@@ -44,7 +46,7 @@ class Listed(Auxiliary):
         file: str | Path,
         root: str | Path | None = None,
         name: str | None = None,
-        mask_threshold: int = 0,
+        mask_threshold: int | None = None,
         categories: Sequence[str] | None = None,
         target: AnomalibDataModule | None = None,
         val_ratio: float = 0.1,
@@ -63,10 +65,10 @@ class _ListedCategory(LabelledCategory):
         file: The list.
         root: The folder from which its paths start.
         name: The dataset's name.
-        mask_threshold: The highest grey level of a mask that still counts as normal.
+        mask_threshold: As in `Listed`.
     """
 
-    def __init__(self, file: Path, root: Path, name: str, mask_threshold: int) -> None:
+    def __init__(self, file: Path, root: Path, name: str, mask_threshold: int | None) -> None:
         super().__init__(name)
         self.file = file
         self.root = root
@@ -74,7 +76,9 @@ class _ListedCategory(LabelledCategory):
 
     @cached_property
     def all_samples(self) -> pd.DataFrame:
-        return read_list(self.file, self.root).assign(mask_threshold=self.mask_threshold)
+        samples = read_list(self.file, self.root)
+        by_file = samples["mask_path"].map(lambda path: mask_threshold(Path(path)))
+        return samples.assign(mask_threshold=by_file if self.mask_threshold is None else self.mask_threshold)
 
     @property
     def categories(self) -> list[str]:

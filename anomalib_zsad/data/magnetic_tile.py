@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from anomalib.data import AnomalibDataModule
 from anomalib.data.utils import LabelName, Split
 
 from anomalib_zsad.data.auxiliary import Auxiliary
 from anomalib_zsad.data.category_dataset import CategoryDataset
 from anomalib_zsad.data.held_out import hold_out
+from anomalib_zsad.data.labelled_category import SplitAsGiven
 
 _DEFECTS = ("MT_Blowhole", "MT_Break", "MT_Crack", "MT_Fray", "MT_Uneven")
 _FREE = "MT_Free"
@@ -67,7 +67,7 @@ class MagneticTile(Auxiliary):
         super().__init__(source, target=target, val_ratio=val_ratio, seed=seed, **plumbing)
 
 
-class _Tiles(AnomalibDataModule):
+class _Tiles(SplitAsGiven):
     """One side of the set, or all of it, as labelled images; its training data are the normal ones to train on.
 
     Args:
@@ -90,17 +90,13 @@ class _Tiles(AnomalibDataModule):
         side: Split | None,
         seed: int,
     ) -> None:
-        super().__init__(train_batch_size=1, eval_batch_size=1, num_workers=0)
+        super().__init__("MagneticTile")
         self.seed: int = seed
         self.root = Path(root)
         self.trained, self.tested = trained, tested
         self.free_train_share = free_train_share
         self.side = side
         self.category = _CATEGORY
-
-    @property
-    def name(self) -> str:  # type: ignore[override]
-        return "MagneticTile"
 
     def prepare_data(self) -> None:
         for kind in (*self.trained, *self.tested, _FREE):

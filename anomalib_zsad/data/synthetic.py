@@ -11,6 +11,7 @@ from anomalib.data.utils import LabelName, Split
 from anomalib_zsad.data.all_categories import AllCategories
 from anomalib_zsad.data.auxiliary import Auxiliary
 from anomalib_zsad.data.category_dataset import CategoryDataset
+from anomalib_zsad.data.labelled_category import SplitAsGiven
 from anomalib_zsad.drawing.catalogue import CATEGORIES, SEEN, UNSEEN
 from anomalib_zsad.drawing.folder import write_pictures
 from anomalib_zsad.drawing.recipe import GOOD, Recipe
@@ -71,7 +72,7 @@ class Synthetic(Auxiliary):
         super().__init__(drawn, trained, target, val_ratio, seed=seed, **plumbing)
 
 
-class _DrawnCategory(AnomalibDataModule):
+class _DrawnCategory(SplitAsGiven):
     """One category."""
 
     categories = tuple(CATEGORIES)
@@ -79,15 +80,11 @@ class _DrawnCategory(AnomalibDataModule):
     def __init__(
         self, root: str | Path | None, train_good: int, test_good: int, test_defective: int, image_size: int, seed: int
     ) -> None:
-        super().__init__(train_batch_size=1, eval_batch_size=1, num_workers=0)
+        super().__init__("Synthetic")
         self.root = None if root is None else Path(root)
         self.train_good, self.test_good, self.test_defective = train_good, test_good, test_defective
         self.image_size = image_size
         self.seed: int = seed
-
-    @property
-    def name(self) -> str:  # type: ignore[override]
-        return "Synthetic"
 
     def prepare_data(self) -> None:
         if self.root is not None:

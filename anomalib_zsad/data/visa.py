@@ -12,6 +12,7 @@ from anomalib.data.utils import LabelName, Split, download_and_extract
 
 from anomalib_zsad.data.auxiliary import Auxiliary
 from anomalib_zsad.data.category_dataset import CategoryDataset
+from anomalib_zsad.data.labelled_category import SplitAsGiven
 
 _SPLIT_FILE = Path("split_csv", "1cls.csv")
 _RESPLIT_COPY = "visa_pytorch"
@@ -49,7 +50,7 @@ class VisA(Auxiliary):
         super().__init__(_VisACategory(root), categories, target, val_ratio, **plumbing)
 
 
-class _VisACategory(AnomalibDataModule):
+class _VisACategory(SplitAsGiven):
     """One category of VisA.
 
     Args:
@@ -59,13 +60,9 @@ class _VisACategory(AnomalibDataModule):
     categories = VISA_CATEGORIES
 
     def __init__(self, root: str | Path) -> None:
-        super().__init__(train_batch_size=1, eval_batch_size=1, num_workers=0)
+        super().__init__("VisA")
         self.root = Path(root)
         self.split_root = self.root / _RESPLIT_COPY
-
-    @property
-    def name(self) -> str:  # type: ignore[override]
-        return "VisA"
 
     def prepare_data(self) -> None:
         if not self.root.exists():

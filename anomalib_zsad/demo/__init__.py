@@ -1,1 +1,1 @@
-"""A demonstration on drawn pictures, with a small untrained CLIP: no download."""
+"""A demonstration on drawn pictures, with a small CLIP that comes along: no download."""

@@ -5,12 +5,14 @@ from pathlib import Path
 from typing import Any
 
 from anomalib.engine import Engine
-from PIL import Image
-from torchmetrics.functional.classification import binary_auroc
 
 from anomalib_zsad import AFClip, Synthetic
-from anomalib_zsad.demo.sheet import Row, save_sheet
+from anomalib_zsad.data.item import categories_of
 from anomalib_zsad.drawing import SEEN, UNSEEN
+from anomalib_zsad.evaluation.case_files import case_columns
+from anomalib_zsad.evaluation.cases import CaseKeeper
+from anomalib_zsad.evaluation.scored_image import scored_images
+from anomalib_zsad.evaluation.sheet import Row, black_and_white, heat_map, picture_of, save_sheet
 
 
 def run_demo(out: Path, seed: int = 0) -> None:
@@ -65,30 +67,24 @@ def best_and_worst(
         count: Images of each sort.
 
     Returns:
-        Titled columns for `save_sheet`.
+        Titled columns for `save_sheet`; maps go from blue, their lowest value, to red, their highest.
     """
-    anomalous = [item for batch in batches for item in batch if item.gt_label]
-    ranked = sorted(anomalous, key=agreement, reverse=True)
-    return [
-        ("Best: image, ground truth, map", [row_of(item) for item in ranked[:count]]),
-        ("Worst: image, ground truth, map", [row_of(item) for item in reversed(ranked[-count:])]),
-    ]
-
-
-def agreement(
-    item: Any,  # a predicted image with ground truth
-) -> float:
-    """Give the AUROC of the pixels of one image: how well its map tells the defect from the rest."""
-    return binary_auroc(item.anomaly_map.flatten(), item.gt_mask.flatten().int()).item()
+    keeper = CaseKeeper(count, common_scale=False)
+    for batch in batches:
+        for category, image in zip(categories_of(batch), scored_images(batch), strict=True):
+            if image.label:
+                keeper.add(category, image)
+    return case_columns(keeper.shown())
 
 
 def row_of(
-    item: Any,  # as for `agreement`
+    item: Any,  # a predicted image with ground truth
 ) -> Row:
-    """Give the row of one image for `save_sheet`."""
-    path = Path(item.image_path)
+    """Give the row of one image for `save_sheet`; its map goes from blue, its lowest value, to red, its highest."""
+    path, (truth, anomaly_map) = Path(item.image_path), (item.gt_mask.squeeze(), item.anomaly_map.squeeze())
     caption = f"{path.parents[2].name}, {path.parent.name}: score {item.pred_score.item():.2f}"
-    return Row(Image.open(path), item.gt_mask, item.anomaly_map, caption)
+    pictures = [picture_of(path), black_and_white(truth.bool().numpy()), heat_map(anomaly_map.float().numpy())]
+    return Row(pictures, caption)
 
 
 def _summary(run: Path, sheet: Path, predicted: Path) -> str:

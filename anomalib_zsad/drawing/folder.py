@@ -32,7 +32,7 @@ def write_pictures(root: Path, recipes: Sequence[Recipe]) -> None:
     folder, settings = root / recipes[0].category, settings_of(recipes)
     _check(folder, settings)
     with whole_file(folder / MANIFEST) as temporary:
-        temporary.write_text(json.dumps(settings, indent=2) + "\n")
+        temporary.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
     missing = [recipe for recipe in recipes if not (root / recipe.name).exists()]
     title = f"Drawing {recipes[0].category}"
     for recipe in track(missing, title, console=Console(stderr=True), transient=True, disable=not missing):
@@ -57,7 +57,7 @@ def _check(folder: Path, settings: dict[str, object]) -> None:
             msg = f"{folder} holds files and no {MANIFEST}: expected an empty folder to draw into; choose another root."
             raise FileExistsError(msg)
         return
-    found = json.loads(manifest.read_text())
+    found = json.loads(manifest.read_text(encoding="utf-8"))
     differing = [key for key, value in settings.items() if found.get(key) != value]
     if differing:
         key = differing[0]

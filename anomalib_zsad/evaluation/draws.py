@@ -1,5 +1,6 @@
 """Few-shot detection over several draws of references: the mean of each metric and its deviation."""
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,7 +10,9 @@ from rich.console import Console
 from rich.table import Table
 
 from anomalib_zsad.atomic import whole_file
-from anomalib_zsad.evaluation.table import MEAN, METRICS, write_csv
+from anomalib_zsad.evaluation.table import MEAN, METRICS, NOT_POOLED, write_csv
+
+logger = logging.getLogger(__name__)
 
 
 def repeat_draws(
@@ -37,6 +40,7 @@ def repeat_draws(
     for shot in shots:
         for draw in range(draws if shot else 1):
             cell = folder / f"{shot}_shot" / f"draw_{draw}"
+            logger.info("%d references, draw %d of %d.", shot, draw + 1, draws if shot else 1)
             previous = AnomalibCLI(args=["test", *arguments, *_of_cell(shot, draw, cell)])
             rows.append(previous.model.evaluator.table.assign(shots=shot, draw=draw))
             table = summarise(pd.concat(rows))
@@ -62,7 +66,7 @@ def _write(folder: Path, rows: pd.DataFrame, table: pd.DataFrame) -> None:
         lines = [_cells(table, shot) for shot in table.index]
         header = ["shots", *_metrics(table)]
         text = "\n".join(f"| {' | '.join(line)} |" for line in [header, ["---"] * len(header), *lines])
-        temporary.write_text(text + "\n", encoding="utf-8")
+        temporary.write_text(f"{text}\n\nIn percent: {NOT_POOLED}; ± over draws.\n", encoding="utf-8")
 
 
 def _metrics(table: pd.DataFrame) -> list[str]:

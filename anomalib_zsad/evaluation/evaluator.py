@@ -2,7 +2,7 @@
 
 import logging
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from anomalib_zsad.data.parts import dataset_key
 from anomalib_zsad.data.sharing import ShareOfCategories
 from anomalib_zsad.evaluation.category_scores import CategoryScores
 from anomalib_zsad.evaluation.pixel_scores import fold_to_fit
-from anomalib_zsad.evaluation.scored_image import scored_images
+from anomalib_zsad.evaluation.scored_image import ScoredImage, scored_images
 from anomalib_zsad.evaluation.table import (
     CategoryResult,
     curves_table,
@@ -48,7 +48,8 @@ class ZeroShotEvaluator(Evaluator):
     shares categories among them.
 
     Pixels are exact as long as those of unfinished categories fit into `pixel_memory`; beyond that the largest
-    category is binned, and its note bounds the error.
+    category is binned, and its note bounds the error. `watch`, where it is set, is called with the category and the raw
+    scores of every tested image.
 
     Args:
         val_metrics: Metrics of anomalib, of the validation data.
@@ -65,6 +66,7 @@ class ZeroShotEvaluator(Evaluator):
         super().__init__(val_metrics, test_metrics)
         self.pixel_memory = pixel_memory
         self.table: pd.DataFrame | None = None
+        self.watch: Callable[[str, ScoredImage], None] | None = None
         self._start(awaited={})
 
     def on_test_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -88,6 +90,8 @@ class ZeroShotEvaluator(Evaluator):
         categories = categories_of(batch, getattr(trainer, "datamodule", None))
         for name, image in zip(categories, scored_images(batch), strict=True):
             self._open[name].add(image)
+            if self.watch is not None:
+                self.watch(name, image)
             self._rows.append((image.path, name, _LABEL_NAMES[image.label], image.score))
             fold_to_fit([each.pixels for each in self._open.values()], self.pixel_memory)
             if len(self._open[name].scores) == self._awaited.get(name):

@@ -24,6 +24,7 @@ METRICS = (
     "pixel_AUPRO_200",
 )
 MEAN = "mean"
+NOT_POOLED = "mean over categories, which count alike; not of pooled images"
 _COLUMNS = ("category", "images", "anomalous images", *METRICS, "note")
 
 
@@ -65,15 +66,17 @@ def results_table(results: Mapping[str, CategoryResult]) -> pd.DataFrame:
     table = pd.DataFrame(rows, columns=list(_COLUMNS))
     table[list(METRICS)] = table[list(METRICS)].astype(float)
     counted = table[list(METRICS)].count()
+    notes = [NOT_POOLED] if len(table) > 1 else []
+    notes += [
+        f"{', '.join(counted.index[counted == count])} over {count} of {len(table)} categories"
+        for count in sorted(set(counted) - {0, len(table)})
+    ]
     mean = {
         "category": MEAN,
         "images": table["images"].sum(),
         "anomalous images": table["anomalous images"].sum(),
         **table[list(METRICS)].mean(),
-        "note": "; ".join(
-            f"{', '.join(counted.index[counted == count])} over {count} of {len(table)} categories"
-            for count in sorted(set(counted) - {0, len(table)})
-        ),
+        "note": "; ".join(notes),
     }
     return pd.concat([table, pd.DataFrame([mean])], ignore_index=True)
 

@@ -3,14 +3,15 @@
 from copy import deepcopy
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from anomalib.data import AnomalibDataModule
 from anomalib.deploy import CompressionType
-from torch import nn
+from torch import Tensor, nn
 from torchmetrics import Metric
 
+from anomalib_zsad.clip.backbone import FrozenClip
 from anomalib_zsad.models import quantisation
 
 OPSET = 18
@@ -29,6 +30,10 @@ class ExportHooks:
             ValueError: If nothing was trained.
         """
         raise NotImplementedError
+
+    def block_weights(self) -> list[Tensor]:
+        """The matrices that eight bits are for: those of the frozen backbone."""
+        return cast("FrozenClip", self.model.clip).block_weights()
 
     def to_torch(self, export_root: Path | str, model_file_name: str = "model") -> Path:
         """Write a file for anomalib's `TorchInferencer`: a pickle, which needs this package to be read."""
@@ -94,10 +99,10 @@ class ExportHooks:
         *arguments: Any,
     ) -> Any:
         # anomalib would quantise the resizing and the cosines as well, and collate images of different sizes.
-        blocks = self.model.clip.block_weights()  # type: ignore[union-attr, operator]
-        if compression_type == CompressionType.INT8:
+        blocks = self.block_weights()
+        if compression_type == CompressionType.INT8 and blocks:
             return quantisation.compress(model, blocks)
-        if compression_type == CompressionType.INT8_PTQ and datamodule is not None:
+        if compression_type == CompressionType.INT8_PTQ and datamodule is not None and blocks:
             return quantisation.quantise(model, blocks, datamodule)
         return super()._compress_ov_model(model, compression_type, datamodule, *arguments)  # type: ignore[misc]
 

@@ -1,15 +1,19 @@
 """From images of any size to what CLIP was trained on, alike in training and in an exported graph."""
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 from anomalib.pre_processing import PreProcessor
+from torch import Tensor
 from torchvision.transforms.v2 import Compose, InterpolationMode, Normalize, Resize, Transform
 
-from anomalib_zsad.functional.resizing import resize_bicubic
+from anomalib_zsad.functional.resizing import resize_bicubic, resize_bilinear
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+
+_EXACT = {"bicubic": resize_bicubic, "bilinear": resize_bilinear}
 
 
 class ClipPreProcessor(PreProcessor):
@@ -38,10 +42,20 @@ class ClipPreProcessor(PreProcessor):
         self.export_transform = _with_antialias(self.transform, self.export_transform)
 
 
+def exactly(
+    pre_processor: Any,  # a PreProcessor, or any module
+) -> Callable[[Tensor], Tensor]:
+    """Say what a pre-processor does to images in training, in operations that can be exported."""
+    if not isinstance(pre_processor, PreProcessor):
+        return pre_processor or (lambda images: images)
+    return _with_antialias(pre_processor.transform, pre_processor.export_transform) or (lambda images: images)
+
+
 def _with_antialias(transform: Any, exported: Any) -> Any:
     if isinstance(transform, Compose):
         return Compose(list(map(_with_antialias, transform.transforms, exported.transforms)))
-    bicubic = isinstance(transform, Resize) and transform.interpolation == InterpolationMode.BICUBIC
-    if bicubic and transform.antialias and len(transform.size) == 2:
-        return partial(resize_bicubic, size=tuple(transform.size))
+    if isinstance(transform, Resize) and transform.antialias and len(transform.size) == 2:
+        # torchvision's own default is a word, not an InterpolationMode.
+        exact = _EXACT.get(getattr(transform.interpolation, "value", transform.interpolation))
+        return exported if exact is None else partial(exact, size=tuple(transform.size))
     return exported

@@ -1,10 +1,17 @@
+import re
+
 import pandas as pd
 import pytest
 import torch
+from anomalib.data import AnomalibDataModule
+from anomalib.engine import Engine
 
 from anomalib_zsad.benchmark.cell_run import CellRunner
 from anomalib_zsad.benchmark.grid import Benchmark, Entry, Protocol, Spec
 from anomalib_zsad.benchmark.run import run_benchmark
+from anomalib_zsad.data import AllCategories
+from anomalib_zsad.evaluation.case_files import read_cases
+from anomalib_zsad.evaluation.cases import KINDS
 from tests.small_clip import IMAGE_SIZE
 
 QUIET = {"accelerator": "cpu", "enable_progress_bar": False, "enable_model_summary": False}
@@ -18,6 +25,8 @@ def benchmark(small_clip, visa_root, mvtec_root):
         models={
             "AF-CLIP": Entry("anomalib_zsad.AFClip", ours, [0, 1]),
             "PaDiM": Entry("anomalib.models.Padim", PADIM),
+            "ours twice": Entry("anomalib_zsad.Ensemble", {"weights": [2, 1]}, members=["AF-CLIP", "AF-CLIP"]),
+            "mix": Entry("anomalib_zsad.Ensemble", members=["AF-CLIP", "PaDiM"]),
         },
         protocols=[
             Protocol(
@@ -33,14 +42,40 @@ def benchmark(small_clip, visa_root, mvtec_root):
 def test_a_grid_of_our_model_and_one_of_anomalib(benchmark, tmp_path):
     assert run_benchmark(benchmark, tmp_path, **QUIET)[1] == {}
     rows = pd.read_csv(tmp_path / "results.csv")
-    assert set(rows["model"]) == {"AF-CLIP", "PaDiM"}
+    assert set(rows["model"]) == {"AF-CLIP", "PaDiM", "ours twice", "mix"}
     for _, part in rows.groupby(["model", "shots"], dropna=False):
         assert set(part["category"]) == {"bottle", "grid"}
         assert {"image_AUROC", "pixel_AUROC", "pixel_AUPRO"} <= set(part["metric"])
         assert part["value"].between(0, 1).all()
-    assert len(list(tmp_path.rglob("model.ckpt"))) == 1 + 2  # ours once for both numbers of references
+    trained = [path.relative_to(tmp_path).parts for path in tmp_path.rglob("model.ckpt")]
+    assert sorted(parts[:2] for parts in trained if "Ensemble" not in parts) == [
+        *[("cells", "PaDiM")] * 2,
+        ("training", "AF-CLIP"),  # once for both numbers of references and for the ensembles
+    ]
+    # A model beside itself gives the order that it has alone.
+    metrics = rows[rows["shots"].isna() | (rows["shots"] == 0)].pivot_table(
+        index=["category", "metric"], columns="model", values="value"
+    )
+    ranks = metrics[~metrics.index.get_level_values("metric").str.contains("AUPRO_200")]
+    assert (ranks["ours twice"] - ranks["AF-CLIP"]).abs().max() < 1e-4  # of pixels that rounding made equal
+    assert (ranks["mix"] != ranks["AF-CLIP"]).any()
     ours = rows[rows["model"] == "AF-CLIP"].pivot_table(index=["category", "metric"], columns="shots", values="value")
     assert (ours[0] != ours[1]).any()
+    text = (tmp_path / "results.md").read_text(encoding="utf-8")
+    linked = re.findall(r"\]\(<(.*?)>\)", text)
+    assert {path for path in linked if path.startswith("pictures/")} == {
+        "pictures/MVTec.png",
+        "pictures/AF-CLIP/MVTec/0_shot/seed_0.png",
+        "pictures/AF-CLIP/MVTec/1_shot/seed_0.png",
+        "pictures/PaDiM/MVTec/seed_0.png",
+        "pictures/mix/MVTec/seed_0.png",
+        "pictures/ours twice/MVTec/seed_0.png",
+    }
+    assert all((tmp_path / path).is_file() for path in linked)
+    kept = [read_cases(path) for path in tmp_path.rglob("cases.npz")]
+    assert len(kept) == 2 + 2 + 1 + 2
+    assert all(case.score <= 1 for cases in kept for kind in KINDS for case in cases[kind])
+    assert all(cases["best"] and cases["false alarms"] for cases in kept)
 
 
 def test_a_training_that_has_ended_is_not_repeated(benchmark, tmp_path):
@@ -54,3 +89,75 @@ def test_a_training_that_has_ended_is_not_repeated(benchmark, tmp_path):
     torch.random.set_rng_state(state)
     assert checkpoint.stat().st_mtime_ns == written
     pd.testing.assert_frame_equal(first, second)
+
+
+@pytest.fixture
+def targets(visa_root, mvtec_root):
+    folders = {"normal_dir": "train/good", "normal_test_dir": "test/good", "abnormal_dir": "test/broken"}
+    folder = {"name": "nuts", "root": str(mvtec_root / "bottle"), "mask_dir": "ground_truth/broken", **folders}
+    drawn = {"root": None, "categories": ["tile"], "test_good": 2, "test_defective": 1, "image_size": 64}
+    return {
+        "VisA": Spec("anomalib_zsad.VisA", {"root": str(visa_root), "categories": ["candle"]}),
+        "Synthetic": Spec("anomalib_zsad.Synthetic", drawn),
+        "Folder": Spec("anomalib.data.Folder", folder),
+    }
+
+
+@pytest.mark.parametrize(("name", "category"), [("VisA", "candle"), ("Synthetic", "tile"), ("Folder", "nuts")])
+def test_a_model_of_anomalib_is_tested_on_the_images_of_all_others(benchmark, targets, name, category, tmp_path):
+    benchmark.protocols[0].targets = targets
+    cell = next(cell for cell in benchmark.cells() if (cell.model, cell.target) == ("PaDiM", name))
+    (row,) = CellRunner(benchmark, tmp_path, **QUIET)(cell).to_dict("records")
+    others = AllCategories(targets[name].build(AnomalibDataModule))
+    others.setup("test")
+    assert (row["category"], row["images"]) == (category, len(others.test_data))
+    assert others.test_data.has_normal
+    assert pd.notna(row["image_AUROC"])
+    assert pd.notna(row["pixel_AUPRO"])
+
+
+@pytest.mark.parametrize(("own", "read"), [(None, 4), (3, 3)])
+def test_the_auxiliary_dataset_is_read_in_batches_as_wanted(benchmark, own, read, tmp_path, monkeypatch):
+    class Enough(Exception):  # noqa: N818
+        pass
+
+    def fit(_, model, datamodule):
+        seen.append((datamodule.train_batch_size, datamodule.eval_batch_size, datamodule.num_workers))
+        raise Enough
+
+    seen = []
+    monkeypatch.setattr(Engine, "fit", fit)
+    benchmark.train_batch_size, benchmark.eval_batch_size = 4, 5
+    benchmark.models["AF-CLIP"].train_batch_size = own
+    with pytest.raises(Enough):
+        CellRunner(benchmark, tmp_path, **QUIET)(next(benchmark.cells()))
+    assert seen == [(read, 5, 0)]
+
+
+def test_a_model_with_scores_below_zero_is_tested_where_its_entry_says_so(benchmark, tmp_path):
+    flow = {"backbone": "resnet18", "pre_trained": False, "flow_steps": 2}
+    benchmark.models = {"FastFlow": Entry("anomalib.models.Fastflow", flow)}
+    cell, run = next(benchmark.cells()), CellRunner(benchmark, tmp_path, max_epochs=1, **QUIET)
+    with pytest.raises(ValueError, match=r"Fastflow: expected finite raw scores of at least 0, .*signed_scores: true"):
+        run(cell)
+    benchmark.models["FastFlow"].signed_scores = True
+    table = run(cell)
+    assert table["image_AUROC"].notna().all()
+    assert table["pixel_AUROC"].notna().all()
+
+
+def test_a_model_in_which_nothing_learns_is_tested_as_it_is(benchmark, small_clip, tmp_path):
+    off = dict.fromkeys(("use_knpl", "use_vv", "use_bicmci", "use_conv_adapter"), False)
+    benchmark.models = {
+        "none": Entry("anomalib_zsad.KAnoClip", {"pretrained": str(small_clip), "image_size": 56, **off})
+    }
+    table = CellRunner(benchmark, tmp_path, **QUIET)(next(benchmark.cells()))
+    assert list(table["category"]) == ["bottle", "grid"]
+    assert table["image_AUROC"].notna().all()
+    assert not list(tmp_path.rglob("model.ckpt"))
+
+
+def test_a_member_without_a_result_is_named(benchmark, tmp_path):
+    cell = next(each for each in benchmark.cells() if each.model == "mix")
+    with pytest.raises(ValueError, match=r"PaDiM/MVTec/bottle/seed_0 has no result, so its model is no member"):
+        CellRunner(benchmark, tmp_path, **QUIET)._member("PaDiM", cell)

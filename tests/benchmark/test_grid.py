@@ -3,7 +3,8 @@ import yaml
 from anomalib.data import AnomalibDataModule, MVTecAD
 from anomalib.models import AnomalibModule
 
-from anomalib_zsad.benchmark.grid import Benchmark, Entry, Protocol, Spec, build_model, read_benchmark
+from anomalib_zsad.benchmark.grid import Benchmark, Cell, Entry, Protocol, Spec, build_model, read_benchmark
+from anomalib_zsad.cli import main
 from anomalib_zsad.models import AFClip
 
 AF = {"class_path": "anomalib_zsad.AFClip", "init_args": {"image_size": 56}, "shots": [0, 2]}
@@ -47,6 +48,47 @@ def test_settings_that_decide_a_result_change_the_fingerprint_and_no_others(tmp_
     assert more_seeds.fingerprint(ours) == before.fingerprint(ours)
 
 
+def mixed(root, members, **more):
+    models = {**config(root)["models"], "mix": {"class_path": "anomalib_zsad.Ensemble", "members": members, **more}}
+    return config(root, models=models)
+
+
+def test_an_ensemble_is_tested_by_category_where_one_of_its_members_is(tmp_path, mvtec_root):
+    ours, both = (
+        list(read(tmp_path, mixed(mvtec_root, names)).cells()) for names in (["AF-CLIP"], ["AF-CLIP", "PaDiM"])
+    )
+    assert [cell.name for cell in ours if cell.model == "mix"] == ["mix/MVTec/seed_0", "mix/MVTec/seed_1"]
+    assert len([cell for cell in both if cell.model == "mix"]) == 2 * 15
+
+
+def test_the_settings_of_members_change_the_fingerprint(tmp_path, mvtec_root):
+    def mark(content):
+        benchmark = read(tmp_path, content)
+        return benchmark.fingerprint(next(cell for cell in benchmark.cells() if cell.model == "mix"))
+
+    before, other, weighted = (mixed(mvtec_root, ["AF-CLIP", "PaDiM"]) for _ in range(3))
+    other["models"]["PaDiM"] = {"class_path": "anomalib.models.Padim", "init_args": {"n_features": 7}}
+    weighted["models"]["mix"]["init_args"] = {"weights": [2, 1]}
+    retrained = mixed(mvtec_root, ["AF-CLIP", "PaDiM"]) | {"train_batch_size": 3}
+    theirs = [mixed(mvtec_root, ["PaDiM"]), mixed(mvtec_root, ["PaDiM"]) | {"train_batch_size": 3}]
+    assert len({mark(each) for each in (before, other, weighted, retrained)}) == 4
+    assert mark(before) == mark(mixed(mvtec_root, ["AF-CLIP", "PaDiM"]))
+    assert mark(theirs[0]) == mark(theirs[1])
+
+
+@pytest.mark.parametrize(
+    ("members", "more", "found"),
+    [
+        (["AF-CLIP", "gone"], {}, "the member gone"),
+        (["mix"], {}, "the member mix"),
+        (["PaDiM"], {"shots": [1]}, "shots"),
+    ],
+)
+def test_members_are_models_named_before(tmp_path, mvtec_root, members, more, found):
+    with pytest.raises(ValueError, match=rf"mix: expected models named before it \(AF-CLIP, PaDiM\) .* got {found}"):
+        read(tmp_path, mixed(mvtec_root, members, **more))
+
+
 def test_a_class_is_built_with_its_arguments(mvtec_root):
     built = Spec("anomalib.data.MVTecAD", {"root": str(mvtec_root), "category": "grid"}).build(AnomalibDataModule)
     assert isinstance(built, MVTecAD)
@@ -76,13 +118,23 @@ def test_a_model_takes_the_references_and_the_seed_of_its_cell(tmp_path, mvtec_r
     assert (model.hparams["k_shot"], model.hparams["seed"], model.visualizer) == (2, 1, None)
 
 
+def test_an_ensemble_takes_its_members_as_they_are(small_clip):
+    member = AFClip(pretrained=small_clip, image_size=56)
+    entry = Entry("anomalib_zsad.Ensemble", {"weights": [2, 1]}, members=["a", "a"])
+    model = build_model(entry, Cell("mix", "MVTec", None, None, 0), models=[member, member], visualizer=False)
+    assert [each.model for each in model.model.members] == [member.model] * 2
+    assert model.model.weights == [2, 1]
+
+
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
         ({"models": {}}, "expected models, seeds and targets"),
         ({"seeds": []}, "expected models, seeds and targets"),
         ({"speed": 3}, "speed"),
+        ({"launcher": {"jobs": 0}}, "at least 1 job"),
         ({"models": {"a": {"shots": [1]}}}, "class_path"),
+        ({"models": {"a": {**AF, "init_args": {"k_shot": 4}}}}, r"a: expected shots: \[4\], got k_shot in init_args"),
     ],
 )
 def test_a_wrong_configuration_names_the_file_and_the_argument(tmp_path, mvtec_root, changes, said):
@@ -99,3 +151,44 @@ def test_a_target_of_two_protocols_is_refused():
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"none.yaml: expected the configuration"):
         read_benchmark(tmp_path / "none.yaml")
+
+
+@pytest.mark.parametrize("path", ["anomalib_zsad.AFClipp", "anomalib_zssad.AFClip", "AFClip", "anomalib_zsad.VisA"])
+def test_a_misspelt_model_is_told_in_a_sentence(path, tmp_path, mvtec_root, capsys):
+    (tmp_path / "b.yaml").write_text(yaml.safe_dump(config(mvtec_root, models={"a": {"class_path": path}})))
+    assert main(["benchmark", "-c", str(tmp_path / "b.yaml"), "--out", str(tmp_path / "out")]) == 2
+    (line,) = capsys.readouterr().err.splitlines()[-1:]
+    assert line.startswith(f"anomalib-zsad: {path}: expected the path of a model's class, ")
+
+
+def test_batches_are_as_the_entry_says_else_the_dataset_else_the_benchmark(tmp_path, mvtec_root):
+    content = config(mvtec_root, train_batch_size=5, eval_batch_size=6, num_workers=0)
+    benchmark = read(tmp_path, content)
+    ours, theirs = (next(cell for cell in benchmark.cells() if cell.model == name) for name in ("AF-CLIP", "PaDiM"))
+    assert benchmark.training_plumbing(ours) == {"train_batch_size": 5, "eval_batch_size": 6, "num_workers": 0}
+    content["protocols"][0]["auxiliary"]["init_args"] |= {"train_batch_size": 4, "num_workers": 1}
+    by_dataset = read(tmp_path, content)
+    assert by_dataset.training_plumbing(ours) == {"train_batch_size": 4, "eval_batch_size": 6, "num_workers": 1}
+    content["models"] = {name: {**entry, "train_batch_size": 3} for name, entry in content["models"].items()}
+    by_entry = read(tmp_path, content)
+    assert by_entry.training_plumbing(ours)["train_batch_size"] == 3
+    assert len({each.fingerprint(ours) for each in (benchmark, by_dataset, by_entry)}) == 3
+    assert by_entry.fingerprint(theirs) != benchmark.fingerprint(theirs)
+
+
+def test_cells_that_need_one_training_name_it(tmp_path, mvtec_root):
+    benchmark = read(tmp_path, config(mvtec_root))
+    trainings = {cell.name: benchmark.training_of(cell) for cell in benchmark.cells()}
+    assert trainings["AF-CLIP/MVTec/0_shot/seed_0"] == trainings["AF-CLIP/MVTec/2_shot/seed_0"]
+    assert trainings["AF-CLIP/MVTec/0_shot/seed_0"] != trainings["AF-CLIP/MVTec/0_shot/seed_1"]
+    assert trainings["PaDiM/MVTec/bottle/seed_0"] is None
+    holds = {"AF-CLIP": {**AF, "init_args": {"weights": "adapter.safetensors"}}}
+    trained = read(tmp_path, config(mvtec_root, models=holds))
+    assert {trained.training_of(cell) for cell in trained.cells()} == {None}
+
+
+def test_where_cells_run_is_read_and_decides_no_result(tmp_path, mvtec_root):
+    launcher = {"jobs": 2, "backend": "dask", "options": {"scheduler_host": "node1:8786"}}
+    before, after = read(tmp_path, config(mvtec_root)), read(tmp_path, config(mvtec_root, launcher=launcher))
+    assert (after.launcher.jobs, after.launcher.backend) == (2, "dask")
+    assert [before.fingerprint(cell) for cell in before.cells()] == [after.fingerprint(cell) for cell in after.cells()]

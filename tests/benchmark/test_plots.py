@@ -2,6 +2,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
+from anomalib_zsad.benchmark import plots
 from anomalib_zsad.benchmark.plots import plot_bars, plot_curves, read_curves, row_name
 from anomalib_zsad.benchmark.report import summarise
 
@@ -40,7 +41,25 @@ def test_curves_of_cells_are_read_and_drawn(tmp_path):
     assert set(curves["category"]) == {"a"}
     assert len(curves) == 22
     plot_curves(curves, tmp_path / "curves.png")
-    assert inked(tmp_path / "curves.png") > 0.02
+    plot_curves(curves.assign(value=np.nan), tmp_path / "empty.png")
+    assert inked(tmp_path / "curves.png") > inked(tmp_path / "empty.png") + 0.002
+
+
+def test_the_legend_names_every_line_in_its_colour(tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(plots, "_save", lambda figure, path: drawn.append(figure))
+    cells = [("ISIC", "pixel_ROC", "theirs"), ("MVTec", "image_ROC", "ours"), ("MVTec", "image_ROC", "theirs"),
+             ("MVTec", "pixel_ROC", "ours")]  # fmt: skip
+    found = [(target, "a", kind, model, None, 0, rate, 0.5) for target, kind, model in cells for rate in (0.0, 1.0)]
+    columns = ["target", "category", "curve", "model", "shots", "seed", "fpr", "value"]
+    plot_curves(pd.DataFrame(found, columns=columns), tmp_path / "curves.png")
+    (legend,) = drawn[0].legends
+    named = {text.get_text(): line.get_color() for text, line in zip(legend.texts, legend.get_lines(), strict=True)}
+    assert set(named) == {"ours", "theirs"}
+    assert named["ours"] != named["theirs"]
+    lines = [line for panel in drawn[0].axes for line in panel.get_lines()]
+    assert len(lines) == len(cells)
+    assert all(line.get_color() == named[line.get_label()] for line in lines)
 
 
 def test_where_there_is_nothing_to_draw_nothing_is(tmp_path):

@@ -1,8 +1,9 @@
 import math
+from pathlib import Path
 
 import pandas as pd
 
-from anomalib_zsad.benchmark.report import markdown, summarise
+from anomalib_zsad.benchmark.report import Pictures, markdown, summarise
 
 
 def rows(*cells):
@@ -31,3 +32,13 @@ def test_a_mean_of_fewer_categories_says_so():
     text = markdown(summarise(table), {})
     assert "| m | 75.0 |" in text
     assert "| other | 90.0 (1 of 2) |" in text
+
+
+def test_pictures_are_linked_below_the_table_of_their_target():
+    page, beside = ("t", "m, seed 0", Path("pictures/m, plain/t/seed_0.png")), ("t", Path("pictures/t.png"))
+    others = Pictures([page, ("u", "other", Path("u.png"))], [beside], [Path("bars.png")])
+    text = markdown(summarise(rows(cell("a", 0, 1.0))), {}, others)
+    assert "| m | 100.0 |\n\n![t, beside one another](<pictures/t.png>)\n\n" in text
+    assert "false alarms: [m, seed 0](<pictures/m, plain/t/seed_0.png>)\n" in text
+    assert "![bars](<bars.png>)" in text
+    assert "u.png" not in text

@@ -51,11 +51,16 @@ def test_images_have_the_size_that_it_was_trained_at():
     assert model.pre_processor(torch.rand(1, 3, 50, 60)).shape[-2:] == (168, 168)
 
 
-@pytest.mark.xfail(strict=True, reason="the embedded weights were trained too briefly, see MODEL_CARD.md")
 @pytest.mark.parametrize("activation", ["gelu", "quick_gelu"])
 def test_both_activations_tell_a_damaged_thing_from_a_good_one_in_words(activation):
     clip = FrozenClip.load("zsad-tiny", image_size=168, activation=activation)
-    tokens = clip.tokenize(["a good board", "a flawless board.", "a damaged board", "a board with defect."])
+    words = [
+        "a photo of a good object",
+        "an object without defect.",
+        "a photo of a damaged object",
+        "an object with defect.",
+    ]
+    tokens = clip.tokenize(words)
     features = clip.encode_text(clip.embed_tokens(tokens), tokens.argmax(-1))
     good, flawless, damaged, defect = torch.nn.functional.normalize(features, dim=-1)
     assert min(good @ flawless, damaged @ defect) > max(good @ damaged, flawless @ defect)

@@ -1,8 +1,10 @@
 import json
+import shutil
 from collections import Counter
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from anomalib_zsad.data import AllCategories, Auxiliary, Listed
 from anomalib_zsad.data.domains import domain_of
@@ -63,6 +65,33 @@ def test_the_threshold_of_the_masks(tmp_path: Path) -> None:
     datamodule.setup("test")
 
     assert not any(item.gt_mask.any() for item in datamodule.test_data)
+
+
+def test_the_masks_of_a_list_are_cut_where_their_kind_says(tmp_path: Path) -> None:
+    file = jsonl(tmp_path, ("Dent",))
+    smeared = Image.new("L", (32, 32), 60)
+    smeared.paste(255, (0, 0, 8, 8))
+    for suffix, defective in ((".jpg", 8 * 8), (".png", 32 * 32)):
+        smeared.save(tmp_path / f"mask{suffix}", quality=100)
+        rows = [json.loads(line) for line in file.read_text().splitlines()]
+        rows = [{**row, "mask_path": f"mask{suffix}" if row["label"] else ""} for row in rows]
+        file.write_text("\n".join(map(json.dumps, rows)))
+        Image.new("RGB", (32, 32)).save(tmp_path / "Dent" / "1.png")
+        datamodule = Listed(file)
+        datamodule.setup("test")
+        assert [int(item.gt_mask.sum()) for item in datamodule.test_data if item.gt_label] == [defective]
+
+
+def test_defects_are_no_normal_images_to_train_on(tmp_path: Path) -> None:
+    file = meta_json(tmp_path)
+    content = json.loads(file.read_text())
+    defect = {**content["test"]["skin"][1], "img_path": "skin/train/1.png"}
+    shutil.copy(tmp_path / content["test"]["skin"][1]["img_path"], tmp_path / "skin/train/1.png")
+    content["train"]["skin"].append(defect)
+    file.write_text(json.dumps(content))
+    part = Listed(file).parts()["skin"]
+    part.setup()
+    assert [Path(path).name for path in part.train_data.samples["image_path"]] == ["0.png"]
 
 
 def test_a_root_that_is_wrong_is_told_with_a_path(tmp_path: Path) -> None:

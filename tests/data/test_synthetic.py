@@ -89,6 +89,14 @@ def test_anomalib_reads_the_folder(tmp_path: Path) -> None:
     assert all(item.gt_mask.any() == item.gt_label for item in stock.test_data)
 
 
+def test_a_category_is_a_datamodule_for_anomalib_s_own_models() -> None:
+    part = Synthetic(root=None, categories=["tile"], train_good=2, test_good=3, test_defective=1).parts()["tile"]
+    part.setup("fit")
+    assert sorted(part.test_data.samples["label_index"]) == [0] * 3 + [1] * len(CATEGORIES["tile"].defects)
+    assert len(part.val_data) == len(part.test_data)
+    assert not part.train_data.samples["label_index"].any()
+
+
 @pytest.mark.parametrize("root", ["disk", None])
 def test_references_are_normal_training_images(tmp_path: Path, root: str | None) -> None:
     datamodule = Synthetic(root and tmp_path, categories=["wood"], **{**FEW, "train_good": 3})

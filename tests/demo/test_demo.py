@@ -1,26 +1,13 @@
-"""The page of pictures and the whole demonstration, smaller than a user sees it."""
+"""The whole demonstration, smaller than a user sees it."""
 
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pytest
-import torch
-from PIL import Image
 
 from anomalib_zsad import Synthetic
 from anomalib_zsad.demo import run
-from anomalib_zsad.demo.sheet import Row, save_sheet
 from anomalib_zsad.drawing import SEEN, UNSEEN
-
-
-def test_the_sheet_shows_image_truth_and_map(tmp_path: Path) -> None:
-    truth = torch.zeros(8, 8, dtype=torch.bool)
-    row = Row(Image.new("RGB", (8, 8), (255, 0, 0)), truth, torch.eye(8)[None], "words")
-    save_sheet([("left", [row, row]), ("right", [row])], tmp_path / "sheet.png")
-
-    colours = np.asarray(Image.open(tmp_path / "sheet.png")).reshape(-1, 3)
-    assert {(255, 0, 0), (0, 0, 0), (0, 0, 143), (128, 0, 0)} <= set(map(tuple, colours.tolist()))
 
 
 @pytest.mark.slow

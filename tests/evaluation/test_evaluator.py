@@ -1,3 +1,4 @@
+import tracemalloc
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +16,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from anomalib_zsad.data.item import CategoryBatch
 from anomalib_zsad.evaluation.evaluator import ZeroShotEvaluator, training_notes
 from anomalib_zsad.evaluation.post_processor import MonotonePostProcessor
-from anomalib_zsad.evaluation.table import METRICS
+from anomalib_zsad.evaluation.table import METRICS, NOT_POOLED
 
 TrainerWith = Callable[..., Trainer]
 
@@ -57,6 +58,11 @@ def test_metrics_are_those_of_each_category_and_their_mean(trainer_with: Trainer
         assert table.loc[name, "anomalous images"] == 6
     for metric in METRICS:
         assert table.loc["mean", metric] == pytest.approx(table[metric].iloc[:2].mean())
+    assert table.loc["mean", "note"] == NOT_POOLED
+
+
+def test_one_category_has_no_mean_to_explain(trainer_with: TrainerWith) -> None:
+    assert evaluated(trainer_with, random_batches("bottle", 0), ZeroShotEvaluator()).loc["mean", "note"] == ""
 
 
 def test_the_means_are_logged_and_everything_is_written(trainer_with: TrainerWith, tmp_path: Path) -> None:
@@ -235,3 +241,32 @@ class TestTrainingData:
         source.target = Scored([], "VisA")
         assert training_notes(["MVTec/bottle"], source, ["candle"]) == {}
         assert training_notes(["VisA/candle"], source, ["candle"]).keys() == {"candle"}
+
+
+@pytest.mark.parametrize(("images_per_category", "size"), [(16, 96), (None, 256)])  # None: one, which is binned
+def test_memory_does_not_grow_with_the_number_of_images(
+    tmp_path: Path, images_per_category: int | None, size: int
+) -> None:
+    few, many = (peak_of_evaluation(count, images_per_category, size, tmp_path) for count in (48, 144))
+    assert many < 1.1 * few
+
+
+def peak_of_evaluation(count: int, images_per_category: int | None, size: int, folder: Path) -> int:
+    """Bytes of numpy and Python, at most, for images that are gone once they are evaluated."""
+    names = [f"category {number // (images_per_category or count)}" for number in range(count)]
+    samples = SimpleNamespace(dataset=SimpleNamespace(samples=pd.DataFrame({"category": names})))
+    trainer = SimpleNamespace(test_dataloaders=samples, default_root_dir=folder, barebones=False, world_size=1)
+    evaluator, rng = ZeroShotEvaluator(pixel_memory=2**24), np.random.default_rng(0)
+    evaluator.on_test_epoch_start(trainer, None)
+    tracemalloc.start()
+    for number, name in enumerate(names):
+        mask = np.zeros((1, size, size), bool)
+        mask[:, 20:60, 20:60] = bool(number % 2)
+        pixels = rng.random((1, size, size), np.float32)
+        evaluator.on_test_batch_end(trainer, None, None, scored_batch([0.5], [number % 2], pixels, mask, name), 0)
+    evaluator.on_test_epoch_end(trainer, SimpleNamespace(log=lambda *_, **__: None))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert evaluator.table is not None
+    assert evaluator.table["images"].iloc[-1] == count
+    return peak

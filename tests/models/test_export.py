@@ -6,6 +6,7 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+from anomalib.cli import AnomalibCLI
 from anomalib.data import MVTecAD
 from anomalib.deploy import CompressionType, OpenVINOInferencer
 
@@ -143,3 +144,17 @@ def test_a_checkpoint_of_another_method_is_named(small_clip, mvtec_root, tmp_pat
     with pytest.raises(ValueError, match="expected a checkpoint of AFClip, got one of ACDClip"):
         engine.export(few_shot(small_clip), "torch", ckpt_path=engine.best_model_path)
     assert not list(tmp_path.rglob("model.pt"))
+
+
+def test_the_command_of_the_readme_exports_a_checkpoint(small_clip, visa_root, tmp_path):
+    data = VisA(visa_root, ["candle"], val_ratio=0.3, num_workers=0)
+    engine = engine_in(tmp_path, limit_train_batches=1)
+    model = AFClip(pretrained=small_clip, image_size=IMAGE_SIZE, epochs=1)
+    engine.fit(model, datamodule=data)
+    checkpoint = f"--ckpt_path={engine.best_model_path}"
+    own = [f"--model.pretrained={small_clip}", f"--model.image_size={IMAGE_SIZE}", f"--export_root={tmp_path / 'out'}"]
+    AnomalibCLI(args=["export", "--model", "anomalib_zsad.AFClip", "--export_type", "onnx", checkpoint, *own])
+    (graph,) = tmp_path.glob("out/**/model.onnx")
+    images = torch.rand(1, 3, 40, 40)
+    (score,) = onnxruntime.InferenceSession(graph).run(["pred_score"], {"input": images.numpy()})
+    np.testing.assert_allclose(score.item(), model.eval()(images).pred_score.item(), atol=1e-4, rtol=0)

@@ -2,7 +2,7 @@ import torch
 from anomalib.pre_processing import PreProcessor
 from torchvision.transforms.v2 import CenterCrop, Compose, InterpolationMode, Normalize, Resize
 
-from anomalib_zsad.models.pre_processor import ClipPreProcessor
+from anomalib_zsad.models.pre_processor import ClipPreProcessor, exactly
 
 
 def picture(*size: int):
@@ -30,8 +30,21 @@ def test_a_checkpoint_brings_its_transform_back():
 
 
 def test_other_steps_are_exported_as_anomalib_does():
-    bilinear = Resize((60, 60), interpolation=InterpolationMode.BILINEAR, antialias=True)
-    steps = [bilinear, CenterCrop(40), Normalize([0.5] * 3, [0.5] * 3)]
+    nearest = Resize((60, 60), interpolation=InterpolationMode.NEAREST_EXACT, antialias=True)
+    steps = [nearest, CenterCrop(40), Normalize([0.5] * 3, [0.5] * 3)]
     ours, theirs = ClipPreProcessor(Compose(steps)), PreProcessor(Compose(steps))
     assert torch.equal(ours(picture(64, 80)), theirs(picture(64, 80)))
     assert ours(picture(64, 80)).shape == (2, 3, 40, 40)
+
+
+def test_anomalib_s_pre_processor_can_be_exported_exactly():
+    steps = [Resize((56, 42), antialias=True), Normalize([0.5] * 3, [0.5] * 3)]
+    processor, image = PreProcessor(Compose(steps)), picture(200, 300)
+    torch.testing.assert_close(exactly(processor)(image), processor.transform(image), atol=1e-4, rtol=0)
+    assert (processor(image) - processor.transform(image)).abs().max() > 0.1
+
+
+def test_without_a_transform_images_stay_as_they_are():
+    image = picture(5, 6)
+    assert exactly(None)(image) is image
+    assert exactly(PreProcessor(None))(image) is image

@@ -14,12 +14,13 @@ def compare(
 ) -> pd.DataFrame:
     """Put the figures of a paper beside ours.
 
-    Ablations are left out. What several tables of the paper repeat counts once, as the first of them prints it.
+    What several tables of the paper repeat counts once, as the first of them prints it.
 
     Args:
         ours: A row a figure, already averaged over categories and seeds: `model` (the class), `setting` ("0-shot",
             "4-shot"), `dataset`, `metric`, and `value` as a fraction, as the evaluator gives it. With a column
-            `variant` a row stands beside that variant alone ("N=4"), else beside each that the paper prints.
+            `variant` a row stands beside that variant alone ("N=4", or a step of an ablation), else beside each that
+            the paper prints outside its ablations.
         paper: One of `PAPERS`.
 
     Returns:
@@ -32,7 +33,7 @@ def compare(
     keys = [*_KEYS, _VARIANT] if _VARIANT in ours else list(_KEYS)
     _check(ours, keys)
     figures = published_figures(paper)
-    implemented = (figures["model"] != "") & ~figures["ablation"]
+    implemented = (figures["model"] != "") & (~figures["ablation"] | (_VARIANT in ours))
     figures = figures[implemented].drop_duplicates([*_KEYS, _VARIANT])
     figures = figures[[*_KEYS, "method", _VARIANT, "table", "value", "deviation"]].rename(
         columns={"value": "published"}

@@ -92,7 +92,7 @@ class ClassNames:
 
 @lru_cache(maxsize=1)
 def _published() -> dict[str, Names]:
-    tables = yaml.safe_load(_NAMES.read_text())
+    tables = yaml.safe_load(_NAMES.read_text(encoding="utf-8"))
     return {
         dataset: {category_key(category): name for category, name in names.items()} for dataset, names in tables.items()
     }

@@ -1,0 +1,36 @@
+"""How a cell reads its images where the datamodule alone would read others."""
+
+from typing import Any
+
+from anomalib.data import AnomalibDataModule
+
+from anomalib_zsad.benchmark.grid import Cell
+from anomalib_zsad.data.all_categories import AllCategories
+from anomalib_zsad.data.auxiliary import Auxiliary
+
+
+class OneCategory(AllCategories):
+    """One category for anomalib's own models: its normal training images, and the test images of all other models."""
+
+    def __init__(self, target: AnomalibDataModule, cell: Cell, **plumbing: Any) -> None:
+        super().__init__(target, [str(cell.category)], seed=cell.seed, **plumbing)
+        self.category = str(cell.category)  # WinCLIP's class name
+
+    def _setup(self, stage: str | None = None) -> None:
+        super()._setup(stage)
+        # Some thirty: EfficientAd scales its maps with validation images, and no test image may decide anything.
+        count = len(self.train_data)
+        self.val_data = self.train_data.subsample(range(0, count, max(1, count // 32)))
+
+    def val_dataloader(self) -> Any:
+        """Offer some of the training images."""
+        return AnomalibDataModule.val_dataloader(self)
+
+
+def as_auxiliary(datamodule: AnomalibDataModule, plumbing: dict[str, Any]) -> Auxiliary:
+    """Make a datamodule the auxiliary dataset, with these batch sizes and workers."""
+    if not isinstance(datamodule, Auxiliary):
+        return Auxiliary(datamodule, **plumbing)
+    for name, value in plumbing.items():
+        setattr(datamodule, name, value)
+    return datamodule

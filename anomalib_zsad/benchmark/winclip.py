@@ -1,0 +1,39 @@
+"""A repair of anomalib's WinCLIP, which was written for an older open_clip."""
+
+from typing import Any
+
+from anomalib.models import WinClip
+from torch import Tensor, nn
+
+
+def attend_within_windows(model: WinClip) -> None:
+    """Let every window of an image attend to its own patches again, in place.
+
+    anomalib puts the patches of a window first and the windows second, as open_clip before 2.26.1 expected them. Since
+    then its transformer takes windows first, so that the windows of all images of a batch would attend to one another.
+
+    Args:
+        model: The model; left alone where its transformer is of an old open_clip.
+    """
+    winclip: Any = model.model
+    transformer, embed = winclip.clip.visual.transformer, winclip._get_window_embeddings
+    if not hasattr(transformer, "batch_first"):
+        return
+
+    def repaired(*arguments: Tensor) -> Tensor:
+        hooks = (transformer.register_forward_pre_hook(_swap), transformer.register_forward_hook(_swap_back))
+        try:
+            return embed(*arguments)
+        finally:
+            for hook in hooks:
+                hook.remove()
+
+    winclip._get_window_embeddings = repaired
+
+
+def _swap(_: nn.Module, given: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    return (given[0].transpose(0, 1), *given[1:])
+
+
+def _swap_back(_: nn.Module, __: Any, tokens: Tensor) -> Tensor:
+    return tokens.transpose(0, 1)

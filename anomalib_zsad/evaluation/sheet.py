@@ -1,0 +1,118 @@
+"""A page of pictures: images beside their ground truth and their anomaly maps."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from anomalib.visualization import visualize_anomaly_map
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from anomalib_zsad.atomic import whole_file
+from anomalib_zsad.data.reading import read_image
+
+SIDE = 160
+"""Of every picture, in pixels."""
+
+_GAP, _CAPTION, _TITLE = 6, 18, 34
+_INK, _PAPER = (30, 30, 30), (255, 255, 255)
+
+
+@dataclass(frozen=True)
+class Row:
+    """Some pictures beside one another.
+
+    Args:
+        pictures: Of any size; they become squares.
+        caption: A few words above them.
+    """
+
+    pictures: Sequence[Image.Image]
+    caption: str
+
+
+def save_sheet(columns: Sequence[tuple[str, Sequence[Row]]], path: Path) -> None:
+    """Write the page.
+
+    Args:
+        columns: A title and the rows below it, each with the same number of pictures.
+        path: The picture to write, such as `sheet.png`.
+    """
+    widths = [_width(max((len(row.pictures) for row in rows), default=1)) for _, rows in columns]
+    height = _TITLE + max(len(rows) for _, rows in columns) * (SIDE + _CAPTION + _GAP)
+    page = Image.new("RGB", (_GAP + sum(widths) + 2 * _GAP * (len(columns) - 1), height), _PAPER)
+    left = _GAP
+    for (title, rows), width in zip(columns, widths, strict=True):
+        _draw_column(page, left, width, title, rows)
+        left += width + 2 * _GAP
+    with whole_file(path) as temporary:
+        page.save(temporary)
+
+
+def heat_map(
+    values: NDArray[np.floating],  # (H, W)
+    lowest: float | None = None,
+    highest: float | None = None,
+) -> Image.Image:
+    """Colour an anomaly map from blue to red.
+
+    Args:
+        values: The map.
+        lowest: What is blue; the map's own lowest value where none is given.
+        highest: What is red; the map's own highest value where none is given.
+    """
+    return coloured(grey_levels(values, lowest, highest))
+
+
+def grey_levels(
+    values: NDArray[np.floating],  # (H, W)
+    lowest: float | None = None,
+    highest: float | None = None,
+) -> NDArray[np.uint8]:  # (H, W)
+    """Bring an anomaly map to levels from 0, at the lowest value, to 255, at the highest; see `heat_map`."""
+    lowest = float(values.min()) if lowest is None else lowest
+    highest = float(values.max()) if highest is None else highest
+    if highest <= lowest:
+        return np.zeros(values.shape, np.uint8)
+    return (((values - lowest) / (highest - lowest)).clip(0, 1) * 255).round().astype(np.uint8)
+
+
+def coloured(levels: NDArray[np.uint8]) -> Image.Image:  # (H, W)
+    """Colour grey levels from blue to red."""
+    return visualize_anomaly_map(Image.fromarray(levels))
+
+
+def black_and_white(mask: NDArray[np.bool_]) -> Image.Image:  # (H, W)
+    """Draw a mask: anomalous pixels are white."""
+    return Image.fromarray(mask.astype(np.uint8) * np.uint8(255))
+
+
+def picture_of(path: str | Path) -> Image.Image:
+    """Read an image as the model does, and make a small square of it."""
+    pixels = (read_image(path).permute(1, 2, 0).numpy() * 255).round().astype(np.uint8)
+    return _square(Image.fromarray(pixels))
+
+
+def _width(pictures: int) -> int:
+    return pictures * (SIDE + _GAP)
+
+
+def _square(picture: Image.Image) -> Image.Image:
+    return picture.convert("RGB").resize((SIDE, SIDE), Image.Resampling.BICUBIC)
+
+
+def _draw_column(page: Image.Image, left: int, width: int, title: str, rows: Sequence[Row]) -> None:
+    pen = ImageDraw.Draw(page)
+    pen.text((left, _GAP), title, fill=_INK, font=_font(title, width, 16))
+    for number, row in enumerate(rows):
+        top = _TITLE + number * (SIDE + _CAPTION + _GAP)
+        pen.text((left, top), row.caption, fill=_INK, font=_font(row.caption, width, 12))
+        for place, picture in enumerate(row.pictures):
+            page.paste(_square(picture), (left + place * (SIDE + _GAP), top + _CAPTION))
+
+
+def _font(text: str, width: int, size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    """Choose a size at which the text fits, and no smaller one than can be read."""
+    font = ImageFont.load_default(size)
+    return _font(text, width, size - 1) if size > 8 and font.getlength(text) > width else font

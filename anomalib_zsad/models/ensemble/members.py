@@ -1,0 +1,91 @@
+"""Detectors as members of an ensemble: from objects and from checkpoints, and described in plain data."""
+
+from collections.abc import Iterator, Mapping
+from copy import copy
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from anomalib.models import AnomalibModule
+from torchvision.transforms.v2 import CenterCrop
+
+from anomalib_zsad.models.checkpoint import check_readable
+from anomalib_zsad.models.mixin import ZeroShotMixin
+
+
+def as_member(given: AnomalibModule | str | Path | Mapping[str, Any]) -> AnomalibModule:
+    """Make a member of what names it.
+
+    Args:
+        given: A model, the checkpoint of a model of this package, or what `describe` says of a member.
+
+    Returns:
+        A module that shares all weights with the given one, without what an ensemble has itself: evaluator, visualizer
+        and post-processor.
+
+    Raises:
+        FileNotFoundError: If there is no such checkpoint.
+        ValueError: If it does not say which model it is of, or the member does not look at whole images.
+    """
+    if isinstance(given, Mapping):
+        given = _class_of(given["model"])(**given["hyper_parameters"])
+    elif not isinstance(given, AnomalibModule):
+        given = _load(given)
+    _check_sees_whole_images(given)
+    member = copy(given)
+    member._modules = dict(given._modules)
+    member.post_processor = member.evaluator = member.visualizer = None
+    return member.eval()
+
+
+def describe(member: AnomalibModule) -> dict[str, Any]:
+    """Say in plain data how to build a member, without what was learnt: a checkpoint brings that."""
+    options = {name: value.value if isinstance(value, Enum) else value for name, value in member.hparams.items()}
+    if isinstance(options.get("weights"), str | Path):
+        options["weights"] = None  # a file that may be gone by then
+    return {"model": type(member).__name__, "hyper_parameters": options}
+
+
+def is_untrained(member: AnomalibModule) -> bool:
+    """Whether a member is known to have learnt nothing; of models that learn by gradients anomalib keeps no record."""
+    if isinstance(member, ZeroShotMixin):
+        return member.holds_nothing
+    fitted = getattr(member, "_is_fitted", None)
+    return fitted is not None and not bool(fitted)
+
+
+def _load(path: str | Path) -> AnomalibModule:
+    about = check_readable(path).get("anomalib_zsad", {})
+    if "method" not in about:
+        msg = (
+            f"{path}: expected a checkpoint of this package, which says what model it is of; one of another model is "
+            f"given as a model, such as Padim.load_from_checkpoint(...)"
+        )
+        raise ValueError(msg)
+    return _class_of(about["method"]).load_from_checkpoint(path)
+
+
+def _class_of(name: str) -> type[AnomalibModule]:
+    # Nothing is imported because a file says so.
+    known = {each.__name__: each for each in _descendants(AnomalibModule)}  # type: ignore[type-abstract]
+    if name not in known:
+        msg = (
+            f"expected a member of anomalib, of this package or of a class that is imported already, got one of {name}"
+        )
+        raise ValueError(msg)
+    return known[name]
+
+
+def _descendants(kind: type[AnomalibModule]) -> Iterator[type[AnomalibModule]]:
+    for child in kind.__subclasses__():
+        yield child
+        yield from _descendants(child)
+
+
+def _check_sees_whole_images(member: AnomalibModule) -> None:
+    transform = getattr(member.pre_processor, "transform", None)
+    if any(isinstance(step, CenterCrop) for step in getattr(transform, "transforms", [transform])):
+        msg = (
+            f"expected members that look at whole images, got a {type(member).__name__} whose pre-processor crops them"
+        )
+        raise ValueError(msg)

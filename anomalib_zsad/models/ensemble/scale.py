@@ -1,0 +1,63 @@
+"""The common scale of the members' scores: pure functions, and what they need to know of every member."""
+
+import torch
+from torch import Tensor, nn
+
+_ROUNDING = 1e-6
+"""Deviations below this share of the mean are the rounding of scores that are all the same."""
+
+
+class ScoreScale(nn.Module):
+    """Mean and standard deviation of what each member gives on the validation data; nan until that is known.
+
+    Args:
+        members: M, how many there are.
+    """
+
+    mean: Tensor  # (M,)
+    deviation: Tensor  # (M,)
+
+    def __init__(self, members: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.full((members,), float("nan")))
+        self.register_buffer("deviation", torch.full((members,), float("nan")))
+
+    def fit(
+        self,
+        sums: Tensor,  # (M, 3) as `sums_of` gives them, added up
+    ) -> None:
+        """Replace what is known. Scores that are all the same keep their unit."""
+        count, total, squares = sums.unbind(1)
+        mean = total / count
+        deviation = (squares / count - mean**2).clamp(min=0).sqrt()
+        self.mean.copy_(mean)
+        self.deviation.copy_(torch.where(deviation <= _ROUNDING * mean.abs(), 1.0, deviation))
+
+    def forward(
+        self,
+        scores: Tensor,  # any shape
+        member: int,
+    ) -> Tensor:
+        """Say how many deviations the scores of a member lie above its mean."""
+        return (scores - self.mean[member]) / self.deviation[member]
+
+
+def sums_of(
+    scores: Tensor | None,  # any shape
+) -> Tensor:  # (3,) of 64 bits, on the CPU
+    """Count scores, and add up them and their squares."""
+    if scores is None:
+        return torch.zeros(3, dtype=torch.float64)
+    values = scores.detach().cpu().double()
+    return torch.stack([torch.tensor(float(values.numel()), dtype=torch.float64), values.sum(), values.square().sum()])
+
+
+def to_unit(
+    z: Tensor,  # any shape
+) -> Tensor:
+    """Bring any number into (0, 1) in its order: (1 + z / (1 + |z|)) / 2, which is 1/2 at 0.
+
+    Its tails fall with 1 / |z|, so that 32 bits tell apart what a logistic function would round to 1 from 17 on.
+    """
+    half = 0.5 / (1 + z.abs())
+    return torch.where(z < 0, half, 1 - half)

@@ -1,0 +1,141 @@
+"""What an ensemble computes: each member's scores, brought to one scale and averaged."""
+
+from collections.abc import Sequence
+from copy import copy
+from typing import Any, NamedTuple, cast
+
+import torch
+from anomalib.data import InferenceBatch
+from anomalib.models import AnomalibModule
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from anomalib_zsad.models.ensemble.scale import ScoreScale, sums_of, to_unit
+from anomalib_zsad.models.mixin import ZeroShotMixin
+from anomalib_zsad.models.pre_processor import exactly
+
+
+class Raw(NamedTuple):
+    """What a member says of images, on its own scale."""
+
+    score: Tensor  # (B,)
+    maps: Tensor | None  # (B, 1, H, W)
+
+
+class EnsembleModel(nn.Module):
+    """Raw images in, scores in [0, 1] out.
+
+    Member m gives x_m; z is the mean of (x_m - mean_m) / deviation_m by the weights, and (1 + z / (1 + |z|)) / 2 the
+    score: image scores and pixels alike, each with statistics of their own. Pixels are averaged over the members that
+    have maps.
+
+    Args:
+        members: Models, each with its pre-processor.
+        weights: One for each member.
+        map_size: Height and width of the maps in pixels.
+    """
+
+    def __init__(self, members: Sequence[AnomalibModule], weights: Sequence[float], map_size: tuple[int, int]) -> None:
+        super().__init__()
+        self.members = nn.ModuleList(members)
+        self.weights = list(weights)
+        self.map_size = map_size
+        self.image_scale = ScoreScale(len(members))
+        self.pixel_scale = ScoreScale(len(members))
+        self.eval()
+
+    def train(self, mode: bool = True) -> "EnsembleModel":  # noqa: ARG002
+        """Stay in eval mode: members are trained before."""
+        return super().train(mode=False)
+
+    def forward(
+        self,
+        images: Tensor,  # (B, 3, h, w) in [0, 1]
+    ) -> InferenceBatch:
+        """Score images of any size: `pred_score` (B,) and `anomaly_map` (B, 1, H, W), both in [0, 1]."""
+        members = self._members()
+        return self.combine([self._raw(each.model(exactly(each.pre_processor)(images))) for each in members])
+
+    def raw_scores(
+        self,
+        batch: Any,  # of anomalib
+    ) -> list[Raw]:
+        """Let every member score a batch, those of this package with all that they read of it beside the images."""
+        results = []
+        for member in self._members():
+            own = copy(batch)
+            own.image = exactly(member.pre_processor)(batch.image)
+            found = member.predict_batch(own) if isinstance(member, ZeroShotMixin) else member.model(own.image)
+            results.append(self._raw(found))
+        return results
+
+    def combine(self, results: Sequence[Raw]) -> InferenceBatch:
+        """Average what the members say."""
+        score = self._average([each.score for each in results], self.image_scale)
+        return InferenceBatch(
+            pred_score=score, anomaly_map=self._average([each.maps for each in results], self.pixel_scale)
+        )
+
+    @staticmethod
+    def sums(results: Sequence[Raw]) -> Tensor:  # (2, M, 3)
+        """Add up the image scores and the pixels of every member, for `fit`."""
+        return torch.stack([torch.stack([sums_of(values) for values in level]) for level in zip(*results, strict=True)])
+
+    def fit(
+        self,
+        sums: Tensor,  # (2, M, 3)
+    ) -> None:
+        """Set the common scale.
+
+        Raises:
+            ValueError: If a member's scores are not finite.
+        """
+        for member, total in zip(self._members(), sums[..., 1].sum(0), strict=True):
+            if not torch.isfinite(total):
+                msg = f"expected finite scores of {type(member).__name__} on the validation data, got a sum of {total}"
+                raise ValueError(msg)
+        self.image_scale.fit(sums[0])
+        self.pixel_scale.fit(sums[1])
+
+    @property
+    def is_fitted(self) -> bool:
+        """Whether the scale is known."""
+        return len(self.members) > 0 and not bool(self.image_scale.mean.isnan().any())
+
+    @property
+    def precision(self) -> str:
+        """What the frozen backbones compute in, one word a member that has one."""
+        return ", ".join(each.model.precision for each in self._members() if hasattr(each.model, "precision"))
+
+    @precision.setter
+    def precision(self, precision: str) -> None:
+        for member in self._members():
+            if hasattr(member.model, "precision"):
+                member.model.precision = precision
+
+    def fold_text(self) -> None:
+        """Let the members of this package keep their text encoded, for export."""
+        for member in self._members():
+            if isinstance(member, ZeroShotMixin):
+                cast("Any", member.model).fold_text()
+
+    def _members(self) -> list[Any]:  # of AnomalibModule
+        return list(self.members)
+
+    def _raw(self, result: Any) -> Raw:  # an InferenceBatch with scores, maps or both
+        maps = result.anomaly_map
+        score = maps.amax((-2, -1)) if result.pred_score is None else result.pred_score
+        if maps is None:
+            return Raw(score.flatten().float(), None)
+        maps = (maps if maps.ndim == 4 else maps[:, None]).float()
+        if tuple(maps.shape[-2:]) != self.map_size:
+            maps = F.interpolate(maps, self.map_size, mode="bilinear", align_corners=False)
+        return Raw(score.flatten().float(), maps)
+
+    def _average(self, values: Sequence[Tensor | None], scale: ScoreScale) -> Tensor | None:
+        given = [(index, value) for index, value in enumerate(values) if value is not None]
+        weight = sum(self.weights[index] for index, _ in given)
+        if not weight:
+            return None
+        terms = [scale(value, index) * (self.weights[index] / weight) for index, value in given]
+        return to_unit(torch.stack(terms).sum(0))
