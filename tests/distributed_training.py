@@ -17,6 +17,7 @@ METHODS: dict[str, tuple[Any, dict[str, Any]]] = {
     "ACDClip": (ACDClip, {"n_groups": 2, "augmentation": False}),
     "AFClip": (AFClip, {}),
     "KAnoClip": (KAnoClip, {**SMALL, "kd_margin": 1.0}),  # so that every class is pulled
+    "KAnoClipGlobal": (KAnoClip, {**SMALL, "kd_margin": 1.0, "kd_scope": "global"}),
     "WMoEClip": (WMoEClip, {"balance_weight": 1.0}),
 }
 """With their arguments, without what is drawn in training."""

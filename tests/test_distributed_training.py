@@ -32,7 +32,7 @@ def together(small_clip: Path, visa_root: Path, tmp_path_factory: pytest.TempPat
         start_new_session=True,
     ) as process:
         try:
-            output, _ = process.communicate(timeout=300)
+            output, _ = process.communicate(timeout=540)
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)  # the process that Lightning started, too
             raise
@@ -74,7 +74,7 @@ def test_losses_and_weights_are_those_of_one_process(name: str, together: Path, 
 @pytest.mark.slow
 def test_one_checkpoint_is_written(together: Path) -> None:
     for name in METHODS:
-        folder = Path(name, name, "VisA", "v0")
+        folder = Path(name, METHODS[name][0].__name__, "VisA", "v0")
         assert [path.name for path in (together / "process0" / folder).rglob("*.ckpt")] == ["model.ckpt"]
         assert not list((together / "process1" / folder).iterdir())
 

@@ -11,7 +11,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 
 from anomalib_zsad.data.item import categories_of
-from anomalib_zsad.functional.processes import known_to_processes
+from anomalib_zsad.functional.processes import known_to_processes, sum_over_processes
 from anomalib_zsad.knowledge import KnowledgeBase, load_knowledge
 from anomalib_zsad.models.class_text import dataset_of
 from anomalib_zsad.models.kano_clip.loss import knowledge_distances
@@ -57,23 +57,22 @@ class KnowledgeMixin:
         targets = self._module.model.knowledge_of([self._texts(categories[i], paths[i]) for i in rows])
         text = text[rows]
         if self._module.kd_scope == "global":
-            targets, text = (each.mean(0, keepdim=True) for each in (targets, text))
+            shares, _ = _shares(list(_first_rows(categories)))
+            weights = torch.tensor(shares, device=text.device)
+            targets, text = (
+                sum_over_processes(torch.einsum("n,n...->...", weights, each))[None] for each in (targets, text)
+            )
         return knowledge_distances(targets, text)
 
     def knowledge_shares(self, batch: Any) -> Tensor | None:  # (n,)
         """Weigh the classes of a batch so that each counts the same in the mean over all processes of a training.
 
-        None where a plain mean does that: of images, and in a single process. With the scope "global" every process
-        has a mean of its own.
+        None where a plain mean does that: of images, of what all processes have, and in a single process.
         """
         if not self._module.hparams["use_knpl"] or self._module.kd_scope != "class":
             return None
-        own = _first_rows(self.categories_of(batch))
-        everyones = known_to_processes(list(own))
-        counts = Counter(name for each in everyones for name in each)
-        if len(everyones) == 1:
-            return None
-        return torch.tensor([len(everyones) / (len(counts) * counts[name]) for name in own], device=batch.image.device)
+        shares, processes = _shares(list(_first_rows(self.categories_of(batch))))
+        return None if processes == 1 else processes * torch.tensor(shares, device=batch.image.device)
 
     def setup(self, stage: str) -> None:
         """Read the knowledge base before training."""
@@ -132,3 +131,14 @@ class KnowledgeMixin:
 def _first_rows(categories: Sequence[str]) -> dict[str, int]:
     """Find the first image of every class."""
     return {categories[row]: row for row in reversed(range(len(categories)))}
+
+
+def _shares(classes: Sequence[str]) -> tuple[list[float], int]:
+    """Weigh classes so that over all processes each class counts the same and all weights add up to 1.
+
+    Returns:
+        The weights of these classes, and how many processes there are.
+    """
+    everyones = known_to_processes(classes)
+    counts = Counter(name for each in everyones for name in each)
+    return [1 / (len(counts) * counts[name]) for name in classes], len(everyones)

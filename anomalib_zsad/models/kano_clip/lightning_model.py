@@ -324,7 +324,7 @@ class KAnoClip(KnowledgeMixin, ZeroShotMixin, AnomalibModule):  # type: ignore[m
     def on_train_epoch_end(self) -> None:
         """Log how well each part of the score does alone, and how much each attention counts."""
         seen = [each for own in known_to_processes([each.cpu() for each in self._seen]) for each in own]
-        found = diagnostics.auroc_of(seen) if seen else {}
+        found = diagnostics.auroc_of(seen)
         if self.model.bicmci is not None:
             found.update(self.model.bicmci.scale_norms())
         self.log_dict({f"train_{name}": value for name, value in found.items()})
