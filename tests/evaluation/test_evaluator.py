@@ -255,7 +255,8 @@ def peak_of_evaluation(count: int, images_per_category: int | None, size: int, f
     """Bytes of numpy and Python, at most, for images that are gone once they are evaluated."""
     names = [f"category {number // (images_per_category or count)}" for number in range(count)]
     samples = SimpleNamespace(dataset=SimpleNamespace(samples=pd.DataFrame({"category": names})))
-    trainer = SimpleNamespace(test_dataloaders=samples, default_root_dir=folder, barebones=False, world_size=1)
+    alone = {"world_size": 1, "is_global_zero": True}
+    trainer = SimpleNamespace(test_dataloaders=samples, default_root_dir=folder, barebones=False, **alone)
     evaluator, rng = ZeroShotEvaluator(pixel_memory=2**24), np.random.default_rng(0)
     evaluator.on_test_epoch_start(trainer, None)
     tracemalloc.start()
