@@ -6,9 +6,9 @@ from pathlib import Path
 from urllib.error import URLError
 
 import torch
-from anomalib.data import AnomalibDataModule
+from anomalib.data import AnomalibDataModule, AnomalibDataset
 from anomalib.data.utils import LabelName
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, DistributedSampler
 from torchvision.transforms.v2 import Transform
 
 from anomalib_zsad.data.category_dataset import CategoryDataset
@@ -91,33 +91,31 @@ class CategoryDataModule(AnomalibDataModule, ABC):
     def train_dataloader(self) -> DataLoader:
         """The training images, in an order that the seed decides, shared by the processes of a training."""
         generator = torch.Generator().manual_seed(self.seed)
-        return DataLoader(
-            self.train_data,
-            batch_size=self.train_batch_size,
-            sampler=ShareInOrder(self.train_data, self.trainer, generator),
-            generator=generator,
-            num_workers=self.num_workers,
-            collate_fn=self.external_collate_fn or self.train_data.collate_fn,
-        )
+        shared = ShareInOrder(self.train_data, self.trainer, generator)
+        return self._loader(self.train_data, self.train_batch_size, shared, generator)
 
     def val_dataloader(self) -> DataLoader | list:
         """The validation images, each seen by one process."""
-        return DataLoader(
-            self.val_data,
-            batch_size=self.eval_batch_size,
-            sampler=share_once(self.val_data, self.trainer),
-            num_workers=self.num_workers,
-            collate_fn=self.external_collate_fn or self.val_data.collate_fn,
-        )
+        return self._loader(self.val_data, self.eval_batch_size, share_once(self.val_data, self.trainer))
 
     def test_dataloader(self) -> DataLoader:
         """The test images, those of each category seen by one process."""
+        return self._loader(self.test_data, self.eval_batch_size, share_categories(self.test_data, self.trainer))
+
+    def _loader(
+        self,
+        images: AnomalibDataset,
+        batch_size: int,
+        sampler: DistributedSampler | None,
+        generator: torch.Generator | None = None,
+    ) -> DataLoader:
         return DataLoader(
-            self.test_data,
-            batch_size=self.eval_batch_size,
-            sampler=share_categories(self.test_data, self.trainer),
+            images,
+            batch_size=batch_size,
+            sampler=sampler,
+            generator=generator,
             num_workers=self.num_workers,
-            collate_fn=self.external_collate_fn or self.test_data.collate_fn,
+            collate_fn=self.external_collate_fn or images.collate_fn,
         )
 
     def normal_images(self, category: str, stage: str | None = None) -> list[Path]:
