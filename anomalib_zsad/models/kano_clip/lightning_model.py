@@ -16,7 +16,7 @@ from anomalib_zsad.clip.backbone import Activation, FrozenClip, PositionResize
 from anomalib_zsad.data.class_names import own_names
 from anomalib_zsad.data.item import ANY_CATEGORY
 from anomalib_zsad.functional.losses import ScoreReduction
-from anomalib_zsad.functional.processes import known_to_processes
+from anomalib_zsad.functional.processes import pooled
 from anomalib_zsad.models.adapter_file import load_adapter
 from anomalib_zsad.models.feature_cache import CacheDtype
 from anomalib_zsad.models.kano_clip import diagnostics
@@ -323,7 +323,7 @@ class KAnoClip(KnowledgeMixin, ZeroShotMixin, AnomalibModule):  # type: ignore[m
 
     def on_train_epoch_end(self) -> None:
         """Log how well each part of the score does alone, and how much each attention counts."""
-        seen = [each for own in known_to_processes([each.cpu() for each in self._seen]) for each in own]
+        seen = pooled(each.cpu() for each in self._seen)
         found = diagnostics.auroc_of(seen)
         if self.model.bicmci is not None:
             found.update(self.model.bicmci.scale_norms())

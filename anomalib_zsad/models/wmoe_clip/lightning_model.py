@@ -16,7 +16,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from anomalib_zsad.arguments import check_choice
 from anomalib_zsad.clip.backbone import FrozenClip
 from anomalib_zsad.functional.losses import ScoreReduction
-from anomalib_zsad.functional.processes import known_to_processes
+from anomalib_zsad.functional.processes import pooled
 from anomalib_zsad.models.adapter_file import load_adapter
 from anomalib_zsad.models.feature_cache import CacheDtype
 from anomalib_zsad.models.mixin import ZeroShotMixin
@@ -273,7 +273,7 @@ class WMoEClip(ZeroShotMixin, AnomalibModule):  # type: ignore[misc]  # what the
 
     def on_train_epoch_end(self) -> None:
         """Log what only all images together show, those of every process."""
-        seen = [each for own in known_to_processes([each.on_cpu() for each in self._seen]) for each in own]
+        seen = pooled(each.on_cpu() for each in self._seen)
         found = diagnostics.of_epoch(seen) if seen else {}
         self.log_dict({f"train_{name}": value for name, value in found.items()})
         self._seen = []
