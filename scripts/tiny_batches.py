@@ -91,10 +91,9 @@ def _regions(
                 spot.view(-1)[int(patch)] = 1
                 regions.append((spot, int(places is defective)))
         for weight, state in regions:
-            if weight.sum() > 0:
-                weights.append((weight / weight.sum()).flatten())
-                region_of.append(number)
-                chosen.append([*own[:2], state, own[3] if state else -1, -1, -1])
+            weights.append((weight / weight.sum()).flatten())
+            region_of.append(number)
+            chosen.append([*own[:2], state, own[3] if state else -1, -1, -1])
     return torch.stack(weights), torch.tensor(region_of), np.array(chosen)
 
 

@@ -53,7 +53,7 @@ def small_model(seed: int = 0, epochs: int = 3) -> AFClip:
         seed: Of the initialisation and of the training.
         epochs: Of the training.
     """
-    return AFClip(backbone="zsad-tiny", image_size=168, scales=(1, 3), lr=1e-3, epochs=epochs, seed=seed)
+    return AFClip(backbone="zsad-tiny", scales=(1, 3), lr=1e-3, epochs=epochs, seed=seed)
 
 
 def best_and_worst(
