@@ -71,7 +71,12 @@ class ZeroShotMixin(ExportHooks):
     @property
     def holds_nothing(self) -> bool:
         """Whether scores would mean nothing, since nothing was trained."""
-        return not self.trained_on
+        return not self.trained_on and self._learns
+
+    @property
+    def _learns(self) -> bool:
+        """Whether there is anything to train: ablations may switch it all off."""
+        return any(parameter.requires_grad for parameter in self._module.parameters())
 
     def check_exportable(self) -> None:
         """Refuse to export untrained adapters."""
@@ -147,8 +152,15 @@ class ZeroShotMixin(ExportHooks):
     # Hooks
 
     def setup(self, stage: str) -> None:
-        """Have checkpoints checked before they are read, and seed the training."""
+        """Have checkpoints checked before they are read, and seed the training.
+
+        Raises:
+            ValueError: If there is nothing to train.
+        """
         trainer = self._module.trainer
+        if stage == TrainerFn.FITTING and not self._learns:
+            msg = f"{type(self).__name__} has nothing to train with these options: run anomalib test without training"
+            raise ValueError(msg)
         # anomalib numbers its folders of results in every process; all write to that of the first one.
         trainer._default_root_dir = trainer.strategy.broadcast(trainer._default_root_dir)
         trainer.strategy.checkpoint_io = CheckedCheckpointIO(self._module.checkpoint_safe_globals())

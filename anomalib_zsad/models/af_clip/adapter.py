@@ -112,6 +112,36 @@ class JointTokens:
         return inner @ self.matrix.T + scaled.sum(-2) * self.offset + (scaled * self.deviation).sum(-2) * self.shift
 
 
+@dataclass(frozen=True)
+class PlainTokens:
+    """Tokens in the space shared with texts as CLIP itself projects them: rows "base" and V1 of table 4."""
+
+    unit: Tensor  # (..., T, D), unit length
+
+    @classmethod
+    def of(
+        cls,
+        tokens: Tensor,  # (..., T, C)
+        clip: FrozenClip,
+    ) -> "PlainTokens":
+        """Bring the tokens of a layer into the joint space, eq. 7."""
+        return cls(F.normalize(clip.project(tokens), dim=-1))
+
+    def cosines(
+        self,
+        text: Tensor,  # (S, D), unit length
+    ) -> Tensor:  # (..., T, S)
+        """Compare every token with every text."""
+        return self.unit @ text.T
+
+    def unit_sums(
+        self,
+        weights: Tensor,  # (B, T), one weight a token
+    ) -> Tensor:  # (..., B, D)
+        """Sum the tokens of every image with the given weights."""
+        return (weights[..., None] * self.unit).sum(-2)
+
+
 class Adaptor(nn.Module):
     """Attention over the tokens of a layer, the same for all layers and windows, without a residual, eq. 3-4.
 
@@ -160,7 +190,7 @@ class StatePrompts(nn.Module):
     Args:
         clip: The frozen CLIP.
         texts: The words of each state, the normal one first.
-        length: Number of learnable vectors.
+        length: Number of learnable vectors; with 0 nothing is learnt.
 
     Raises:
         ValueError: If the prompts do not fit into the text tower's context.
@@ -173,13 +203,14 @@ class StatePrompts(nn.Module):
         super().__init__()
         tokens = clip.tokenize(texts)
         end = tokens.argmax(dim=-1) + length  # the end-of-text token has the highest number
-        if length < 1 or int(end.max()) >= clip.context_length:
+        if length < 0 or int(end.max()) >= clip.context_length:
             msg = (
-                f"prompt_length must lie between 1 and {clip.context_length - 1 - int(end.max()) + length} "
+                f"prompt_length must lie between 0 and {clip.context_length - 1 - int(end.max()) + length} "
                 f"for this backbone and these prompts, got {length}"
             )
             raise ValueError(msg)
-        self.vectors = nn.Parameter(torch.randn(1, length, clip.text_width) * 0.01)
+        vectors = torch.randn(1, length, clip.text_width) * 0.01
+        self.vectors = nn.Parameter(vectors, requires_grad=length > 0)
         words = clip.embed_tokens(tokens)[:, : int(end.max()) + 1 - length]
         self.register_buffer("end", end, persistent=False)
         self.register_buffer("words", words.detach(), persistent=False)

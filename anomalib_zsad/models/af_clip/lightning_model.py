@@ -41,7 +41,8 @@ class AFClip(FewShotMixin, ZeroShotMixin, AnomalibModule):  # type: ignore[misc]
         heads: Attention heads of the adaptor.
         head_width: Width of each head.
         states: The words of the normal and the anomalous prompt (eq. 8).
-        prompt_length: Learnable vectors in front of them.
+        prompt_length: Learnable vectors in front of them; 0 for fixed prompts (table 4, "base").
+        adaptor: Whether tokens pass the adaptor (eq. 3-4); False for "base" and V1 of table 4.
         temperature: Divides every cosine (eq. 9).
         blur_sigma: Standard deviation in pixels of the blur of the final map.
         focal_gamma: Focusing exponent of the focal losses (eq. 11).
@@ -89,6 +90,7 @@ class AFClip(FewShotMixin, ZeroShotMixin, AnomalibModule):  # type: ignore[misc]
         head_width: int = 64,
         states: tuple[str, str] = ("without defect.", "with defect."),
         prompt_length: int = 12,
+        adaptor: bool = True,
         temperature: float = 0.07,
         blur_sigma: float = 4.0,
         focal_gamma: float = 4.0,
@@ -116,11 +118,11 @@ class AFClip(FewShotMixin, ZeroShotMixin, AnomalibModule):  # type: ignore[misc]
         clip = FrozenClip.load(backbone, pretrained, image_size, activation="quick_gelu", position_resize="bilinear")
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            adaptor = Adaptor(clip.vision_width, heads, head_width)
+            attention = Adaptor(clip.vision_width, heads, head_width) if adaptor else None
             prompts = StatePrompts(clip, states, prompt_length)
         self.model = AFClipModel(
             clip,
-            adaptor,
+            attention,
             prompts,
             WindowAggregation(scales, window_sigma),
             layers=clip.quarters() if feature_layers is None else feature_layers,

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from anomalib_zsad.clip.backbone import FrozenClip
 from anomalib_zsad.functional.scoring import smooth_upsample
-from anomalib_zsad.models.af_clip.adapter import Adaptor, JointTokens, StatePrompts, WindowAggregation
+from anomalib_zsad.models.af_clip.adapter import Adaptor, JointTokens, PlainTokens, StatePrompts, WindowAggregation
 from anomalib_zsad.models.feature_cache import cacheable
 from anomalib_zsad.models.memory import MemoryBank
 
@@ -23,7 +23,7 @@ class Logits(NamedTuple):
 
     image: Tensor  # (B, S) of the class token
     patches: Tensor  # (B, gh, gw, S)
-    tokens: list[JointTokens]  # L x (R, B, 1 + N, D), factored
+    tokens: list[JointTokens] | list[PlainTokens]  # L x (R, B, 1 + N, D)
 
 
 class AFClipModel(nn.Module):
@@ -34,7 +34,7 @@ class AFClipModel(nn.Module):
 
     Args:
         clip: The frozen CLIP.
-        adaptor: Eq. 3-4.
+        adaptor: Eq. 3-4; None compares the tokens of CLIP themselves.
         prompts: Eq. 8.
         aggregate: Eq. 5-6.
         layers: Vision blocks whose tokens are used, counted from 1.
@@ -50,7 +50,7 @@ class AFClipModel(nn.Module):
     def __init__(
         self,
         clip: FrozenClip,
-        adaptor: Adaptor,
+        adaptor: Adaptor | None,
         prompts: StatePrompts,
         aggregate: WindowAggregation,
         layers: Sequence[int],
@@ -109,8 +109,7 @@ class AFClipModel(nn.Module):
         """Compare the tokens of every layer and window with both prompts, eq. 9."""
         with torch.autocast(taps[0].device.type, enabled=False):
             text = self.text_features()
-            inner = (self.adaptor(tap, grid, self.aggregate) for tap in taps)
-            tokens = [JointTokens.of(each, self.adaptor.to_out, self.clip) for each in inner]
+            tokens = self._project(taps, grid)
             total = torch.stack([each.cosines(text).sum(0) for each in tokens]).sum(0) / self.temperature
         return Logits(total[:, 0], total[:, 1:].unflatten(1, grid), tokens)
 
@@ -171,6 +170,16 @@ class AFClipModel(nn.Module):
         zero_shot = self.score(self.compare(taps, grid))
         score, maps = ((m + self.alpha * z) / (1 + self.alpha) for m, z in zip(memory, zero_shot, strict=True))
         return score, maps
+
+    def _project(
+        self,
+        taps: list[Tensor],  # L x (B, 1 + N, C)
+        grid: tuple[int, int],
+    ) -> list[JointTokens] | list[PlainTokens]:
+        if self.adaptor is None:
+            return [PlainTokens.of(self.aggregate(tap, grid), self.clip) for tap in taps]
+        inner = (self.adaptor(tap, grid, self.aggregate) for tap in taps)
+        return [JointTokens.of(each, self.adaptor.to_out, self.clip) for each in inner]
 
     def _patches(
         self,

@@ -24,8 +24,8 @@ class Ensemble(ZeroShotMixin, AnomalibModule):  # type: ignore[misc]  # what the
     """Several trained detectors as one: models of this package and of anomalib, or several seeds of one.
 
     Each member pre-processes the raw image as it was trained to. Its image scores and the pixels of its map, resized
-    to one size, are standardised by their mean and standard deviation on the validation data, averaged by the weights
-    and brought into [0, 1], so that the order of scores follows each member's. `Engine.train` trains nothing: it takes
+    to one size, are standardised by their mean and standard deviation on the validation data, brought into [0, 1], so
+    that the order of scores follows each member's, and averaged by the weights. `Engine.train` trains nothing: it takes
     these statistics from the validation images, then fits the thresholds to the averaged scores, as with any model.
 
     Mean and deviation, not anomalib's minimum and maximum, since a single odd image decides those, they differ with the

@@ -25,9 +25,10 @@ class Raw(NamedTuple):
 class EnsembleModel(nn.Module):
     """Raw images in, scores in [0, 1] out.
 
-    Member m gives x_m; z is the mean of (x_m - mean_m) / deviation_m by the weights, and (1 + z / (1 + |z|)) / 2 the
-    score: image scores and pixels alike, each with statistics of their own. Pixels are averaged over the members that
-    have maps.
+    Member m gives x_m; z_m is (x_m - mean_m) / deviation_m, u_m is (1 + z_m / (1 + |z_m|)) / 2, and the mean of u_m by
+    the weights is the score: image scores and pixels alike, each with statistics of their own. Pixels are averaged over
+    the members that have maps. Each member is bounded before the mean: one whose validation images score far below all
+    others, as those that a memory bank was filled with, would otherwise decide alone.
 
     Args:
         members: Models, each with its pre-processor.
@@ -137,5 +138,5 @@ class EnsembleModel(nn.Module):
         weight = sum(self.weights[index] for index, _ in given)
         if not weight:
             return None
-        terms = [scale(value, index) * (self.weights[index] / weight) for index, value in given]
-        return to_unit(torch.stack(terms).sum(0))
+        terms = [to_unit(scale(value, index)) * (self.weights[index] / weight) for index, value in given]
+        return torch.stack(terms).sum(0)

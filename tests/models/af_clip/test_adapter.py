@@ -94,7 +94,7 @@ def test_vectors_stand_before_the_start_of_text(clip):
     torch.testing.assert_close(prompts(clip), F.normalize(whole, dim=-1), atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize("length", [0, 74])
+@pytest.mark.parametrize("length", [-1, 74])
 def test_prompts_must_fit_the_context(clip, length):
-    with pytest.raises(ValueError, match=rf"prompt_length must lie between 1 and 72 .* got {length}"):
+    with pytest.raises(ValueError, match=rf"prompt_length must lie between 0 and 72 .* got {length}"):
         StatePrompts(clip, ["without defect.", "with defect."], length)

@@ -37,14 +37,22 @@ def test_a_member_counts_the_same_whatever_its_unit():
             torch.testing.assert_close(result, wanted, atol=1e-5, rtol=0)
 
 
-def test_scores_are_the_weighted_mean_of_standardised_ones():
+def test_scores_are_the_weighted_mean_of_standardised_ones_in_the_unit_interval():
     ensemble = fitted(Brightness(), Brightness(), weights=[3, 1])
     raw = ensemble.model.raw_scores(ImageBatch(image=pictures()))[0].score
     z = (raw - raw.mean()) / raw.std(correction=0)
     other = Raw(raw.flip(0), None)
-    mean = 0.75 * z + 0.25 * z.flip(0)
-    expected = (1 + mean / (1 + mean.abs())) / 2
+    unit = (1 + z / (1 + z.abs())) / 2
+    expected = 0.75 * unit + 0.25 * unit.flip(0)
     torch.testing.assert_close(ensemble.model.combine([Raw(raw, None), other]).pred_score, expected)
+
+
+def test_a_member_far_off_its_validation_scores_leaves_the_order_to_the_others():
+    ensemble = fitted(Brightness(), Brightness())
+    raw = ensemble.model.raw_scores(ImageBatch(image=pictures()))[0].score
+    z = torch.linspace(800, 1200, len(raw)).flip(0)
+    score = ensemble.model.combine([Raw(raw, None), Raw(raw.mean() + z * raw.std(), None)]).pred_score
+    assert torch.equal(score.argsort(), raw.argsort())
 
 
 def test_a_member_without_weight_changes_nothing():
