@@ -1,6 +1,11 @@
 """Generated datasets that several tests read; none may change them."""
 
+import os
 from pathlib import Path
+
+# Threads of several workers of pytest-xdist that share the cores wait for one another, and take several times as long.
+if os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1") != "1":
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 
