@@ -11,6 +11,7 @@ from torch.optim import Adam, Optimizer
 
 from anomalib_zsad.arguments import check_choice
 from anomalib_zsad.clip.backbone import FrozenClip
+from anomalib_zsad.clip.embedded import embedded_file
 from anomalib_zsad.models.adapter_file import load_adapter
 from anomalib_zsad.models.af_clip.adapter import Adaptor, StatePrompts, WindowAggregation
 from anomalib_zsad.models.af_clip.loss import AFClipLoss, Variant
@@ -20,6 +21,9 @@ from anomalib_zsad.models.feature_cache import CacheDtype
 from anomalib_zsad.models.few_shot import FewShotMixin, check_few_shot
 from anomalib_zsad.models.mixin import ZeroShotMixin
 from anomalib_zsad.models.trained_weights import load_trained
+
+_LR, _SMALL_LR = 1e-4, 1e-3
+"""Learning rates: of the paper, and over the small CLIP of this package."""
 
 
 class AFClip(FewShotMixin, ZeroShotMixin, AnomalibModule):  # type: ignore[misc]  # what the mixin replaces is typed narrowly
@@ -50,7 +54,8 @@ class AFClip(FewShotMixin, ZeroShotMixin, AnomalibModule):  # type: ignore[misc]
         lambda2: Weight of the patch alignment (eq. 15).
         variant: "released" trains with the gradients that the published results were made with, "paper" with those of
             eq. 13 (see `AFClipLoss`).
-        lr: Adam's learning rate.
+        lr: Adam's learning rate. None: the 1e-4 of the paper, or over the small CLIP of this package 1e-3, since the
+            drawn pictures are few and the adaptor has more to add there.
         betas: Adam's betas.
         epochs: Epochs of training (the trainer's `max_epochs`).
         k_shot: Normal training images of each target category to remember; 0 for zero-shot.
@@ -97,7 +102,7 @@ class AFClip(FewShotMixin, ZeroShotMixin, AnomalibModule):  # type: ignore[misc]
         lambda1: float = 1.0,
         lambda2: float = 1.0,
         variant: Variant = "released",
-        lr: float = 1e-4,
+        lr: float | None = None,
         betas: tuple[float, float] = (0.5, 0.999),
         epochs: int = 2,  # noqa: ARG002  # read as a hyper-parameter
         k_shot: int = 0,
@@ -132,7 +137,8 @@ class AFClip(FewShotMixin, ZeroShotMixin, AnomalibModule):  # type: ignore[misc]
             precision=precision,
         )
         self.loss = AFClipLoss(focal_gamma, lambda1, lambda2, variant)
-        self.lr = lr
+        usual = _LR if embedded_file(backbone) is None else _SMALL_LR
+        self.lr = usual if lr is None else lr
         self.betas = betas
         self.trained_on = []
         if weights is not None:

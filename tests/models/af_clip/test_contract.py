@@ -4,3 +4,9 @@ from tests.contract import MethodContract
 
 class TestAFClip(MethodContract):
     model_class = AFClip
+
+
+def test_the_learning_rate_is_the_papers_but_over_the_small_clip_and_where_it_is_given(small_clip):
+    assert AFClip(pretrained=small_clip, image_size=56).configure_optimizers().defaults["lr"] == 1e-4
+    assert AFClip(backbone="zsad-tiny").configure_optimizers().defaults["lr"] == 1e-3
+    assert AFClip(backbone="zsad-tiny", lr=2e-4).configure_optimizers().defaults["lr"] == 2e-4
