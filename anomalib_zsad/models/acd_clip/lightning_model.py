@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import torch
 from anomalib.data import InferenceBatch
@@ -15,7 +15,7 @@ from torch.nn.utils import clip_grad_norm_
 from torch.optim import Adam, Optimizer
 from torch.optim.lr_scheduler import StepLR
 
-from anomalib_zsad.arguments import check_choice
+from anomalib_zsad.arguments import check_choices
 from anomalib_zsad.clip.backbone import Activation, FrozenClip
 from anomalib_zsad.data.domains import Domain, domain_of
 from anomalib_zsad.data.item import ANY_CATEGORY, categories_of
@@ -152,9 +152,7 @@ class ACDClip(ZeroShotMixin, AnomalibModule):  # type: ignore[misc]  # what the 
         **components: Any,
     ) -> None:
         super().__init__(**components)
-        check_choice("variant", variant, get_args(Variant))
-        check_choice("domain", domain, (*get_args(Domain), None))
-        check_choice("precision", precision, get_args(Precision))
+        check_choices(ACDClip.__init__, self.hparams)
         clip = FrozenClip.load(backbone, pretrained, image_size, activation, position_resize="bicubic_antialias")
         _check_groups(n_groups, clip)
         with torch.random.fork_rng(devices=[]):

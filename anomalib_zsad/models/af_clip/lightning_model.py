@@ -2,14 +2,14 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import torch
 from anomalib.models import AnomalibModule
 from torch import Tensor
 from torch.optim import Adam, Optimizer
 
-from anomalib_zsad.arguments import check_choice
+from anomalib_zsad.arguments import check_choices
 from anomalib_zsad.clip.backbone import FrozenClip
 from anomalib_zsad.clip.embedded import embedded_file
 from anomalib_zsad.models.adapter_file import load_adapter
@@ -111,14 +111,13 @@ class AFClip(FewShotMixin, ZeroShotMixin, AnomalibModule):  # type: ignore[misc]
         coreset_ratio: float | None = None,
         precision: Precision = "fp32",
         cache_features: str | Path | None = None,  # noqa: ARG002  # read as a hyper-parameter
-        cache_dtype: CacheDtype = "float16",
+        cache_dtype: CacheDtype = "float16",  # noqa: ARG002  # likewise
         weights: str | Path | None = None,
         seed: int = 0,
         **components: Any,
     ) -> None:
         super().__init__(**components)
-        check_choice("precision", precision, get_args(Precision))
-        check_choice("cache_dtype", cache_dtype, get_args(CacheDtype))
+        check_choices(AFClip.__init__, self.hparams)
         check_few_shot(k_shot, alpha, coreset_ratio)
         clip = FrozenClip.load(backbone, pretrained, image_size, activation="quick_gelu", position_resize="bilinear")
         with torch.random.fork_rng(devices=[]):

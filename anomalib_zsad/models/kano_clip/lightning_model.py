@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import torch
 from anomalib.data import InferenceBatch
@@ -11,7 +11,7 @@ from anomalib.models import AnomalibModule
 from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 
-from anomalib_zsad.arguments import check_choice
+from anomalib_zsad.arguments import check_choices
 from anomalib_zsad.clip.backbone import Activation, FrozenClip, PositionResize
 from anomalib_zsad.data.class_names import own_names
 from anomalib_zsad.data.item import ANY_CATEGORY
@@ -194,25 +194,13 @@ class KAnoClip(KnowledgeMixin, ZeroShotMixin, AnomalibModule):  # type: ignore[m
         epochs: int = 15,  # noqa: ARG002  # read as a hyper-parameter
         precision: Precision = "fp32",
         cache_features: str | Path | None = None,  # noqa: ARG002  # read as a hyper-parameter
-        cache_dtype: CacheDtype = "float16",
+        cache_dtype: CacheDtype = "float16",  # noqa: ARG002  # likewise
         weights: str | Path | None = None,
         seed: int = 111,
         **components: Any,
     ) -> None:
         super().__init__(**components)
-        for name, value, choices in (
-            ("cls_source", cls_source, ClassSource),
-            ("patch_projection", patch_projection, PatchProjection),
-            ("bica_cross", bica_cross, Cross),
-            ("deform_attention", deform_attention, DeformAttention),
-            ("stage_reduction", stage_reduction, StageReduction),
-            ("score_reduction", score_reduction, ScoreReduction),
-            ("local_loss_on", local_loss_on, LocalLossOn),
-            ("kd_scope", kd_scope, KdScope),
-            ("precision", precision, Precision),
-            ("cache_dtype", cache_dtype, CacheDtype),
-        ):
-            check_choice(name, value, get_args(choices))
+        check_choices(KAnoClip.__init__, self.hparams)
         clip = FrozenClip.load(backbone, pretrained, image_size, activation, position_resize)
         layers = clip.check_layers(clip.quarters() if feature_layers is None else feature_layers)
         width = clip.joint_width

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import torch
 from anomalib.models import AnomalibModule
@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.optim import Adam
 from torch.optim.lr_scheduler import LambdaLR
 
-from anomalib_zsad.arguments import check_choice
+from anomalib_zsad.arguments import check_choices
 from anomalib_zsad.clip.backbone import FrozenClip
 from anomalib_zsad.functional.losses import ScoreReduction
 from anomalib_zsad.functional.processes import pooled
@@ -173,30 +173,13 @@ class WMoEClip(ZeroShotMixin, AnomalibModule):  # type: ignore[misc]  # what the
         epochs: int = 20,  # noqa: ARG002  # read as a hyper-parameter
         precision: Precision = "fp32",
         cache_features: str | Path | None = None,  # noqa: ARG002  # read as a hyper-parameter
-        cache_dtype: CacheDtype = "float16",
+        cache_dtype: CacheDtype = "float16",  # noqa: ARG002  # likewise
         weights: str | Path | None = None,
         seed: int = 111,
         **components: Any,
     ) -> None:
         super().__init__(**components)
-        for name, value, choices in (
-            ("prompt_latent", prompt_latent, Latent),
-            ("cls_scale", cls_scale, TokenScale),
-            ("inference_sampling", inference_sampling, InferenceSampling),
-            ("patch_projection", patch_projection, Projection),
-            ("patch_projection_init", patch_projection_init, ProjectionInit),
-            ("wavelet_kind", wavelet_kind, wavelet.Kind),
-            ("wavelet_return", wavelet_return, wavelet.Return),
-            ("wavelet_pad", wavelet_pad, wavelet.Pad),
-            ("map_features", map_features, MapFeatures),
-            ("moe_adapter", moe_adapter, ContextAdapter),
-            ("map_reduction", map_reduction, MapReduction),
-            ("score_reduction", score_reduction, ScoreReduction),
-            ("lr_schedule", lr_schedule, Schedule),
-            ("precision", precision, Precision),
-            ("cache_dtype", cache_dtype, CacheDtype),
-        ):
-            check_choice(name, value, get_args(choices))
+        check_choices(WMoEClip.__init__, self.hparams)
         clip = FrozenClip.load(backbone, pretrained, image_size, "quick_gelu", position_resize="bicubic_antialias")
         layers = clip.check_layers(clip.quarters() if feature_layers is None else feature_layers)
         width = clip.joint_width
