@@ -21,6 +21,16 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("drawn")
 
 
+def detection(method: str, drawn: Path, folder: Path, **options: object) -> dict[str, float]:
+    entry = read_benchmark(CONFIG).models[method]
+    entry.init_args.update(options)
+    model = build_model(entry, Cell(method, "", None, None, seed=0), visualizer=False)
+    data = Synthetic(drawn, test_good=10, test_defective=1, num_workers=0)
+    Engine(default_root_dir=folder, accelerator="cpu", devices=1, logger=False).train(model, datamodule=data)
+    means = mean_values(model.evaluator.table)  # type: ignore[union-attr,arg-type]
+    return {name: round(means[name], 3) for name in ("pixel_AUROC", "pixel_AUPRO", "image_AUROC")}
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("method", "pixel_auroc", "aupro", "image_auroc"),
@@ -34,12 +44,15 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_method_detects_on_categories_that_nothing_was_trained_on(
     method: str, pixel_auroc: float, aupro: float, image_auroc: float, drawn: Path, tmp_path: Path
 ) -> None:
-    model = build_model(read_benchmark(CONFIG).models[method], Cell(method, "", None, None, seed=0), visualizer=False)
-    data = Synthetic(drawn, test_good=10, test_defective=1, num_workers=0)
-    Engine(default_root_dir=tmp_path, accelerator="cpu", devices=1, logger=False).train(model, datamodule=data)
-
-    means = mean_values(model.evaluator.table)  # type: ignore[union-attr,arg-type]
-    found = {name: round(means[name], 3) for name in ("pixel_AUROC", "pixel_AUPRO", "image_AUROC")}
+    found = detection(method, drawn, tmp_path)
     assert found["pixel_AUROC"] > pixel_auroc, found
     assert found["pixel_AUPRO"] > aupro, found
     assert found["image_AUROC"] > image_auroc, found
+
+
+@pytest.mark.slow
+def test_over_a_clip_that_learnt_nothing_the_same_training_detects_little(drawn: Path, tmp_path: Path) -> None:
+    found = detection("AF-CLIP", drawn, tmp_path, pretrained=None)
+    assert found["pixel_AUROC"] < 0.75, found
+    assert found["pixel_AUPRO"] < 0.40, found
+    assert found["image_AUROC"] < 0.70, found
