@@ -156,10 +156,16 @@ def _few_shot(options: argparse.Namespace) -> int:
 def _benchmark(options: argparse.Namespace) -> int:
     from dataclasses import replace
 
+    from lightning.pytorch.accelerators import AcceleratorRegistry
+
+    from anomalib_zsad.arguments import check_choice
     from anomalib_zsad.benchmark.beside_paper import write_comparison
     from anomalib_zsad.benchmark.grid import read_benchmark
     from anomalib_zsad.benchmark.run import run_benchmark
 
+    check_choice(
+        "--accelerator", options.accelerator, ("auto", "gpu", *sorted(AcceleratorRegistry.available_accelerators()))
+    )
     folder = options.out or Path("results", "benchmark", options.config.stem)
     benchmark = read_benchmark(options.config)
     if options.jobs is not None:

@@ -61,11 +61,11 @@ class CellRunner:
     def _zero_shot(self, cell: Cell, entry: Entry, keeper: CaseKeeper) -> Any:
         model: Any = build_model(entry, cell, visualizer=False)
         model.evaluator.watch = keeper.add
+        tested = self._tested(cell)
         # An ablation may have switched off all that learns.
         learns = any(parameter.requires_grad for parameter in model.parameters())
         training = self.benchmark.training_of(cell)
         checkpoint = self._trained(training, cell, entry) if learns and training else None
-        tested = AllCategories(self._target(cell), seed=cell.seed, **self.benchmark.plumbing)
         self._engine(Store(self.folder).folder_of(cell)).test(model, datamodule=tested, ckpt_path=checkpoint)
         self._last_model = model
         return model.evaluator.table
@@ -75,15 +75,16 @@ class CellRunner:
 
         Where a member is trained on the normal images of every category, it is that of some of these.
         """
+        tested = self._tested(cell) if cell.category is None else None
         models = [self._member(name, cell) for name in entry.members]
         model: Any = build_model(entry, cell, models=models, visualizer=False)
         model.evaluator.watch = keeper.add
         engine = self._engine(Store(self.folder).folder_of(cell))
-        if cell.category is None:
+        if tested is not None:
             auxiliary = self.benchmark.protocol_of(cell.target).auxiliary.build(AnomalibDataModule)
             engine.fit(model, datamodule=as_auxiliary(auxiliary, self.benchmark.training_plumbing(cell)))
             engine = self._engine(Store(self.folder).folder_of(cell))
-            engine.test(model, datamodule=AllCategories(self._target(cell), seed=cell.seed, **self.benchmark.plumbing))
+            engine.test(model, datamodule=tested)
         else:
             engine.train(model, datamodule=self._category(cell, entry))
         self._last_model = model
@@ -146,6 +147,12 @@ class CellRunner:
     def _category(self, cell: Cell, entry: Entry) -> OneCategory:
         size = entry.train_batch_size or _ANOMALIBS_BATCH
         return OneCategory(self._target(cell), cell, train_batch_size=size, **self.benchmark.plumbing)
+
+    def _tested(self, cell: Cell) -> AllCategories:
+        """All categories of the target; one that is not there is told before anything is trained for it."""
+        tested = AllCategories(self._target(cell), seed=cell.seed, **self.benchmark.plumbing)
+        tested.prepare_data()
+        return tested
 
     def _target(self, cell: Cell) -> AnomalibDataModule:
         return self.benchmark.protocol_of(cell.target).targets[cell.target].build(AnomalibDataModule)

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import yaml
 from anomalib.data import AnomalibDataModule
 from anomalib.models import AnomalibModule, WinClip
-from jsonargparse import ArgumentError, ArgumentParser
+from jsonargparse import ArgumentError, ArgumentParser, Namespace
 from jsonargparse.typing import import_object
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
@@ -32,7 +32,7 @@ class Spec:
     class_path: str
     init_args: dict[str, Any] = field(default_factory=dict)
 
-    def build(self, kind: Any, **more: Any) -> Any:
+    def build(self, kind: type, **more: Any) -> Any:
         """Build it; arguments given here go before those of the configuration.
 
         Args:
@@ -42,13 +42,28 @@ class Spec:
         Raises:
             ValueError: If the class is unknown, of another kind, or does not take the arguments.
         """
+        parser, parsed = self._parsed(kind, more)
+        return parser.instantiate_classes(parsed).it
+
+    def check(self, kind: type, **more: Any) -> None:
+        """Check what can be told before it is built.
+
+        Raises:
+            ValueError: As when it is built.
+        """
+        self._parsed(kind, more)
+
+    def _parsed(self, kind: type, more: dict[str, Any]) -> tuple[ArgumentParser, Namespace]:
         parser = ArgumentParser(exit_on_error=False)
         parser.add_argument("--it", type=kind)
         wanted = {"class_path": self.class_path, "init_args": {**self.init_args, **more}}
         try:
-            return parser.instantiate_classes(parser.parse_object({"it": wanted})).it
+            return parser, parser.parse_object({"it": wanted})
         except (ArgumentError, ImportError, AttributeError) as error:
-            msg = f"{self.class_path}: expected a {kind.__name__} that takes {wanted['init_args']}, got: {error}"
+            lines = [line.strip() for line in str(error).splitlines()]
+            known = ('Parser key "it"', "Problem with given class_path")
+            reason = " ".join(line for line in lines if not line.startswith(known))
+            msg = f"{self.class_path}: expected an {kind.__name__} and its arguments, but: {reason}"
             raise ValueError(msg) from error
 
 
@@ -75,6 +90,11 @@ class Entry(Spec):
     variant: str | None = None
     signed_scores: bool = False
     members: list[str] = field(default_factory=list)
+
+    def check(self, kind: type, **more: Any) -> None:
+        """Check what can be told before it is built: the path too, since a bare name does not find the class."""
+        _ = self.model_class
+        super().check(kind, **more)
 
     @property
     def model_class(self) -> type[AnomalibModule]:
@@ -162,7 +182,9 @@ class Benchmark:
                 " more than once" if doubled else " of one of them"
             )
             raise ValueError(msg)
+        _check_each_once("seeds", self.seeds)
         for name, entry in self.models.items():
+            _check_each_once(f"shots of {name}", entry.shots)
             if "k_shot" in entry.init_args:
                 msg = f"{name}: expected shots: [{entry.init_args['k_shot']}], got k_shot in init_args"
                 raise ValueError(msg)
@@ -220,6 +242,20 @@ class Benchmark:
                 decisive += [own.train_batch_size, own.signed_scores]
         return hashlib.sha256(json.dumps(decisive, sort_keys=True, default=str).encode()).hexdigest()
 
+    def check(self) -> None:
+        """Check every class and its arguments, before hours are spent on what comes before it.
+
+        Raises:
+            ValueError: If one is unknown, of another kind, or takes other arguments.
+        """
+        for name, entry in self.models.items():
+            members: dict[str, Any] = {"models": []} if entry.members else {}
+            _check_part(f"models.{name}", entry, AnomalibModule, **members)
+        for number, protocol in enumerate(self.protocols):
+            _check_part(f"protocols.{number}.auxiliary", protocol.auxiliary, AnomalibDataModule)
+            for name, target in protocol.targets.items():
+                _check_part(f"protocols.{number}.targets.{name}", target, AnomalibDataModule)
+
     def _cells(self, name: str, entry: Entry, target: str, seed: int) -> Iterator[Cell]:
         categories: list[str | None] = [None]
         if not self.is_zero_shot(name):
@@ -250,18 +286,42 @@ def read_benchmark(path: Path) -> Benchmark:
     if not path.is_file():
         msg = f"{path}: expected the configuration of a benchmark, found no such file"
         raise FileNotFoundError(msg)
+    expected = f"{path}: expected the configuration of a benchmark, but"
     try:
-        return TypeAdapter(Benchmark).validate_python(yaml.safe_load(path.read_text(encoding="utf-8")))
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        msg = f"{expected} it is no YAML ({' '.join(str(error).split())})"
+        raise ValueError(msg) from error
+    if not isinstance(content, dict):
+        msg = f"{expected} it has no models and protocols: {content!r}"
+        raise ValueError(msg)
+    try:
+        benchmark = TypeAdapter(Benchmark).validate_python(content)
+        benchmark.check()
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
-        msg = f"{path}: expected the configuration of a benchmark, but {where}: {first['msg']}".replace(
-            "but : ", "but "
-        )
+        msg = f"{expected} {where}: {first['msg']}".replace("but : ", "but ")
         raise ValueError(msg) from error
-    except yaml.YAMLError as error:
-        msg = f"{path}: expected the configuration of a benchmark, but it is no YAML ({' '.join(str(error).split())})"
+    except ValueError as error:
+        msg = f"{expected} {error}"
         raise ValueError(msg) from error
+    return benchmark
+
+
+def _check_part(where: str, spec: Spec, kind: type, **more: Any) -> None:
+    try:
+        spec.check(kind, **more)
+    except ValueError as error:
+        msg = f"{where}: {error}"
+        raise ValueError(msg) from error
+
+
+def _check_each_once(name: str, values: list[int]) -> None:
+    doubled = sorted({value for value in values if values.count(value) > 1})
+    if doubled:
+        msg = f"{name}: expected each once, got {', '.join(map(str, doubled))} more than once"
+        raise ValueError(msg)
 
 
 def build_model(entry: Entry, cell: Cell, **components: Any) -> AnomalibModule:

@@ -35,7 +35,7 @@ def plot_bars(
         for number, name in enumerate(names):
             rows = named[(named["metric"] == metric) & (named["name"] == name)].set_index("target").reindex(targets)
             places = [place + (number - (len(names) - 1) / 2) * width for place in range(len(targets))]
-            panel.bar(places, 100 * rows["mean"], width, yerr=100 * rows["std"].fillna(0), label=name, capsize=2)
+            panel.bar(places, 100 * rows["mean"], width, yerr=100 * rows["std"], label=name, capsize=2)
         panel.set_xticks(range(len(targets)), targets)
         panel.set_ylabel(f"{metric.replace('_', ' ')}, %")
         panel.set_ylim(0, 100)

@@ -1,6 +1,8 @@
 """Magnetic Tile Defect: pictures of magnetic tiles, free of defects or with one of five kinds."""
 
+import logging
 import re
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,8 +16,11 @@ from anomalib_zsad.data.category_dataset import CategoryDataset
 from anomalib_zsad.data.held_out import hold_out
 from anomalib_zsad.data.labelled_category import SplitAsGiven
 
-_DEFECTS = ("MT_Blowhole", "MT_Break", "MT_Crack", "MT_Fray", "MT_Uneven")
+logger = logging.getLogger(__name__)
+
 _FREE = "MT_Free"
+_PUBLISHED = {_FREE: 952, "MT_Blowhole": 115, "MT_Break": 85, "MT_Crack": 57, "MT_Fray": 32, "MT_Uneven": 103}
+_DEFECTS = tuple(kind for kind in _PUBLISHED if kind != _FREE)
 _CATEGORY = "magnetic_tile"
 
 # The masks are anti-aliased: above 0 instead of 127 a crack's area is 1.46 times as large.
@@ -109,12 +114,24 @@ class _Tiles(SplitAsGiven):
 
     def _setup(self, _stage: str | None = None) -> None:
         samples = _list(self.root, (*self.trained, *self.tested, _FREE))
+        self._check_counts(Counter(map(str, samples["kind"])))
         if self.side is None:
             self.train_data, self.test_data = CategoryDataset(samples.iloc[:0]), CategoryDataset(samples)
             return
         to_train_on = samples["kind"].isin(self.trained) | self._free_to_train_on(samples)
         self.train_data = CategoryDataset(samples[to_train_on & (samples["kind"] == _FREE)])
         self.test_data = CategoryDataset(samples[to_train_on if self.side == Split.TRAIN else ~to_train_on])
+
+    def _check_counts(self, found: Counter[str]) -> None:
+        differing = [
+            f"{count} images in {kind} instead of {_PUBLISHED[kind]}"
+            for kind, count in found.items()
+            if count != _PUBLISHED[kind]
+        ]
+        if differing:
+            logger.warning(
+                "MagneticTile at %s has %s: figures will differ from published ones.", self.root, ", ".join(differing)
+            )
 
     def _free_to_train_on(
         self,

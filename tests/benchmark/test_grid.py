@@ -8,6 +8,8 @@ from anomalib_zsad.cli import main
 from anomalib_zsad.models import AFClip
 
 AF = {"class_path": "anomalib_zsad.AFClip", "init_args": {"image_size": 56}, "shots": [0, 2]}
+SYNTHETIC = {"class_path": "anomalib_zsad.Synthetic", "init_args": {"colour": 1}}
+PROTOCOL = {"auxiliary": {"class_path": "anomalib_zsad.VisA"}, "targets": {"T": {"class_path": "anomalib_zsad.MVTec"}}}
 
 
 def config(root, **changes):
@@ -98,9 +100,10 @@ def test_a_class_is_built_with_its_arguments(mvtec_root):
 @pytest.mark.parametrize(
     ("spec", "said"),
     [
-        (Spec("anomalib.data.MVTecAD", {"colour": 1}), "MVTecAD: expected a AnomalibDataModule that takes"),
-        (Spec("anomalib.data.Nothing"), "Nothing: expected a AnomalibDataModule"),
-        (Spec("anomalib.models.Padim"), "Padim: expected a AnomalibDataModule"),
+        (Spec("anomalib.data.MVTecAD", {"colour": 1}), "MVTecAD: .* but: Option 'colour' is not accepted"),
+        (Spec("anomalib.data.MVTecAD", {"num_workers": "x"}), "MVTecAD: .* but: .*num_workers.* Got value: x"),
+        (Spec("anomalib.data.Nothing"), "Nothing: expected an AnomalibDataModule .* has no attribute 'Nothing'"),
+        (Spec("anomalib.models.Padim"), "Padim: expected an AnomalibDataModule and its arguments, but: .* subclass"),
     ],
 )
 def test_a_class_that_cannot_be_built_is_named(spec, said):
@@ -134,6 +137,14 @@ def test_an_ensemble_takes_its_members_as_they_are(small_clip):
         ({"speed": 3}, "speed"),
         ({"launcher": {"jobs": 0}}, "at least 1 job"),
         ({"models": {"a": {"shots": [1]}}}, "class_path"),
+        ({"seeds": [0, 1, 0]}, "seeds: expected each once, got 0 more than once"),
+        ({"models": {"a": {**AF, "shots": [2, 2]}}}, "shots of a: expected each once, got 2 more than once"),
+        ({"models": {"a": {**AF, "init_args": {"colour": 1}}}}, "models.a: anomalib_zsad.AFClip: .*'colour'"),
+        (
+            {"protocols": [PROTOCOL | {"auxiliary": {"class_path": "anomalib_zsad.Visa"}}]},
+            "protocols.0.auxiliary: .*Visa",
+        ),
+        ({"protocols": [PROTOCOL | {"targets": {"T": SYNTHETIC}}]}, r"protocols.0.targets.T: .*Synthetic: .*'colour'"),
         ({"models": {"a": {**AF, "init_args": {"k_shot": 4}}}}, r"a: expected shots: \[4\], got k_shot in init_args"),
     ],
 )
@@ -153,12 +164,22 @@ def test_a_missing_file_is_named(tmp_path):
         read_benchmark(tmp_path / "none.yaml")
 
 
+@pytest.mark.parametrize("text", ["", "models", "- a\n- b\n"])
+def test_a_file_of_something_else_is_told(tmp_path, text):
+    (tmp_path / "b.yaml").write_text(text)
+    with pytest.raises(ValueError, match=r"b.yaml: expected the configuration .* it has no models and protocols: "):
+        read_benchmark(tmp_path / "b.yaml")
+
+
 @pytest.mark.parametrize("path", ["anomalib_zsad.AFClipp", "anomalib_zssad.AFClip", "AFClip", "anomalib_zsad.VisA"])
 def test_a_misspelt_model_is_told_in_a_sentence(path, tmp_path, mvtec_root, capsys):
     (tmp_path / "b.yaml").write_text(yaml.safe_dump(config(mvtec_root, models={"a": {"class_path": path}})))
     assert main(["benchmark", "-c", str(tmp_path / "b.yaml"), "--out", str(tmp_path / "out")]) == 2
     (line,) = capsys.readouterr().err.splitlines()[-1:]
-    assert line.startswith(f"anomalib-zsad: {path}: expected the path of a model's class, ")
+    assert line.startswith(
+        f"anomalib-zsad: {tmp_path / 'b.yaml'}: expected the configuration of a benchmark, but models.a: "
+    )
+    assert f"{path}: expected the path of a model's class, " in line
 
 
 def test_batches_are_as_the_entry_says_else_the_dataset_else_the_benchmark(tmp_path, mvtec_root):

@@ -1,6 +1,10 @@
 import os
 import secrets
+import signal
+import subprocess
+import sys
 from dataclasses import asdict, replace
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -18,7 +22,12 @@ TREE = {"class_path": "anomalib_zsad.AFClip"}
 def grid(mvtec_root, **changes):
     target = Spec("anomalib.data.MVTecAD", {"root": str(mvtec_root)})
     models = {"ours": Entry("anomalib_zsad.AFClip", shots=[0, 1])}
-    settings = {"models": models, "protocols": [Protocol(Spec("x"), {"MVTec": target})], "seeds": [0, 1], **changes}
+    settings = {
+        "models": models,
+        "protocols": [Protocol(Spec("anomalib_zsad.VisA"), {"MVTec": target})],
+        "seeds": [0, 1],
+        **changes,
+    }
     return Benchmark(**settings)
 
 
@@ -38,6 +47,15 @@ class Runner:
         rows = [{"category": name, "images": 4, **dict.fromkeys(METRICS, value + change), "note": ""}
                 for name, change in (("bottle", 0.0), ("grid", 0.2))]  # fmt: skip
         return pd.DataFrame(rows).assign(pixel_AUPRO_200=float("nan"))
+
+
+class KilledRunner(Runner):
+    """Takes its process with it, without any goodbye."""
+
+    def __call__(self, cell):
+        if cell.name == self.dies_at:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().__call__(cell)
 
 
 def test_every_cell_is_run_once_and_reported(mvtec_root, tmp_path):
@@ -74,6 +92,22 @@ def test_an_interrupted_run_goes_on(mvtec_root, tmp_path):
     rest = Runner()
     run_benchmark(grid(mvtec_root), tmp_path, rest)
     assert rest.asked == ["ours/MVTec/0_shot/seed_1", "ours/MVTec/1_shot/seed_1"]
+
+
+def test_a_run_that_was_killed_goes_on(mvtec_root, tmp_path):
+    code = f"""
+from tests.benchmark.test_run import KilledRunner, grid, run_benchmark
+from pathlib import Path
+run_benchmark(grid({str(mvtec_root)!r}), Path({str(tmp_path)!r}), KilledRunner(dies_at="ours/MVTec/0_shot/seed_1"))
+"""
+    ended = subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2], check=False)
+    assert ended.returncode == -signal.SIGKILL
+    again = Runner()
+    rows, failures = run_benchmark(grid(mvtec_root), tmp_path, again)
+    assert again.asked == ["ours/MVTec/0_shot/seed_1", "ours/MVTec/1_shot/seed_1"]
+    assert failures == {}
+    whole = run_benchmark(grid(mvtec_root), tmp_path / "whole", Runner())[0]
+    pd.testing.assert_frame_equal(rows, whole)
 
 
 def test_a_result_of_other_settings_does_not_count(mvtec_root, tmp_path):
@@ -135,6 +169,13 @@ def test_the_command_says_how_many_cells_run_at_a_time(mvtec_root, tmp_path, mon
     assert [line.split(".")[0] for line in told] == [f"{number} of 4 cells are done" for number in range(1, 5)]
     assert ["left" in line for line in told] == [True, True, True, False]
     assert seen == [Launcher(jobs, options={"inner_max_num_threads": 1})]
+
+
+def test_the_command_refuses_an_accelerator_that_is_none(mvtec_root, tmp_path, capsys):
+    config = tmp_path / "grid.yaml"
+    config.write_text(yaml.safe_dump(asdict(grid(mvtec_root))))
+    assert main(["benchmark", "-c", str(config), "--accelerator", "abacus"]) == 2
+    assert "--accelerator must be one of auto, gpu, cpu, " in capsys.readouterr().err
 
 
 def test_the_command_refuses_to_run_nothing_at_a_time(mvtec_root, tmp_path, capsys):

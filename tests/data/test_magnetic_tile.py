@@ -39,6 +39,16 @@ def test_kinds_to_train_on_split_the_set(magnetic_tile_root: Path) -> None:
     assert datamodule.test_data.categories == ["magnetic_tile"]
 
 
+def test_another_number_of_images_is_told_with_the_published_one(
+    magnetic_tile_root: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    set_up(MagneticTile(magnetic_tile_root), "test")
+    (said,) = [each for each in caplog.messages if "published" in each]
+    assert "12 images in MT_Free instead of 952" in said
+    assert "4 images in MT_Crack instead of 57" in said
+    assert str(magnetic_tile_root) in said
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_pictures_of_a_tile_stay_on_one_side(magnetic_tile_root: Path, seed: int) -> None:
     datamodule = MagneticTile(magnetic_tile_root, train_defects=TRAINED, free_train_share=0.4, val_ratio=0.4, seed=seed)
