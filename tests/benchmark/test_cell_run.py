@@ -9,6 +9,8 @@ from anomalib.engine import Engine
 from anomalib_zsad.benchmark.cell_run import CellRunner
 from anomalib_zsad.benchmark.grid import Benchmark, Entry, Protocol, Spec
 from anomalib_zsad.benchmark.run import run_benchmark
+from anomalib_zsad.clip import loading
+from anomalib_zsad.clip.loading import _from_file as from_file
 from anomalib_zsad.data import AllCategories
 from anomalib_zsad.evaluation.case_files import read_cases
 from anomalib_zsad.evaluation.cases import KINDS
@@ -89,6 +91,24 @@ def test_a_training_that_has_ended_is_not_repeated(benchmark, tmp_path):
     torch.random.set_rng_state(state)
     assert checkpoint.stat().st_mtime_ns == written
     pd.testing.assert_frame_equal(first, second)
+
+
+def test_all_cells_of_a_process_share_one_backbone(benchmark, tmp_path, monkeypatch):
+    read = []
+    monkeypatch.setattr(loading, "_from_file", lambda path: (read.append(path), from_file(path))[1])
+    runner = CellRunner(benchmark, tmp_path, **QUIET)
+    for cell in list(benchmark.cells())[:2]:  # a training, and tests with two numbers of references
+        runner(cell)
+    assert len(read) == 1
+
+
+def test_a_target_that_is_not_there_is_told_before_anything_is_trained_for_it(benchmark, tmp_path):
+    benchmark.protocols[0].targets["MVTec"] = Spec("anomalib_zsad.BTAD", {"root": str(tmp_path / "gone")})
+    for name in ("AF-CLIP", "ours twice"):
+        cell = next(each for each in benchmark.cells() if each.model == name)
+        with pytest.raises(FileNotFoundError, match="No BTAD"):
+            CellRunner(benchmark, tmp_path, **QUIET)(cell)
+    assert not (tmp_path / "training").exists()
 
 
 @pytest.fixture
