@@ -85,6 +85,7 @@ def main(
     script: str,
     cases: dict[str, Case],
     conclude: Callable[[Taken, dict[str, int]], Iterable[str]] = lambda _, __: (),
+    limits: dict[str, float] | None = None,
 ) -> None:
     """Measure memory and times of cases, of which one is called "bare".
 
@@ -94,6 +95,7 @@ def main(
         cases: What to measure.
         conclude: Lines to print under the table, from times and peaks of memory in MiB (none where only times are
             measured).
+        limits: By case, how many times the bare forward's time on the clock is allowed.
     """
     parser = argparse.ArgumentParser(
         description=f"{description}\n{__doc__}", formatter_class=argparse.RawDescriptionHelpFormatter
@@ -118,6 +120,10 @@ def main(
         run()
     taken = [{name: _seconds(run) for name, run in runs.items()} for _ in range(options.repeats)]
     _report(taken, peaks)
+    for name, limit in (limits or {}).items():
+        if name in runs:
+            ratio = median_ratio(taken, name, "bare")
+            print(f"{name} / bare: {ratio:.2f}, at most {limit}: {'kept' if ratio <= limit else 'NOT KEPT'}")
     print(*conclude(taken, peaks), sep="\n")
 
 

@@ -26,4 +26,4 @@ CASES = {
 }
 
 if __name__ == "__main__":
-    main(__doc__, __file__, CASES)
+    main(__doc__, __file__, CASES, limits={"inference": 1.25})
