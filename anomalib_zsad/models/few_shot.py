@@ -43,8 +43,19 @@ class FewShotMixin:
         return not self.is_few_shot and super().holds_nothing  # type: ignore[misc]
 
     def check_exportable(self) -> None:
-        """Fill the memory where it is empty: an exported model cannot."""
+        """Fill the memory where it is empty: an exported model cannot.
+
+        Raises:
+            ValueError: If there are no references, or other ones than asked for.
+        """
         super().check_exportable()  # type: ignore[misc]
+        wanted = self._options["k_shot"]
+        if wanted and self._options["reference"] is None and self._datamodule is None and self._held != wanted:
+            msg = (
+                f"k_shot={wanted}: expected references to export, in a checkpoint that holds as many or by "
+                f"reference=<a folder or list of normal images>, got {self._shots}"
+            )
+            raise ValueError(msg)
         if self._options["reference"] is not None or (self.is_few_shot and self.memory_of is None):
             self._recollect(ANY_CATEGORY)
 
@@ -112,6 +123,11 @@ class FewShotMixin:
     @property
     def _shots(self) -> int:
         return len(self.memory_of["references"]) if self.memory_of else 0
+
+    @property
+    def _held(self) -> int:
+        """The k_shot that the memory was filled with."""
+        return self.memory_of["k_shot"] if self.memory_of else 0
 
     def _forget(self) -> None:
         """Forget what the datamodule will give again: two datasets may have categories of the same name."""

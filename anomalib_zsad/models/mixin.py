@@ -21,6 +21,7 @@ from anomalib_zsad.evaluation.evaluator import ZeroShotEvaluator
 from anomalib_zsad.evaluation.post_processor import MonotonePostProcessor
 from anomalib_zsad.evaluation.predictions import PredictionWriter
 from anomalib_zsad.evaluation.visualizer import CategoryVisualizer
+from anomalib_zsad.models import settings
 from anomalib_zsad.models.checkpoint import (
     CheckedCheckpointIO,
     check_backbone,
@@ -56,8 +57,13 @@ class ZeroShotMixin(ExportHooks):
 
     @classmethod
     def load_from_checkpoint(cls, checkpoint_path: str | Path, *options: Any, **more: Any) -> Any:
-        """Load a checkpoint, as anomalib does; an unreadable one, or one of another model, gives a sentence."""
+        """Load a checkpoint, as anomalib does; an unreadable one, or one of another model, gives a sentence.
+
+        In anomalib's export, what its command says of the model counts as it does when it predicts.
+        """
         check_method(check_readable(checkpoint_path), cls.__name__)
+        given = settings.given_to_export(cls)
+        more = more if given is None else {**settings.chosen(given), **more}
         return super().load_from_checkpoint(checkpoint_path, *options, **more)  # type: ignore[misc]
 
     def save_weights(self, path: str | Path) -> None:
@@ -222,7 +228,10 @@ class ZeroShotMixin(ExportHooks):
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Check that a checkpoint is one of this model, whole, and of this backbone."""
+        """Check that a checkpoint is one of this model, whole, and of this backbone; take over its settings."""
+        check_method(checkpoint, type(self).__name__)
+        if self._module._trainer is not None:
+            settings.adopt(self, checkpoint.get("hyper_parameters", {}))
         check_complete(checkpoint, self._module)
         saved, ours = checkpoint["anomalib_zsad"]["backbone"], self._clip.identity
         check_backbone(saved, ours, "the checkpoint")

@@ -68,6 +68,19 @@ def test_missing_extras_are_named(model, absent, what, tmp_path, monkeypatch):
         getattr(model, what)(tmp_path)
 
 
+def test_an_installation_that_does_not_work_is_named_with_its_reason(model, tmp_path, monkeypatch):
+    def broken(name):
+        if name == "openvino":
+            msg = "libopenvino.so: no such file"
+            raise ImportError(msg)
+
+    monkeypatch.setattr(export, "import_module", broken)
+    with pytest.raises(
+        ImportError, match=r"needs openvino, whose installation does not work \(libopenvino.so: no such"
+    ):
+        model.to_openvino(tmp_path)
+
+
 def test_missing_nncf_is_named_before_the_export(model, tmp_path, monkeypatch):
     found = export.find_spec
     monkeypatch.setattr(export, "find_spec", lambda name: None if name == "nncf" else found(name))
@@ -133,7 +146,7 @@ def test_memory_ships_in_eight_bits(small_clip, mvtec_root, visa_root, tmp_path,
 
 
 def test_an_empty_memory_that_nothing_fills_is_refused(small_clip, tmp_path):
-    with pytest.raises(ValueError, match=r"k_shot=2: expected a datamodule with normal training images, or reference"):
+    with pytest.raises(ValueError, match=r"k_shot=2: expected references to export, .* or by reference=<a folder"):
         few_shot(small_clip, k_shot=2).to_onnx(tmp_path)
 
 
@@ -144,6 +157,31 @@ def test_a_checkpoint_of_another_method_is_named(small_clip, mvtec_root, tmp_pat
     with pytest.raises(ValueError, match="expected a checkpoint of AFClip, got one of ACDClip"):
         engine.export(few_shot(small_clip), "torch", ckpt_path=engine.best_model_path)
     assert not list(tmp_path.rglob("model.pt"))
+
+
+@pytest.fixture(scope="module")
+def trained(small_clip, visa_root, tmp_path_factory):
+    """A checkpoint of an AF-CLIP with a scale of its own."""
+    folder = tmp_path_factory.mktemp("trained")
+    engine = engine_in(folder, limit_train_batches=1)
+    model = AFClip(pretrained=small_clip, image_size=IMAGE_SIZE, scales=(1,), epochs=1)
+    engine.fit(model, datamodule=VisA(visa_root, ["candle"], val_ratio=0.3, num_workers=0))
+    return engine.best_model_path
+
+
+@pytest.mark.parametrize("with_references", [False, True])
+def test_the_commands_export_what_they_predict(small_clip, trained, mvtec_root, tmp_path, monkeypatch, with_references):
+    picture = next((mvtec_root / UNSEEN[0] / "test" / "broken").iterdir())
+    normal = mvtec_root / UNSEEN[0] / "train" / "good"
+    common = ["--model", "anomalib_zsad.AFClip", f"--model.pretrained={small_clip}", f"--ckpt_path={trained}"]
+    common += [f"--model.image_size={IMAGE_SIZE}"] + [f"--model.reference={normal}"] * with_references
+    monkeypatch.chdir(tmp_path)
+    AnomalibCLI(args=["export", "--export_type", "onnx", "--export_root=out", *common])
+    cli = AnomalibCLI(args=["predict", "--data", str(picture), "--trainer.accelerator=cpu", *common])
+    ((predicted,),) = [cli.engine.trainer.predict_loop.predictions]
+    (graph,) = tmp_path.glob("out/**/model.onnx")
+    (score,) = onnxruntime.InferenceSession(graph).run(["pred_score"], {"input": feed(picture)})
+    np.testing.assert_allclose(score, predicted.pred_score.numpy(), atol=1e-3, rtol=0)
 
 
 def test_the_command_of_the_readme_exports_a_checkpoint(small_clip, visa_root, tmp_path):
