@@ -120,10 +120,11 @@ def _check(options: argparse.Namespace) -> int:
 
 
 def _merge(options: argparse.Namespace) -> int:
-    from anomalib_zsad.knowledge.base import load_knowledge, save_knowledge
+    from anomalib_zsad.knowledge.base import check_replaceable, load_knowledge, save_knowledge
     from anomalib_zsad.knowledge.merging import merge_knowledge
 
     merged = merge_knowledge([load_knowledge(file).content for file in options.files])
+    check_replaceable(options.out, merged.classes)
     save_knowledge(merged, options.out)
     print(f"{options.out}: {len(merged.classes)} classes")
     return 0

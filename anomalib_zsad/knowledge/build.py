@@ -16,7 +16,7 @@ from anomalib_zsad.clip.digest import hash_file
 from anomalib_zsad.knowledge.acceptance import count_tokens, objection, shorten, tidy
 from anomalib_zsad.knowledge.answers import Answer
 from anomalib_zsad.knowledge.asking import Asker, Origin, Settings
-from anomalib_zsad.knowledge.base import BUILTIN, load_knowledge, save_knowledge
+from anomalib_zsad.knowledge.base import BUILTIN, check_replaceable, load_knowledge, save_knowledge
 from anomalib_zsad.knowledge.class_names import readable
 from anomalib_zsad.knowledge.images import AnomalousImage, UnreadableImageError, png_of
 from anomalib_zsad.knowledge.journal import Journal
@@ -66,7 +66,8 @@ def build_knowledge(
     settings = settings or Settings()
     images = images or {}
     classes = list(dict.fromkeys(classes))
-    _check_replaceable(out, classes)
+    _check_names(classes)
+    check_replaceable(out, classes)
     journal = Journal(out.with_suffix(".jsonl"))
     about_classes = Asker(llm, about_class(settings.n), settings, journal)
     about_images = Asker(vqa, about_image(settings.m), settings, journal, vision=True) if vqa and images else None
@@ -105,10 +106,7 @@ def build_knowledge(
     return content
 
 
-def _check_replaceable(out: Path, classes: Sequence[str]) -> None:
-    if out.suffix != ".json":
-        msg = f"a knowledge base is a *.json file, got {out}"
-        raise ValueError(msg)
+def _check_names(classes: Sequence[str]) -> None:
     if not classes:
         msg = "expected classes to ask about, got none: name some, or data that have some"
         raise ValueError(msg)
@@ -118,11 +116,6 @@ def _check_replaceable(out: Path, classes: Sequence[str]) -> None:
     if odd is not None:
         msg = f"a class is named by 1 to {_LONGEST_NAME} printable characters, got {odd!r}"
         raise ValueError(msg)
-    if out.exists():
-        lost = [name for name in load_knowledge(out).classes if name not in classes]
-        if lost:
-            msg = f"{out} also knows {', '.join(lost)}: write another file and merge both, or name these classes too"
-            raise ValueError(msg)
 
 
 def _describe_class(asker: Asker, name: str, dataset: str, count: int) -> ClassTexts:

@@ -160,6 +160,34 @@ def test_merge(tmp_path, capsys):
     assert merged.image_texts("cup", "cup/test/crack/000.png") == ["A cup with a chip on its rim."]
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "reason"),
+    [
+        ("notes.md", "mine", r"a knowledge base is a \*\.json file, got .*notes\.md"),
+        ("notes.md", None, r"a knowledge base is a \*\.json file, got .*notes\.md"),
+        ("notes.json", "mine", r"notes\.json is not a knowledge base"),
+        ("notes.json", {"mine": 1}, r"notes\.json is not a knowledge base"),
+        ("kb.json", a_base(classes={"fork": a_base()["classes"]["cup"]}), r"kb\.json also knows fork: write another"),
+    ],
+)
+def test_merge_replaces_no_other_file(tmp_path, capsys, name, content, reason):
+    path, own = tmp_path / "kb" / name, str(written(tmp_path / "a.json", a_base()))
+    path.parent.mkdir()
+    kept = None if content is None else written(path, content).read_bytes()
+    assert main(["knowledge", "merge", own, own, "--out", str(path)]) == 2
+    told = capsys.readouterr().err
+    assert re.search(reason, told)
+    assert told.count("\n") == 1
+    assert (path.read_bytes() if path.exists() else None) == kept
+
+
+def test_merge_makes_folders_and_replaces_what_it_joined(tmp_path):
+    out, own = tmp_path / "new" / "deep" / "kb.json", str(written(tmp_path / "a.json", a_base()))
+    for files in ([own, own], [str(out), "builtin"], [str(out), own]):
+        assert main(["knowledge", "merge", *files, "--out", str(out)]) == 0
+    assert len(load_knowledge(out).classes) == len(load_knowledge().classes) + 1
+
+
 def test_a_base_of_a_model_that_says_nothing_usable_is_marked_in_show(server, tmp_path, capsys, wide):
     server.behaviours = [say("?")] * 4
     assert main(["knowledge", "build", "--classes", "cup", "--out", str(tmp_path / "kb.json")]) == 0
