@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from anomalib_zsad.cli import main
 from anomalib_zsad.data import VisA
 from anomalib_zsad.data.reading import read_image
-from anomalib_zsad.knowledge import load_knowledge
+from anomalib_zsad.knowledge import KnowledgeBase, load_knowledge
 from anomalib_zsad.knowledge.explanation import explain
 from anomalib_zsad.knowledge.explanation_report import closest_to_prompt, draw_explanation, save_explanation, stem_for
 from anomalib_zsad.models.kano_clip import KAnoClip
@@ -105,6 +105,17 @@ def test_descriptions_are_those_of_the_class(model, picture, tmp_path):
     own = load_knowledge(written(tmp_path / "kb.json", a_base()))
     found = explain(model, picture, own, "cup")
     assert {match.text for match in found.matches} == set(own.texts("cup"))
+
+
+def test_a_class_that_the_base_does_not_know_is_told_once(model, picture, caplog):
+    base = KnowledgeBase(load_knowledge().content)
+    for names in (["metalnut"], ["metalnut"], ["02", "MVTec"], ["metal_nut"], ["01", "BTech"], [None]):
+        explain(model, picture, base, *names)
+    explain(model, picture, base, "teapot", all_classes=True)
+    assert caplog.messages == [
+        f"The knowledge base knows no class {name!r}: the texts about any object are used."
+        for name in ("metalnut", "02")
+    ]
 
 
 def test_the_class_changes_prompts_and_score(model, picture):
