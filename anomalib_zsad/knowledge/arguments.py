@@ -70,6 +70,14 @@ def add_explain(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
 
 
 def _build(options: argparse.Namespace) -> int:
+    try:
+        return _ask_models(options)
+    except KeyboardInterrupt:  # be it while torch is imported, or images are looked for
+        print("anomalib-zsad: interrupted; the same command goes on where this one stopped", file=sys.stderr)
+        return _INTERRUPTED
+
+
+def _ask_models(options: argparse.Namespace) -> int:
     from anomalib_zsad.knowledge.asking import Settings
     from anomalib_zsad.knowledge.build import build_knowledge
     from anomalib_zsad.knowledge.images import LabelledData, find_images
@@ -81,11 +89,7 @@ def _build(options: argparse.Namespace) -> int:
     llm, vqa = (
         OllamaModel(name, options.host, options.timeout, stream=options.stream) for name in (options.llm, options.vqa)
     )
-    try:
-        content = build_knowledge(classes, options.out, llm, vqa, data.images, options.dataset or data.name, settings)
-    except KeyboardInterrupt:
-        print("anomalib-zsad: interrupted; the same command goes on where this one stopped", file=sys.stderr)
-        return _INTERRUPTED
+    content = build_knowledge(classes, options.out, llm, vqa, data.images, options.dataset or data.name, settings)
     images = [image for entry in content.classes.values() for image in entry.vqa.values()]
     templates = sum(bool(text.by) for entry in content.classes.values() for text in entry.llm)
     described = sum(image.status == "ok" for image in images)

@@ -134,7 +134,9 @@ def check_replaceable(path: Path, classes: Iterable[str]) -> None:
     kept = {plain(name) for name in classes}
     lost = [name for name in load_knowledge(path).classes if plain(name) not in kept]
     if lost:
-        msg = f"{path} also knows {', '.join(lost)}: write another file and merge both, or let the new one know these too"
+        msg = (
+            f"{path} also knows {', '.join(lost)}: write another file and merge both, or let the new one know these too"
+        )
         raise ValueError(msg)
 
 

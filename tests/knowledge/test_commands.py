@@ -1,3 +1,4 @@
+import builtins
 import json
 import re
 import subprocess
@@ -8,7 +9,6 @@ from PIL import Image
 
 from anomalib_zsad.cli import main
 from anomalib_zsad.knowledge.base import load_knowledge
-from anomalib_zsad.knowledge.ollama_model import OllamaModel
 from tests.knowledge.ollama_server import fail, say
 from tests.knowledge.test_base import a_base, a_text, generator, written
 
@@ -61,10 +61,36 @@ def test_errors_are_one_line(server, tmp_path, capsys, words, reason):
     assert told.count("\n") == 1
 
 
-def test_ctrl_c_says_how_to_go_on(server, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(OllamaModel, "ask", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
-    assert main(["knowledge", "build", "--classes", "cup", "--out", str(tmp_path / "kb.json")]) == 130
+def interrupt(*_, **__):
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(
+    "moment",
+    [
+        "anomalib_zsad.knowledge.images.find_images",
+        "anomalib_zsad.knowledge.ollama_model.OllamaModel.__init__",
+        "anomalib_zsad.knowledge.ollama_model.OllamaModel.check",
+        "anomalib_zsad.knowledge.ollama_model.OllamaModel.ask",
+        "anomalib_zsad.knowledge.build.save_knowledge",
+    ],
+)
+def test_ctrl_c_says_how_to_go_on(server, tmp_path, capsys, monkeypatch, moment):
+    (tmp_path / "things" / "cup").mkdir(parents=True)
+    Image.new("L", (30, 20)).save(tmp_path / "things" / "cup" / "0.png")
+    with monkeypatch.context() as patch:
+        patch.setattr(moment, interrupt)
+        status = main(["knowledge", "build", "--data", str(tmp_path / "things"), "--out", str(tmp_path / "kb.json")])
+    assert status == 130
     assert capsys.readouterr().err.endswith("interrupted; the same command goes on where this one stopped\n")
+
+
+def test_ctrl_c_while_modules_are_imported(tmp_path, capsys, monkeypatch):
+    load = builtins.__import__
+    stop = "anomalib_zsad.knowledge.build"
+    monkeypatch.setattr(builtins, "__import__", lambda name, *rest: interrupt() if name == stop else load(name, *rest))
+    assert main(["knowledge", "build", "--classes", "cup", "--out", str(tmp_path / "kb.json")]) == 130
+    assert capsys.readouterr().err == "anomalib-zsad: interrupted; the same command goes on where this one stopped\n"
 
 
 def test_show_lists_the_classes(capsys, wide):
