@@ -61,6 +61,16 @@ def test_a_base_of_classes(server, tmp_path):
     assert not list(tmp_path.glob(".*"))
 
 
+def test_classes_of_one_name_are_asked_about_once_and_the_log_says_so(server, tmp_path, caplog):
+    built = build(tmp_path / "kb.json", ["pcb1", "pcb2", "bracket_black", "bracket_brown"])
+    texts = [[text.text for text in entry.llm] for entry in built.classes.values()]
+    assert texts[0] == texts[1]
+    assert texts[2] != texts[3]
+    asked = [chat["messages"][1]["content"] for chat in server.chats]
+    assert ["image of black metal bracket looks" in each for each in asked] == [False, True, False]
+    assert [message.split(":")[0] for message in caplog.messages] == ["pcb1, pcb2 share their descriptions"]
+
+
 def test_where_it_comes_from_is_recorded(server, tmp_path):
     built = build(tmp_path / "kb.json", settings=Settings(seed=7))
     assert (built.llm.backend, built.llm.model, built.llm.digest) == ("ollama", "llama3.1", DIGEST)
