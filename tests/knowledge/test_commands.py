@@ -109,6 +109,26 @@ def test_show_of_a_class(capsys, wide):
     assert "no class 'teapot', expected one of: object, bottle" in capsys.readouterr().err
 
 
+def test_show_cuts_no_name_short(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    content = a_base()
+    entry, (seen, *_) = content["classes"]["cup"], content["classes"]["cup"]["vqa"].values()
+    keys = [f"coffee_cup_with_a_handle/test/crack_of_the_handle/{number:012}.png" for number in range(2)]
+    content["classes"] = {
+        "a_cup_" * 20: {
+            **entry,
+            "vqa": {**dict.fromkeys(keys, seen), "0.png": {**seen, "status": "error", "descriptions": []}},
+        }
+    }
+    path = written(tmp_path / "kb.json", content)
+    assert main(["knowledge", "show", str(path)]) == 0
+    assert main(["knowledge", "show", str(path), "--class", "a_cup_" * 20]) == 0
+    told = capsys.readouterr().out
+    first = "".join(line.split("│")[1].strip() for line in told.splitlines() if line.startswith("│"))
+    assert all(name in first for name in (*keys, "a_cup_" * 20))
+    assert "…" not in told
+
+
 def test_show_reads_no_markup(tmp_path, capsys, wide):
     content = a_base(dataset="[red]cups[/red]")
     content["classes"]["cup"]["llm"] = [a_text("A [bold]cup[/bold] with a [/] crack [link=x]in[/link] it.")]
