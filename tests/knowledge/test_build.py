@@ -384,6 +384,32 @@ def test_ctrl_c_in_a_process_loses_one_answer_at_most(server, tmp_path):
     assert [chat["messages"][1]["content"].split()[7] for chat in server.chats] == ["cup", "fork", "spoon", "spoon"]
 
 
+@pytest.mark.parametrize(
+    ("settings", "pauses"),
+    [
+        (Settings(), [1, 2, 4]),
+        (Settings(retries=6, pause=5.0), [5, 10, 20, 30, 30, 30]),
+        (Settings(retries=0), []),
+    ],
+)
+@pytest.mark.parametrize("behaviour", [fail(500), cut])
+def test_pauses_double_up_to_half_a_minute(server, tmp_path, monkeypatch, settings, pauses, behaviour):
+    slept = []
+    monkeypatch.setattr("anomalib_zsad.knowledge.asking.time.sleep", slept.append)
+    server.behaviours = [behaviour] * len(pauses)
+    build(tmp_path / "kb.json", ["cup"], settings=settings)
+    assert slept == pauses
+    assert len(server.chats) == len(pauses) + 1
+
+
+def test_a_bad_answer_is_asked_again_without_a_pause(server, tmp_path, monkeypatch):
+    slept = []
+    monkeypatch.setattr("anomalib_zsad.knowledge.asking.time.sleep", slept.append)
+    server.behaviours = [fail(500), say("no JSON"), fail(500)]
+    build(tmp_path / "kb.json", ["cup"], settings=Settings())
+    assert slept == [1, 2]
+
+
 @pytest.mark.parametrize("field", ["n", "m", "retries", "temperature", "pause"])
 def test_settings_out_of_range(field):
     with pytest.raises(ValueError, match=f"{field} must be"):
