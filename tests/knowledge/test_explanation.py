@@ -1,11 +1,12 @@
 import csv
 import json
+import math
 import subprocess
 import sys
 
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageFont
 from torch.nn import functional as F
 
 from anomalib_zsad.cli import main
@@ -169,7 +170,7 @@ def test_the_picture_shows_image_map_marks_and_texts(model, picture):
     page = draw_explanation(found, 3)
     assert page.width == 2 * 384 + 36
     marks = [(x, y) for x in range(page.width) for y in range(30, 414) if page.getpixel((x, y)) == (255, 220, 0)]
-    columns = {x < 400 for x, _ in marks}
+    columns = {x < 140 for x, _ in marks}
     assert columns == {True, False}  # on the image and on the map
     box = found.patches[0].box
     scale = 384 / 84
@@ -177,6 +178,17 @@ def test_the_picture_shows_image_map_marks_and_texts(model, picture):
     below = page.crop((0, 420, page.width, page.height)).convert("L")
     assert below.getextrema()[0] < 100
     assert draw_explanation(found, 5).height > page.height
+
+
+@pytest.mark.parametrize("name", ["candle", "candle of a long name", "candle " * 20])
+def test_the_map_of_a_portrait_stands_beside_it(model, picture, name):
+    page = draw_explanation(explain(model, picture, load_knowledge(), name, n_patches=16), 3)
+    row = [page.getpixel((x, 30 + 384 // 2)) != (255, 255, 255) for x in range(page.width)]
+    starts = [x for x in range(1, page.width) if row[x] and not any(row[x - 12 : x])]
+    title = math.ceil(ImageFont.load_default(16).getlength(f"{name}: score 0.500"))
+    assert starts[0] == 12
+    assert abs(starts[1] - (12 + min(384, max(128, title)) + 12)) <= 3
+    assert sum(row) - 2 * 128 in range(3)  # nothing else; a mark's line may lie on the edge
 
 
 def test_the_command(trained, picture, tmp_path, capsys, monkeypatch):
