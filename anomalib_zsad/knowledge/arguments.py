@@ -35,7 +35,7 @@ def _add_build(actions: "argparse._SubParsersAction[argparse.ArgumentParser]") -
     text = "Ask models of Ollama about classes and about anomalous images. An interrupted build goes on where it was."
     action = actions.add_parser("build", help=text, description=text)
     action.add_argument("--classes", nargs="+", metavar="CLASS", help="as the dataset calls them (all of --data)")
-    action.add_argument("--data", help="a folder with one folder for each class, or a datamodule such as MVTecAD")
+    action.add_argument("--data", help="folder with a folder of anomalous images a class, or a datamodule: MVTecAD")
     action.add_argument("--root", type=Path, help="where the datamodule's dataset is")
     action.add_argument("--dataset", help="the dataset's name, for class names such as 01 (that of --data)")
     action.add_argument("--llm", default="llama3.1", help="model that describes classes (%(default)s)")
