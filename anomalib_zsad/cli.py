@@ -3,6 +3,7 @@
 import argparse
 import logging
 import sys
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,11 +26,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit status: 2 for what the user can put right, told in one line.
     """
     options = _parser().parse_args(arguments)
-    try:
-        return options.run(options)
-    except (OSError, ValueError) as error:
-        print("anomalib-zsad:", *str(error).splitlines(), file=sys.stderr)
-        return 2
+    with warnings.catch_warnings():
+        # What timm and anomalib say of their own imports is nothing that the user can put right.
+        warnings.filterwarnings("ignore", category=FutureWarning, module=r"(timm|anomalib)\.")
+        try:
+            return options.run(options)
+        except (OSError, ValueError) as error:
+            print("anomalib-zsad:", *str(error).splitlines(), file=sys.stderr)
+            return 2
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -12,6 +12,11 @@ _MIN_ASCII = 0.9
 _SAME = 0.9  # share of common words from which two descriptions count as one
 _MARKER = re.compile(r"^(?:[-*•]|\(?\d{1,2}[.):])\s+")
 _BREAKS = re.compile(r"[.!?;](?=\s)|,(?=\s)|\s(?:and|with|which|where)(?=\s)")
+_DANGLING = re.compile(
+    r"(?:[\s,;]+(?:and|or|but|nor|with|without|which|that|where|while|as|from|of|in|into|on|onto|at|by|to|for|near|over|"
+    r"under|along|across|around|through|between|a|an|the))+$",
+    re.IGNORECASE,
+)
 _REFUSAL = re.compile(
     r"\b(?:can ?not|can['’]t|unable to|am not able to)\b.{0,20}"
     r"\b(?:see|view|describe|identify|analy[sz]e|provide|assist)\b"
@@ -43,7 +48,7 @@ def shorten(text: str) -> str:
     if _fits(text):
         return text
     ends = [found.start() for found in _BREAKS.finditer(text)]
-    shorter = (text[:end].rstrip(" ,;") + "." for end in reversed(ends))
+    shorter = (_DANGLING.sub("", text[:end].rstrip(" ,;")) + "." for end in reversed(ends))
     short = next(filter(_fits, shorter), text)
     return short if len(short.split()) >= MIN_WORDS else text
 

@@ -35,7 +35,7 @@ def _add_build(actions: "argparse._SubParsersAction[argparse.ArgumentParser]") -
     text = "Ask models of Ollama about classes and about anomalous images. An interrupted build goes on where it was."
     action = actions.add_parser("build", help=text, description=text)
     action.add_argument("--classes", nargs="+", metavar="CLASS", help="as the dataset calls them (all of --data)")
-    action.add_argument("--data", help="a folder with one folder for each class, or a datamodule such as MVTecAD")
+    action.add_argument("--data", help="folder with a folder of anomalous images a class, or a datamodule: MVTecAD")
     action.add_argument("--root", type=Path, help="where the datamodule's dataset is")
     action.add_argument("--dataset", help="the dataset's name, for class names such as 01 (that of --data)")
     action.add_argument("--llm", default="llama3.1", help="model that describes classes (%(default)s)")
@@ -70,6 +70,14 @@ def add_explain(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
 
 
 def _build(options: argparse.Namespace) -> int:
+    try:
+        return _ask_models(options)
+    except KeyboardInterrupt:  # be it while torch is imported, or images are looked for
+        print("anomalib-zsad: interrupted; the same command goes on where this one stopped", file=sys.stderr)
+        return _INTERRUPTED
+
+
+def _ask_models(options: argparse.Namespace) -> int:
     from anomalib_zsad.knowledge.asking import Settings
     from anomalib_zsad.knowledge.build import build_knowledge
     from anomalib_zsad.knowledge.images import LabelledData, find_images
@@ -81,11 +89,7 @@ def _build(options: argparse.Namespace) -> int:
     llm, vqa = (
         OllamaModel(name, options.host, options.timeout, stream=options.stream) for name in (options.llm, options.vqa)
     )
-    try:
-        content = build_knowledge(classes, options.out, llm, vqa, data.images, options.dataset or data.name, settings)
-    except KeyboardInterrupt:
-        print("anomalib-zsad: interrupted; the same command goes on where this one stopped", file=sys.stderr)
-        return _INTERRUPTED
+    content = build_knowledge(classes, options.out, llm, vqa, data.images, options.dataset or data.name, settings)
     images = [image for entry in content.classes.values() for image in entry.vqa.values()]
     templates = sum(bool(text.by) for entry in content.classes.values() for text in entry.llm)
     described = sum(image.status == "ok" for image in images)
@@ -120,10 +124,11 @@ def _check(options: argparse.Namespace) -> int:
 
 
 def _merge(options: argparse.Namespace) -> int:
-    from anomalib_zsad.knowledge.base import load_knowledge, save_knowledge
+    from anomalib_zsad.knowledge.base import check_replaceable, load_knowledge, save_knowledge
     from anomalib_zsad.knowledge.merging import merge_knowledge
 
     merged = merge_knowledge([load_knowledge(file).content for file in options.files])
+    check_replaceable(options.out, merged.classes)
     save_knowledge(merged, options.out)
     print(f"{options.out}: {len(merged.classes)} classes")
     return 0

@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import Any, cast
@@ -114,8 +115,33 @@ def load_knowledge(source: str | Path = BUILTIN) -> KnowledgeBase:
     return _builtin() if source == BUILTIN else _load(Path(source))
 
 
+def check_replaceable(path: Path, classes: Iterable[str]) -> None:
+    """Check that a base of these classes may be written to a path: nothing that is there gets lost.
+
+    Args:
+        path: The file; its folder need not be there.
+        classes: What the new base knows.
+
+    Raises:
+        OSError: If what is there cannot be read.
+        ValueError: If it is no *.json file, no knowledge base, or one that knows other classes too.
+    """
+    if path.suffix != ".json":
+        msg = f"a knowledge base is a *.json file, got {path}"
+        raise ValueError(msg)
+    if not path.exists():
+        return
+    kept = {plain(name) for name in classes}
+    lost = [name for name in load_knowledge(path).classes if plain(name) not in kept]
+    if lost:
+        msg = (
+            f"{path} also knows {', '.join(lost)}: write another file and merge both, or let the new one know these too"
+        )
+        raise ValueError(msg)
+
+
 def save_knowledge(content: Knowledge, path: Path) -> None:
-    """Write a knowledge base, whole or not at all."""
+    """Write a knowledge base, whole or not at all; its folder is made where it is missing."""
     with whole_file(path) as temporary:
         temporary.write_text(content.model_dump_json(indent=1, exclude_defaults=True) + "\n", encoding="utf-8")
 

@@ -16,8 +16,8 @@ from anomalib_zsad.clip.digest import hash_file
 from anomalib_zsad.knowledge.acceptance import count_tokens, objection, shorten, tidy
 from anomalib_zsad.knowledge.answers import Answer
 from anomalib_zsad.knowledge.asking import Asker, Origin, Settings
-from anomalib_zsad.knowledge.base import BUILTIN, load_knowledge, save_knowledge
-from anomalib_zsad.knowledge.class_names import readable
+from anomalib_zsad.knowledge.base import check_replaceable, save_knowledge
+from anomalib_zsad.knowledge.display_names import display_names
 from anomalib_zsad.knowledge.images import AnomalousImage, UnreadableImageError, png_of
 from anomalib_zsad.knowledge.journal import Journal
 from anomalib_zsad.knowledge.ollama_model import OllamaModel
@@ -66,10 +66,12 @@ def build_knowledge(
     settings = settings or Settings()
     images = images or {}
     classes = list(dict.fromkeys(classes))
-    _check_replaceable(out, classes)
+    _check_names(classes)
+    check_replaceable(out, classes)
     journal = Journal(out.with_suffix(".jsonl"))
     about_classes = Asker(llm, about_class(settings.n), settings, journal)
     about_images = Asker(vqa, about_image(settings.m), settings, journal, vision=True) if vqa and images else None
+    shown = display_names(classes, dataset)
     with progress.Progress(
         *progress.Progress.get_default_columns(), progress.MofNCompleteColumn(), console=Console(stderr=True)
     ) as bar:
@@ -77,7 +79,7 @@ def build_knowledge(
         task = bar.add_task("classes", total=len(classes))
         for name in classes:
             bar.update(task, description=escape(name))
-            known[name] = _describe_class(about_classes, name, dataset, settings.n)
+            known[name] = _describe_class(about_classes, name, shown[name], settings.n)
             bar.advance(task)
         if about_images:
             task = bar.add_task("images", total=sum(len(images.get(name, ())) for name in classes))
@@ -105,10 +107,7 @@ def build_knowledge(
     return content
 
 
-def _check_replaceable(out: Path, classes: Sequence[str]) -> None:
-    if out.suffix != ".json":
-        msg = f"a knowledge base is a *.json file, got {out}"
-        raise ValueError(msg)
+def _check_names(classes: Sequence[str]) -> None:
     if not classes:
         msg = "expected classes to ask about, got none: name some, or data that have some"
         raise ValueError(msg)
@@ -118,15 +117,9 @@ def _check_replaceable(out: Path, classes: Sequence[str]) -> None:
     if odd is not None:
         msg = f"a class is named by 1 to {_LONGEST_NAME} printable characters, got {odd!r}"
         raise ValueError(msg)
-    if out.exists():
-        lost = [name for name in load_knowledge(out).classes if name not in classes]
-        if lost:
-            msg = f"{out} also knows {', '.join(lost)}: write another file and merge both, or name these classes too"
-            raise ValueError(msg)
 
 
-def _describe_class(asker: Asker, name: str, dataset: str, count: int) -> ClassTexts:
-    shown = _display_name(name, dataset)
+def _describe_class(asker: Asker, name: str, shown: str, count: int) -> ClassTexts:
     texts: list[Text] = []
     background = ""
     for origin, answer in asker.answers(shown):
@@ -145,12 +138,6 @@ def _templates(shown: str, taken: Sequence[str]) -> list[Text]:
     return [
         Text(text=text, clip_tokens=count_tokens(text), by=TEMPLATE) for text in templates if not objection(text, taken)
     ]
-
-
-def _display_name(name: str, dataset: str) -> str:
-    shipped = load_knowledge(BUILTIN)
-    entry = shipped.find(name, dataset)
-    return shipped.content.classes[entry].display_name if entry else readable(name)
 
 
 def _describe_images(

@@ -115,7 +115,8 @@ def explain(
         model: A trained model.
         image_path: The image.
         base: Where the descriptions are taken from; not necessarily that of the training.
-        class_name: What is on the image, as its dataset calls it. None: "object".
+        class_name: What is on the image, as its dataset calls it. None: "object". The log says where the base does not
+            know it, and the texts about any object are used.
         dataset: The dataset, for class names such as `01`.
         all_classes: Compare the descriptions of all classes.
         n_patches: How many patches count as the most anomalous ones.
@@ -178,8 +179,11 @@ def _look(model: KAnoClip, picture: Tensor, name: str) -> _Seen:
 def _texts(
     base: KnowledgeBase, category: str, dataset: str | None, *, all_classes: bool
 ) -> tuple[list[str], list[str]]:
-    entries = base.classes if all_classes else [base.find(category, dataset) or GENERIC]
-    pairs = [(text, entry) for entry in entries for text in base.texts(entry)]
+    if all_classes:
+        found = {entry: base.texts(entry) for entry in base.classes}
+    else:
+        found = {base.find(category, dataset) or GENERIC: base.texts(category, dataset)}
+    pairs = [(text, entry) for entry, texts in found.items() for text in texts]
     return [text for text, _ in pairs], [entry for _, entry in pairs]
 
 

@@ -3,6 +3,7 @@
 import csv
 import hashlib
 import json
+import math
 import textwrap
 from collections.abc import Sequence
 from dataclasses import asdict, fields
@@ -103,8 +104,9 @@ def draw_explanation(explanation: Explanation, count: int) -> Image.Image:
         (f"{explanation.class_name}: score {explanation.score:.3f}", explanation.image),
         (f"anomaly map from {low:.3f} to {high:.3f}", visualize_anomaly_map(explanation.anomaly_map, normalize=True)),
     )
-    for left, (title, panel) in zip((_GAP, 2 * _GAP + _SIDE), panels, strict=True):
-        pen.text((left, _GAP // 2), title, fill=_INK, font=ImageFont.load_default(16))
+    left, font = _GAP, ImageFont.load_default(16)
+    for title, panel in panels:
+        pen.text((left, _GAP // 2), title, fill=_INK, font=font)
         page.paste(panel.convert("RGB").resize(size, Image.Resampling.BICUBIC), (left, _HEAD))
         _mark(
             pen,
@@ -112,6 +114,7 @@ def draw_explanation(explanation: Explanation, count: int) -> Image.Image:
             (left, _HEAD),
             (size[0] / explanation.image.width, size[1] / explanation.image.height),
         )
+        left += min(_SIDE, max(size[0], math.ceil(pen.textlength(title, font)))) + _GAP
     for number, (score, words) in enumerate(lines):
         top = text_top + number * _LINE
         pen.text((_GAP, top), score, fill=_SOFT, font=ImageFont.load_default(13))

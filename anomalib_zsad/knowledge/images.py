@@ -1,6 +1,7 @@
 """The anomalous images of a folder or of a datamodule, class by class: what a vision model is asked about."""
 
 import io
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
@@ -10,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from anomalib.data import AnomalibDataModule
 
-_NORMAL = {"good", "ok", "normal", "no"}
-_NOT_ANOMALOUS = {*_NORMAL, "train", "test", "masks", "ground_truth", "label"}
+_NORMAL = re.compile(r"good|ok|normal|no|(.*[ _-])?free", re.IGNORECASE)
+_NOT_ANOMALOUS = {"train", "test", "masks", "ground_truth", "label"}
+_OF_A_MASK = re.compile(r"[_-](mask|label|gt)$", re.IGNORECASE)
 _SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
 _TEST = "test"
 _LONGEST_SIDE = 1024  # pixels: what vision models make of more is less
@@ -52,14 +54,14 @@ def find_images(data: str, root: Path | None = None, classes: Sequence[str] | No
 
     Args:
         data: A folder, or the name or dotted path of an anomalib datamodule. A folder has one folder for each class:
-            either with `test/<defect>/<image>` as MVTec AD has it, where "good", "ok", "normal" and "no" are no
-            defects, or with nothing but anomalous images. It may be the folder of a single class with `test` itself.
+            either with `test/<defect>/<image>` as MVTec AD has it, where "good", "ok", "normal", "no" and "free" are
+            no defects, or with nothing but anomalous images. It may be the folder of a single class with `test` itself.
         root: Where a datamodule's dataset is.
         classes: The classes to look for. None: all.
 
     Raises:
         FileNotFoundError: If there is no such folder.
-        ValueError: If there is no such datamodule, class or image.
+        ValueError: If there is no such datamodule, class or image, or if a folder has normal images or masks too.
     """
     found = _in_folder(Path(data), classes) if Path(data).is_dir() else _of_datamodule(data, root, classes)
     empty = [name for name in classes or found.images if not found.images.get(name)]
@@ -100,15 +102,36 @@ def _in_folder(folder: Path, classes: Sequence[str] | None) -> LabelledData:
 def _of_class(folder: Path, name: str) -> list[AnomalousImage]:
     own = folder / name
     if (own / _TEST).is_dir():
-        kinds = [kind for kind in sorted((own / _TEST).iterdir()) if kind.name.lower() not in _NORMAL]
+        kinds = [kind for kind in sorted((own / _TEST).iterdir()) if not _NORMAL.fullmatch(kind.name)]
     else:
         kinds = [own]
-        other = next((path for path in own.rglob("*") if path.is_dir() and path.name.lower() in _NOT_ANOMALOUS), None)
+        inside = (path for path in own.rglob("*") if path.is_dir())
+        other = next((path for path in (own, *inside) if _is_not_anomalous(path)), None)
         if other is not None:
-            msg = f"expected {own} to hold anomalous images only, found {other}: pass a datamodule, such as VisA"
-            raise ValueError(msg)
-    files = (file for kind in kinds for file in kind.rglob("*") if file.suffix.lower() in _SUFFIXES)
-    return [AnomalousImage(file, file.relative_to(folder).as_posix()) for file in sorted(files)]
+            raise ValueError(_mixed(own, folder, f"{other}, by its name a folder of normal images or masks"))
+    files = sorted(file for kind in kinds for file in kind.rglob("*") if file.suffix.lower() in _SUFFIXES)
+    _check_masks_apart(files, own, folder)
+    return [AnomalousImage(file, file.relative_to(folder).as_posix()) for file in files]
+
+
+def _is_not_anomalous(folder: Path) -> bool:
+    return bool(_NORMAL.fullmatch(folder.name)) or folder.name.lower() in _NOT_ANOMALOUS
+
+
+def _check_masks_apart(files: Sequence[Path], own: Path, folder: Path) -> None:
+    """Refuse a mask beside its image: two pictures of one name, be it with a `_mask` at the end of one."""
+    seen: dict[Path, Path] = {}
+    for file in files:
+        other = seen.setdefault(file.with_name(_OF_A_MASK.sub("", file.stem)), file)
+        if other is not file:
+            raise ValueError(_mixed(own, folder, f"{other.name} beside {file.name}, as an image and its mask are"))
+
+
+def _mixed(own: Path, folder: Path, found: str) -> str:
+    return (
+        f"expected {own} to hold anomalous images only, found {found}: pass the datamodule of the dataset, such as "
+        f"--data MagneticTile --root {folder}, or a folder with one folder of anomalous images for each class"
+    )
 
 
 def _of_datamodule(data: str, root: Path | None, classes: Sequence[str] | None) -> LabelledData:

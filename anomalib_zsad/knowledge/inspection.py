@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 from rich.console import Group, RenderableType
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text as Words
 
 from anomalib_zsad.knowledge.acceptance import count_tokens, objection
@@ -21,7 +21,7 @@ def problems_of(content: Knowledge) -> Iterator[str]:
 def overview(base: KnowledgeBase) -> RenderableType:
     """Draw what a base knows and where it comes from."""
     content = base.content
-    table = Table("class", "called", "descriptions", "templates", "images", "of them described")
+    table = _table("class", "called", "descriptions", "templates", "images", "of them described")
     for name, entry in content.classes.items():
         described = sum(image.status == "ok" for image in entry.vqa.values())
         templates = sum(bool(text.by) for text in entry.llm)
@@ -49,7 +49,7 @@ def details(base: KnowledgeBase, class_name: str, dataset: str | None = None) ->
         msg = f"no class {class_name!r}, expected one of: {', '.join(base.classes)}"
         raise ValueError(msg)
     entry = base.content.classes[name]
-    table = Table("of", "description", "tokens", "by")
+    table = _table("of", "description", "tokens", "by")
     for text in entry.llm:
         table.add_row("class", *_cells(text, base.content.llm))
     for key, image in entry.vqa.items():
@@ -58,6 +58,11 @@ def details(base: KnowledgeBase, class_name: str, dataset: str | None = None) ->
         if image.status != "ok":
             table.add_row(Words(key), image.status, "", "")
     return Group(Words(f"{name}, called {entry.display_name}"), Words(f"normal: {entry.background or '-'}"), table)
+
+
+def _table(*titles: str) -> Table:
+    """Make a table whose long words, such as paths, go on in the next line rather than lose their end."""
+    return Table(*(Column(title, overflow="fold") for title in titles))
 
 
 def _problems(entry: ClassTexts, content: Knowledge) -> Iterator[str]:

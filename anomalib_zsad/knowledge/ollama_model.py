@@ -171,10 +171,11 @@ class OllamaModel:
         except (ValueError, TypeError, AttributeError, RecursionError, httpx.HTTPError) as error:
             if not hasattr(self, "_client"):  # the address has no form that the client understands
                 raise UnreachableError(self._unreachable()) from error
-            msg = f"what answers at {self.host} does not speak Ollama's protocol"
-            raise MalformedAnswerError(msg) from error
+            raise MalformedAnswerError(self._foreign()) from error
 
     def _reported(self, error: Any) -> ValueError:
+        if not _is_of_ollama(error):
+            return RefusedError(f"{self._foreign()} ({error.status_code})")
         reason = "".join(filter(str.isprintable, str(error.error)))[:200]
         if error.status_code == _NOT_FOUND and "not found" in reason and "model" in reason:
             return ModelMissingError(
@@ -185,5 +186,17 @@ class OllamaModel:
     def _unreachable(self) -> str:
         return f"Ollama cannot be reached at {self.host}: start it with `ollama serve`, or set OLLAMA_HOST"
 
+    def _foreign(self) -> str:
+        return f"what answers at {self.host} does not speak Ollama's protocol"
+
     def _broken(self) -> str:
         return f"the connection to Ollama at {self.host} broke off in the middle of an answer of {self.name}"
+
+
+def _is_of_ollama(error: Any) -> bool:
+    """Tell whether an error came as Ollama reports one: a JSON object with a sentence under `error`."""
+    response = getattr(error.__context__, "response", None)  # none of an error in the middle of a stream
+    try:
+        return response is None or isinstance(response.json()["error"], str)
+    except (ValueError, TypeError, KeyError):
+        return False

@@ -124,8 +124,8 @@ def fail(status: int = 500, error: str = "out of memory") -> Behaviour:
     return lambda handler, body: handler.send(status, {"error": error})
 
 
-def send_raw(content: bytes) -> Behaviour:
-    return lambda handler, body: handler.send_bytes(200, content)
+def send_raw(content: bytes, status: int = 200) -> Behaviour:
+    return lambda handler, body: handler.send_bytes(status, content)
 
 
 def hang(handler: Handler, body: dict) -> None:

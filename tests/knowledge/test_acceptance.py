@@ -53,6 +53,12 @@ def test_what_is_too_long_loses_its_last_clauses():
     assert short.endswith("porcelain.")
 
 
+@pytest.mark.parametrize("end", ["", " and", " and, or", ", of", " in", " or with the", "; But"])
+@pytest.mark.parametrize("rest", [", a discolouration of the porcelain", " which is a discolouration of porcelain"])
+def test_what_was_shortened_ends_with_no_conjunction(end, rest):
+    assert shorten(GOOD[:-1] + end + rest + " porcelain" * 70 + ".") == GOOD
+
+
 def test_what_cannot_be_shortened_stays_and_is_refused():
     endless = "Cup " + "crack " * 90
     assert shorten(endless) == endless

@@ -1,6 +1,7 @@
 import hashlib
 import json
 import logging
+import re
 from pathlib import Path
 
 import pytest
@@ -94,6 +95,11 @@ def test_every_shipped_class_has_five_sentences_that_name_it():
 def test_no_two_shipped_classes_share_a_sentence():
     texts = [text.text for entry in load_knowledge().content.classes.values() for text in entry.llm]
     assert len(set(texts)) == len(texts)
+
+
+def test_no_shipped_sentence_counts_bleeding():
+    texts = [text.text for entry in load_knowledge().content.classes.values() for text in entry.llm]
+    assert not [text for text in texts if re.search(r"\ba (\w+ )?bleeding\b", text)]
 
 
 def test_names_that_are_numbers_need_their_dataset():

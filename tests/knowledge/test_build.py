@@ -61,6 +61,16 @@ def test_a_base_of_classes(server, tmp_path):
     assert not list(tmp_path.glob(".*"))
 
 
+def test_classes_of_one_name_are_asked_about_once_and_the_log_says_so(server, tmp_path, caplog):
+    built = build(tmp_path / "kb.json", ["pcb1", "pcb2", "bracket_black", "bracket_brown"])
+    texts = [[text.text for text in entry.llm] for entry in built.classes.values()]
+    assert texts[0] == texts[1]
+    assert texts[2] != texts[3]
+    asked = [chat["messages"][1]["content"] for chat in server.chats]
+    assert ["image of black metal bracket looks" in each for each in asked] == [False, True, False]
+    assert [message.split(":")[0] for message in caplog.messages] == ["pcb1, pcb2 share their descriptions"]
+
+
 def test_where_it_comes_from_is_recorded(server, tmp_path):
     built = build(tmp_path / "kb.json", settings=Settings(seed=7))
     assert (built.llm.backend, built.llm.model, built.llm.digest) == ("ollama", "llama3.1", DIGEST)
@@ -372,6 +382,32 @@ def test_ctrl_c_in_a_process_loses_one_answer_at_most(server, tmp_path):
     assert not (tmp_path / "kb.json").exists()
     assert main(words) == 0
     assert [chat["messages"][1]["content"].split()[7] for chat in server.chats] == ["cup", "fork", "spoon", "spoon"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "pauses"),
+    [
+        (Settings(), [1, 2, 4]),
+        (Settings(retries=6, pause=5.0), [5, 10, 20, 30, 30, 30]),
+        (Settings(retries=0), []),
+    ],
+)
+@pytest.mark.parametrize("behaviour", [fail(500), cut])
+def test_pauses_double_up_to_half_a_minute(server, tmp_path, monkeypatch, settings, pauses, behaviour):
+    slept = []
+    monkeypatch.setattr("anomalib_zsad.knowledge.asking.time.sleep", slept.append)
+    server.behaviours = [behaviour] * len(pauses)
+    build(tmp_path / "kb.json", ["cup"], settings=settings)
+    assert slept == pauses
+    assert len(server.chats) == len(pauses) + 1
+
+
+def test_a_bad_answer_is_asked_again_without_a_pause(server, tmp_path, monkeypatch):
+    slept = []
+    monkeypatch.setattr("anomalib_zsad.knowledge.asking.time.sleep", slept.append)
+    server.behaviours = [fail(500), say("no JSON"), fail(500)]
+    build(tmp_path / "kb.json", ["cup"], settings=Settings())
+    assert slept == [1, 2]
 
 
 @pytest.mark.parametrize("field", ["n", "m", "retries", "temperature", "pause"])

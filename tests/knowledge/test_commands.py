@@ -1,3 +1,4 @@
+import builtins
 import json
 import re
 import subprocess
@@ -8,7 +9,6 @@ from PIL import Image
 
 from anomalib_zsad.cli import main
 from anomalib_zsad.knowledge.base import load_knowledge
-from anomalib_zsad.knowledge.ollama_model import OllamaModel
 from tests.knowledge.ollama_server import fail, say
 from tests.knowledge.test_base import a_base, a_text, generator, written
 
@@ -61,10 +61,36 @@ def test_errors_are_one_line(server, tmp_path, capsys, words, reason):
     assert told.count("\n") == 1
 
 
-def test_ctrl_c_says_how_to_go_on(server, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(OllamaModel, "ask", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
-    assert main(["knowledge", "build", "--classes", "cup", "--out", str(tmp_path / "kb.json")]) == 130
+def interrupt(*_, **__):
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(
+    "moment",
+    [
+        "anomalib_zsad.knowledge.images.find_images",
+        "anomalib_zsad.knowledge.ollama_model.OllamaModel.__init__",
+        "anomalib_zsad.knowledge.ollama_model.OllamaModel.check",
+        "anomalib_zsad.knowledge.ollama_model.OllamaModel.ask",
+        "anomalib_zsad.knowledge.build.save_knowledge",
+    ],
+)
+def test_ctrl_c_says_how_to_go_on(server, tmp_path, capsys, monkeypatch, moment):
+    (tmp_path / "things" / "cup").mkdir(parents=True)
+    Image.new("L", (30, 20)).save(tmp_path / "things" / "cup" / "0.png")
+    with monkeypatch.context() as patch:
+        patch.setattr(moment, interrupt)
+        status = main(["knowledge", "build", "--data", str(tmp_path / "things"), "--out", str(tmp_path / "kb.json")])
+    assert status == 130
     assert capsys.readouterr().err.endswith("interrupted; the same command goes on where this one stopped\n")
+
+
+def test_ctrl_c_while_modules_are_imported(tmp_path, capsys, monkeypatch):
+    load = builtins.__import__
+    stop = "anomalib_zsad.knowledge.build"
+    monkeypatch.setattr(builtins, "__import__", lambda name, *rest: interrupt() if name == stop else load(name, *rest))
+    assert main(["knowledge", "build", "--classes", "cup", "--out", str(tmp_path / "kb.json")]) == 130
+    assert capsys.readouterr().err == "anomalib-zsad: interrupted; the same command goes on where this one stopped\n"
 
 
 def test_show_lists_the_classes(capsys, wide):
@@ -81,6 +107,26 @@ def test_show_of_a_class(capsys, wide):
     assert all(text in told for text in load_knowledge().texts("dagm_class10"))
     assert main(["knowledge", "show", "--class", "teapot"]) == 2
     assert "no class 'teapot', expected one of: object, bottle" in capsys.readouterr().err
+
+
+def test_show_cuts_no_name_short(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    content = a_base()
+    entry, (seen, *_) = content["classes"]["cup"], content["classes"]["cup"]["vqa"].values()
+    keys = [f"coffee_cup_with_a_handle/test/crack_of_the_handle/{number:012}.png" for number in range(2)]
+    content["classes"] = {
+        "a_cup_" * 20: {
+            **entry,
+            "vqa": {**dict.fromkeys(keys, seen), "0.png": {**seen, "status": "error", "descriptions": []}},
+        }
+    }
+    path = written(tmp_path / "kb.json", content)
+    assert main(["knowledge", "show", str(path)]) == 0
+    assert main(["knowledge", "show", str(path), "--class", "a_cup_" * 20]) == 0
+    told = capsys.readouterr().out
+    first = "".join(line.split("│")[1].strip() for line in told.splitlines() if line.startswith("│"))
+    assert all(name in first for name in (*keys, "a_cup_" * 20))
+    assert "…" not in told
 
 
 def test_show_reads_no_markup(tmp_path, capsys, wide):
@@ -158,6 +204,34 @@ def test_merge(tmp_path, capsys):
     merged = load_knowledge(tmp_path / "b.json")
     assert len(merged.texts("cup")) == 3
     assert merged.image_texts("cup", "cup/test/crack/000.png") == ["A cup with a chip on its rim."]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "reason"),
+    [
+        ("notes.md", "mine", r"a knowledge base is a \*\.json file, got .*notes\.md"),
+        ("notes.md", None, r"a knowledge base is a \*\.json file, got .*notes\.md"),
+        ("notes.json", "mine", r"notes\.json is not a knowledge base"),
+        ("notes.json", {"mine": 1}, r"notes\.json is not a knowledge base"),
+        ("kb.json", a_base(classes={"fork": a_base()["classes"]["cup"]}), r"kb\.json also knows fork: write another"),
+    ],
+)
+def test_merge_replaces_no_other_file(tmp_path, capsys, name, content, reason):
+    path, own = tmp_path / "kb" / name, str(written(tmp_path / "a.json", a_base()))
+    path.parent.mkdir()
+    kept = None if content is None else written(path, content).read_bytes()
+    assert main(["knowledge", "merge", own, own, "--out", str(path)]) == 2
+    told = capsys.readouterr().err
+    assert re.search(reason, told)
+    assert told.count("\n") == 1
+    assert (path.read_bytes() if path.exists() else None) == kept
+
+
+def test_merge_makes_folders_and_replaces_what_it_joined(tmp_path):
+    out, own = tmp_path / "new" / "deep" / "kb.json", str(written(tmp_path / "a.json", a_base()))
+    for files in ([own, own], [str(out), "builtin"], [str(out), own]):
+        assert main(["knowledge", "merge", *files, "--out", str(out)]) == 0
+    assert len(load_knowledge(out).classes) == len(load_knowledge().classes) + 1
 
 
 def test_a_base_of_a_model_that_says_nothing_usable_is_marked_in_show(server, tmp_path, capsys, wide):

@@ -1,15 +1,18 @@
 import csv
 import json
+import math
+import subprocess
+import sys
 
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageFont
 from torch.nn import functional as F
 
 from anomalib_zsad.cli import main
 from anomalib_zsad.data import VisA
 from anomalib_zsad.data.reading import read_image
-from anomalib_zsad.knowledge import load_knowledge
+from anomalib_zsad.knowledge import KnowledgeBase, load_knowledge
 from anomalib_zsad.knowledge.explanation import explain
 from anomalib_zsad.knowledge.explanation_report import closest_to_prompt, draw_explanation, save_explanation, stem_for
 from anomalib_zsad.models.kano_clip import KAnoClip
@@ -107,6 +110,17 @@ def test_descriptions_are_those_of_the_class(model, picture, tmp_path):
     assert {match.text for match in found.matches} == set(own.texts("cup"))
 
 
+def test_a_class_that_the_base_does_not_know_is_told_once(model, picture, caplog):
+    base = KnowledgeBase(load_knowledge().content)
+    for names in (["metalnut"], ["metalnut"], ["02", "MVTec"], ["metal_nut"], ["01", "BTech"], [None]):
+        explain(model, picture, base, *names)
+    explain(model, picture, base, "teapot", all_classes=True)
+    assert caplog.messages == [
+        f"The knowledge base knows no class {name!r}: the texts about any object are used."
+        for name in ("metalnut", "02")
+    ]
+
+
 def test_the_class_changes_prompts_and_score(model, picture):
     first, second = (explain(model, picture, load_knowledge(), name, all_classes=True) for name in ("candle", "screw"))
     assert first.score != second.score
@@ -156,7 +170,7 @@ def test_the_picture_shows_image_map_marks_and_texts(model, picture):
     page = draw_explanation(found, 3)
     assert page.width == 2 * 384 + 36
     marks = [(x, y) for x in range(page.width) for y in range(30, 414) if page.getpixel((x, y)) == (255, 220, 0)]
-    columns = {x < 400 for x, _ in marks}
+    columns = {x < 140 for x, _ in marks}
     assert columns == {True, False}  # on the image and on the map
     box = found.patches[0].box
     scale = 384 / 84
@@ -164,6 +178,17 @@ def test_the_picture_shows_image_map_marks_and_texts(model, picture):
     below = page.crop((0, 420, page.width, page.height)).convert("L")
     assert below.getextrema()[0] < 100
     assert draw_explanation(found, 5).height > page.height
+
+
+@pytest.mark.parametrize("name", ["candle", "candle of a long name", "candle " * 20])
+def test_the_map_of_a_portrait_stands_beside_it(model, picture, name):
+    page = draw_explanation(explain(model, picture, load_knowledge(), name, n_patches=16), 3)
+    row = [page.getpixel((x, 30 + 384 // 2)) != (255, 255, 255) for x in range(page.width)]
+    starts = [x for x in range(1, page.width) if row[x] and not any(row[x - 12 : x])]
+    title = math.ceil(ImageFont.load_default(16).getlength(f"{name}: score 0.500"))
+    assert starts[0] == 12
+    assert abs(starts[1] - (12 + min(384, max(128, title)) + 12)) <= 3
+    assert sum(row) - 2 * 128 in range(3)  # nothing else; a mark's line may lie on the edge
 
 
 def test_the_command(trained, picture, tmp_path, capsys, monkeypatch):
@@ -204,6 +229,23 @@ def test_errors_of_the_command_are_one_line(trained, picture, tmp_path, capsys):
         told = capsys.readouterr().err.splitlines()
         assert told[-1].startswith("anomalib-zsad: ")
         assert str(tmp_path) in told[-1]
+
+
+def test_what_libraries_say_of_their_imports_is_not_told(picture, tmp_path):
+    script = (
+        "import sys, warnings\n"
+        "from anomalib_zsad.cli import main\n"
+        "status = main(sys.argv[1:])\n"
+        "warnings.warn_explicit('told', FutureWarning, 'x.py', 1, 'anomalib_zsad.x')\n"
+        "sys.exit(status)\n"
+    )
+    words = ["explain", str(picture), "--ckpt_path", str(tmp_path / "gone.ckpt"), "--out", str(tmp_path)]
+    ran = subprocess.run([sys.executable, "-c", script, *words], capture_output=True, text=True, check=False)
+    assert ran.returncode == 2
+    first, second = ran.stderr.splitlines()
+    assert first.startswith("anomalib-zsad: ")
+    assert "gone.ckpt" in first
+    assert second.endswith("FutureWarning: told")
 
 
 def test_another_knowledge_base_than_that_of_the_training(trained, picture, tmp_path, capsys):

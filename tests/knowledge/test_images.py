@@ -39,8 +39,55 @@ def test_the_folder_of_one_class(mvtec_root):
 
 
 def test_a_folder_in_which_normal_images_are_too(visa_root):
-    with pytest.raises(ValueError, match=r"candle to hold anomalous images only, found .*: pass a datamodule, such as"):
+    with pytest.raises(ValueError, match=r"candle to hold anomalous images only, found .*: pass the datamodule"):
         find_images(str(visa_root), classes=["candle"])
+
+
+def test_a_folder_in_which_masks_lie_beside_their_images(magnetic_tile_root):
+    with pytest.raises(
+        ValueError, match=r"found exp\S+\.jpg beside exp\S+\.png, as an image and its mask are: "
+    ) as told:
+        find_images(str(magnetic_tile_root))
+    assert f"--data MagneticTile --root {magnetic_tile_root}, or a folder with one folder of" in str(told.value)
+    assert str(told.value).count("\n") == 0
+
+
+@pytest.mark.parametrize("mask", ["0.png", "0_mask.png", "0_GT.bmp", "0-label.png"])
+def test_names_of_masks(tmp_path, mask):
+    for name in ("cup/crack/0.jpg", f"cup/crack/{mask}", "fork/test/bent/0.jpg", f"fork/test/bent/{mask}"):
+        put(tmp_path / name)
+    for name in ("cup", "fork"):
+        with pytest.raises(ValueError, match=f"{name} to hold anomalous images only, found .* beside "):
+            find_images(str(tmp_path), classes=[name])
+
+
+def test_images_of_one_name_in_several_folders_are_no_masks(tmp_path):
+    for name in ("cup/crack/0.png", "cup/bent/0.jpg", "cup/bent/0_unmasked.jpg"):
+        put(tmp_path / name)
+    assert len(find_images(str(tmp_path)).images["cup"]) == 3
+
+
+@pytest.mark.parametrize("name", ["good", "Normal", "OK", "no", "free", "MT_Free", "defect-free"])
+def test_a_folder_whose_name_says_normal_is_no_class(tmp_path, name):
+    for path in (
+        f"{name}/0.png",
+        "cup/0.png",
+        f"fork/{name}/0.png",
+        f"spoon/test/{name}/0.png",
+        "spoon/test/bent/0.png",
+    ):
+        put(tmp_path / path)
+    for classes in (None, [name], ["fork"]):
+        with pytest.raises(ValueError, match=rf"found \S+{name}, by its name a folder of normal"):
+            find_images(str(tmp_path), classes=classes)
+    data = find_images(str(tmp_path), classes=["cup", "spoon"])
+    assert keys(data) == {"cup": ["cup/0.png"], "spoon": ["spoon/test/bent/0.png"]}
+
+
+@pytest.mark.parametrize("name", ["freezer", "goods", "abnormal", "noodles", "carefree"])
+def test_a_class_is_not_taken_for_normal(tmp_path, name):
+    put(tmp_path / name / "0.png")
+    assert keys(find_images(str(tmp_path))) == {name: [f"{name}/0.png"]}
 
 
 @pytest.mark.parametrize("name", ["MVTecAD", "anomalib.data.MVTecAD", "MVTec", "anomalib_zsad.MVTec"])

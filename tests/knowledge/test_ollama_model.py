@@ -127,6 +127,30 @@ def test_what_is_no_protocol(server, stream, raw):
     assert one_line(caught)
 
 
+@streams
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"<!DOCTYPE HTML>\n<html><body>Not found</body></html>",
+        b"404 page not found",
+        b"",
+        b'{"detail": "Not Found"}',
+        b'{"error": {"message": "no such route"}}',
+    ],
+)
+def test_an_error_of_a_server_that_is_not_ollama(server, stream, raw):
+    server.behaviours = [send_raw(raw, 404)]
+    with pytest.raises(RefusedError) as caught:
+        OllamaModel("llama3.1", stream=stream).ask(MESSAGES, OPTIONS, None)
+    assert str(caught.value) == f"what answers at {server.url} does not speak Ollama's protocol (404)"
+
+
+def test_an_error_in_the_middle_of_a_stream(server):
+    server.behaviours = [lambda handler, _: handler.send_lines([{"error": "out of memory"}])]
+    with pytest.raises(RefusedError, match=r"reports an error of llama3\.1: out of memory"):
+        OllamaModel("llama3.1", stream=True).ask(MESSAGES, OPTIONS, None)
+
+
 @pytest.mark.parametrize("timeout", [0, -1])
 def test_a_timeout_of_nothing(timeout):
     with pytest.raises(ValueError, match=f"timeout must be more than 0 seconds, got {timeout}"):
