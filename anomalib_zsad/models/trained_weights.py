@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from torch import Tensor
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from anomalib_zsad.models.adapter_file import save_adapter
 from anomalib_zsad.models.checkpoint import check_backbone
@@ -26,7 +27,7 @@ def save_trained(
         "backbone": json.dumps(module.model.clip.identity),
         "trained_on": json.dumps(module.trained_on),
     }
-    save_adapter(Path(path), {**_trainable(module), **_thresholds(module)}, metadata)
+    save_adapter(Path(path), {**_learnt(module), **_thresholds(module)}, metadata)
 
 
 def load_trained(
@@ -55,7 +56,7 @@ def load_trained(
         check_backbone(saved, ours, origin)
         if saved["image_size"] != ours["image_size"]:
             logger.warning("%s: trained at %s px, used at %s.", origin, saved["image_size"], ours["image_size"])
-    _check_shapes(_trainable(module), {key: v for key, v in tensors.items() if not key.startswith(_PREFIX)}, origin)
+    _check_shapes(_learnt(module), {key: v for key, v in tensors.items() if not key.startswith(_PREFIX)}, origin)
     module.model.load_state_dict({key: v for key, v in tensors.items() if not key.startswith(_PREFIX)}, strict=False)
     for key, target in _thresholds(module).items():
         if key in tensors:
@@ -63,8 +64,11 @@ def load_trained(
     module.trained_on = json.loads(metadata.get("trained_on", '["unknown"]'))
 
 
-def _trainable(module: Any) -> dict[str, Tensor]:
-    return {key: value.detach() for key, value in module.model.named_parameters() if value.requires_grad}
+def _learnt(module: Any) -> dict[str, Tensor]:
+    parameters = {key: value.detach() for key, value in module.model.named_parameters() if value.requires_grad}
+    norms = {name: each for name, each in module.model.named_modules() if isinstance(each, _BatchNorm)}
+    running = {f"{name}.{key}": value for name, each in norms.items() for key, value in each.named_buffers()}
+    return {**parameters, **running}
 
 
 def _thresholds(module: Any) -> dict[str, Tensor]:

@@ -53,6 +53,45 @@ class TestKAnoClip(ExportContract):
     matrices = 5  # out of V-V attention too, which OpenVINO stores a second time
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("model_class", "options"),
+    [
+        (WMoEClip, {"gate_bn": True, "gate_noise": True}),
+        (
+            KAnoClip,
+            {
+                **TestKAnoClip.arguments,
+                "deep_prompt_depth": 1,
+                "bica_order": "cross_first",
+                "bica_ffn": True,
+                "conv_adapter": "conv_adapter",
+                "bottleneck": 16,
+                "conv_adapter_residual": 1.0,
+                "map_norm": "minmax",
+            },
+        ),
+    ],
+)
+@torch.no_grad()
+def test_options_are_in_the_graph(small_clip, tmp_path, model_class, options):
+    model = model_class(pretrained=small_clip, image_size=IMAGE_SIZE, **options).eval()
+    model.trained_on = ["VisA/candle"]
+    generator = torch.Generator().manual_seed(0)
+    for parameter in (each for each in model.parameters() if each.requires_grad):
+        parameter.add_(torch.randn(parameter.shape, generator=generator) * 0.05)
+    graph = model.to_onnx(tmp_path)
+    kinds = {node.op_type for node in onnx.load(graph, load_external_data=False).graph.node}
+    assert not any("Random" in kind for kind in kinds)
+    session = onnxruntime.InferenceSession(graph)
+    for count in (1, 3):
+        pictures = torch.rand(count, 3, IMAGE_SIZE, IMAGE_SIZE, generator=torch.Generator().manual_seed(count))
+        score, maps = session.run(["pred_score", "anomaly_map"], {"input": pictures.numpy()})
+        expected = model(pictures)
+        np.testing.assert_allclose(score.squeeze(), expected.pred_score.squeeze(), atol=1e-4, rtol=0)
+        np.testing.assert_allclose(maps.squeeze(), expected.anomaly_map.squeeze(), atol=1e-4, rtol=0)
+
+
 @pytest.fixture
 def model(small_clip):
     model = AFClip(pretrained=small_clip, image_size=IMAGE_SIZE)

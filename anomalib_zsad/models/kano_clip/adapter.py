@@ -10,6 +10,7 @@ from anomalib_zsad.models.kano_clip.attention import TextAttention, entropy
 from anomalib_zsad.models.kano_clip.deformable import DeformableAttention, Grid
 
 Cross = Literal["parallel", "sequential"]
+Order = Literal["self_first", "cross_first"]
 
 
 class Comparison(NamedTuple):
@@ -21,7 +22,7 @@ class Comparison(NamedTuple):
 
 
 class BiCA(nn.Module):
-    """Bi-directional cross-attention at one stage: each modality attends to itself, then to the other.
+    """Bi-directional cross-attention at one stage: each modality attends to itself and to the other.
 
     Args:
         width: D, width of the joint space.
@@ -30,6 +31,9 @@ class BiCA(nn.Module):
         residual: Initial scale of every attention's result, learnt for each channel.
         deformable: Self-attention of the patches; None for none.
         cross: Patches read the text as it was before it read them ("parallel"), or as it is afterwards ("sequential").
+        order: "self_first" has the self-attention before the cross-attention, "cross_first" after it.
+        feed_forward: Follow the attentions with a feed-forward part for each modality, as the feature enhancer of
+            GroundingDINO does (arXiv 2303.05499), of four times the width of the attentions.
     """
 
     def __init__(
@@ -40,6 +44,8 @@ class BiCA(nn.Module):
         residual: float = 0.1,
         deformable: DeformableAttention | None = None,
         cross: Cross = "parallel",
+        order: Order = "self_first",
+        feed_forward: bool = False,
     ) -> None:
         super().__init__()
         if inner % heads:
@@ -49,6 +55,7 @@ class BiCA(nn.Module):
         self.text_self = TextAttention(width, inner, heads)
         self.text_scale = _scale(width, residual)
         self.cross = cross
+        self.order = order
         self.deformable = deformable
         if deformable is not None:
             self.patch_norm = nn.LayerNorm(width)
@@ -59,6 +66,12 @@ class BiCA(nn.Module):
         self.patch_to_text_scale = _scale(width, residual)
         self.text_to_patch = TextAttention(width, inner, heads)
         self.text_to_patch_scale = _scale(width, residual)
+        self.feed_forward = feed_forward
+        if feed_forward:
+            self.text_ffn = _feed_forward(width, 4 * inner)
+            self.text_ffn_scale = _scale(width, residual)
+            self.patch_ffn = _feed_forward(width, 4 * inner)
+            self.patch_ffn_scale = _scale(width, residual)
 
     def forward(
         self,
@@ -67,18 +80,41 @@ class BiCA(nn.Module):
         grid: Grid,
     ) -> Comparison:
         """Refine both and compare them."""
+        if self.order == "self_first":
+            patches, text, offsets = self._look_within(patches, text, grid)
+            patches, text, weights = self._look_across(patches, text)
+        else:
+            patches, text, weights = self._look_across(patches, text)
+            patches, text, offsets = self._look_within(patches, text, grid)
+        if self.feed_forward:
+            text = text + self.text_ffn_scale * self.text_ffn(text)
+            patches = patches + self.patch_ffn_scale * self.patch_ffn(patches)
+        return Comparison(cosines(patches, text), offsets.detach().abs().mean(), entropy(weights.detach()))
+
+    def _look_within(
+        self,
+        patches: Tensor,  # (B, N, D)
+        text: Tensor,  # (B or 1, S, D)
+        grid: Grid,
+    ) -> tuple[Tensor, Tensor, Tensor]:  # both, and the offsets
         normed = self.text_norm(text)
         text = text + self.text_scale * self.text_self.ask(normed, normed)[0]
-        offsets = patches.new_zeros(1)
-        if self.deformable is not None:
-            attended, offsets = self.deformable(self.patch_norm(patches), grid)
-            patches = patches + self.patch_scale * attended
+        if self.deformable is None:
+            return patches, text, patches.new_zeros(1)
+        attended, offsets = self.deformable(self.patch_norm(patches), grid)
+        return patches + self.patch_scale * attended, text, offsets
+
+    def _look_across(
+        self,
+        patches: Tensor,  # (B, N, D)
+        text: Tensor,  # (B or 1, S, D)
+    ) -> tuple[Tensor, Tensor, Tensor]:  # both, and the weights from text to patches
         normed_text, normed_patches = self.cross_text_norm(text), self.cross_patch_norm(patches)
         read, weights = self.patch_to_text.ask(normed_text, normed_patches)
         text = text + self.patch_to_text_scale * read
         normed_text = self.cross_text_norm(text) if self.cross == "sequential" else normed_text
         patches = patches + self.text_to_patch_scale * self.text_to_patch.answer(normed_patches, normed_text)
-        return Comparison(cosines(patches, text), offsets.detach().abs().mean(), entropy(weights.detach()))
+        return patches, text, weights
 
 
 class BiCMCI(nn.Module):
@@ -102,8 +138,9 @@ class BiCMCI(nn.Module):
         return [stage(each, text, grid) for stage, each in zip(self.stages, patches, strict=True)]
 
     def scale_norms(self) -> dict[str, Tensor]:
-        """Measure the residual scales of every stage, which say how much its attentions count."""
-        names = ("text_scale", "patch_scale", "patch_to_text_scale", "text_to_patch_scale")
+        """Measure the residual scales of every stage, which say how much each of its parts counts."""
+        attentions = ("text_scale", "patch_scale", "patch_to_text_scale", "text_to_patch_scale")
+        names = (*attentions, "text_ffn_scale", "patch_ffn_scale")
         found = ((i, name, getattr(stage, name, None)) for i, stage in enumerate(self.stages, 1) for name in names)
         return {f"stage{i}_{name}": scale.detach().norm() for i, name, scale in found if scale is not None}
 
@@ -119,3 +156,7 @@ def cosines(
 
 def _scale(width: int, value: float) -> nn.Parameter:
     return nn.Parameter(torch.full((width,), value))
+
+
+def _feed_forward(width: int, inner: int) -> nn.Sequential:
+    return nn.Sequential(nn.LayerNorm(width), nn.Linear(width, inner), nn.ReLU(), nn.Linear(inner, width))

@@ -1,25 +1,33 @@
 """The Conv-Adapter, which aligns the global feature with text (section 2.4 of the paper, eq. 11)."""
 
+from typing import Literal
+
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+ConvKind = Literal["dwsep", "conv_adapter", "linear"]
+
 
 class ConvAdapter(nn.Module):
-    """A depthwise separable bottleneck of the global feature and of the map of patches around it, eq. 11.
+    """A bottleneck of the global feature and of the map of patches around it, eq. 11.
 
-    The global feature counts as a map of one patch, of which only the centre of the depthwise kernel is seen. On it
+    The global feature counts as a map of one patch, of which only the centre of the spatial kernel is seen. On it
     alone the kernel would be a scale a channel; with `context` the same operator sees the patches, and their mean is
     added. With a kernel that passes its centre on and without context this is eq. 11 to the letter.
 
     Args:
         width: D, width of the joint space.
-        bottleneck: Width between the pointwise convolutions.
-        kernel: Side of the depthwise convolution in patches, odd.
+        bottleneck: Width between the way down and the way up.
+        kernel: Side of the spatial convolution in patches, odd.
         context: Add what the operator makes of the patches.
-        residual: Weight of the untouched global feature in the result.
+        residual: Weight of the untouched global feature in the result. W_up starts at zero where this is not 0, so
+            that the result starts as CLIP's own feature.
+        kind: The way down: "dwsep" is a depthwise convolution and a pointwise one; "conv_adapter" a single grouped one,
+            with a learnt scale of the result (arXiv 2208.07463); "linear" a pointwise one, without a kernel.
 
     Raises:
-        ValueError: If the kernel is even.
+        ValueError: If the kernel is even, or the bottleneck of a grouped convolution does not divide the width.
     """
 
     def __init__(
@@ -29,17 +37,30 @@ class ConvAdapter(nn.Module):
         kernel: int = 3,
         context: bool = True,
         residual: float = 0.0,
+        kind: ConvKind = "dwsep",
     ) -> None:
         super().__init__()
         if kernel < 1 or kernel % 2 == 0:
             msg = f"conv_kernel must be odd and positive, got {kernel}"
             raise ValueError(msg)
+        grouped = kind == "conv_adapter"
+        if grouped and (bottleneck < 1 or width % bottleneck):
+            msg = (
+                f'conv_adapter="conv_adapter" needs a bottleneck that divides the joint width {width}, got {bottleneck}'
+            )
+            raise ValueError(msg)
+        channels = bottleneck if grouped else width
         self.norm = nn.LayerNorm(width)
-        self.depthwise = nn.Conv2d(width, width, kernel, padding=kernel // 2, groups=width, bias=False)
-        self.down = nn.Linear(width, bottleneck, bias=False)
+        self.depthwise: nn.Conv2d | None = None
+        if kind != "linear":
+            self.depthwise = nn.Conv2d(width, channels, kernel, padding=kernel // 2, groups=channels, bias=False)
+        self.down = nn.Identity() if grouped else nn.Linear(width, bottleneck, bias=False)
         self.up = nn.Linear(bottleneck, width, bias=False)
+        self.scale = nn.Parameter(torch.ones(width)) if grouped else None
         self.context = context
         self.residual = residual
+        if residual:
+            nn.init.zeros_(self.up.weight)
 
     def forward(
         self,
@@ -48,11 +69,28 @@ class ConvAdapter(nn.Module):
         grid: tuple[int, int],
     ) -> Tensor:  # (B, D)
         """Adapt the global feature."""
-        half = self.depthwise.kernel_size[0] // 2
-        centre = self.depthwise.weight[:, 0, half, half]
-        inner = F.relu(self.down(self.norm(feature) * centre))
+        inner = F.relu(self.down(self._at_centre(self.norm(feature))))
         if self.context:
             # The mean is taken before the linear projection up, which it passes through.
-            plane = self.depthwise(self.norm(patches).transpose(1, 2).unflatten(2, grid))
-            inner = inner + F.relu(self.down(plane.flatten(2).transpose(1, 2))).mean(1)
-        return self.up(inner) + self.residual * feature
+            inner = inner + F.relu(self.down(self._around(self.norm(patches), grid))).mean(1)
+        adapted = self.up(inner) if self.scale is None else self.up(inner) * self.scale
+        return adapted + self.residual * feature
+
+    def _at_centre(
+        self,
+        feature: Tensor,  # (B, D)
+    ) -> Tensor:  # (B, channels)
+        if self.depthwise is None:
+            return feature
+        half = self.depthwise.kernel_size[0] // 2
+        centre = self.depthwise.weight[:, :, half, half]  # (channels, D / channels)
+        return (feature.unflatten(-1, centre.shape) * centre).sum(-1)
+
+    def _around(
+        self,
+        patches: Tensor,  # (B, N, D)
+        grid: tuple[int, int],
+    ) -> Tensor:  # (B, N, channels)
+        if self.depthwise is None:
+            return patches
+        return self.depthwise(patches.transpose(1, 2).unflatten(2, grid)).flatten(2).transpose(1, 2)

@@ -54,7 +54,7 @@ class KnowledgeMixin:
         categories = self.categories_of(batch)
         paths = getattr(batch, "image_path", None) or [None] * len(categories)
         rows = list(range(len(categories)) if self._module.kd_scope == "image" else _first_rows(categories).values())
-        targets = self._module.model.knowledge_of([self._texts(categories[i], paths[i]) for i in rows])
+        targets = self._targets([(categories[i], paths[i]) for i in rows])
         text = text[rows]
         if self._module.kd_scope == "global":
             shares, _ = _shares(list(_first_rows(categories)))
@@ -91,7 +91,7 @@ class KnowledgeMixin:
             return
         with torch.no_grad():
             text = self._module.model.text_features([class_words(name, self._module.own_names) for name in categories])
-            targets = self._module.model.knowledge_of([self._texts(name, None) for name in categories])
+            targets = self._targets([(name, None) for name in categories])
             distances = knowledge_distances(targets, text)
         for name, (normal, abnormal) in zip(categories, distances.tolist(), strict=True):
             logger.info("%s: d(k, a) = %.4f, d(k, n) = %.4f before training", name, abnormal, normal)
@@ -116,12 +116,26 @@ class KnowledgeMixin:
         elif saved != self._knowledge.sha256:
             logger.warning("Training goes on with another knowledge base than the one that it began with.")
 
-    def _texts(self, category: str, path: str | Path | None) -> list[str]:
+    def _targets(
+        self,
+        of: Sequence[tuple[str, str | Path | None]],  # n categories, each with the path of an image
+    ) -> Tensor:  # (n, D)
+        """Join descriptions, eq. 3: all count once, or both groups of them count half."""
+        groups = [self._texts(*each) for each in of]
+        if self._module.kd_weighting == "count":
+            groups = [[[text for group in each for text in group]] for each in groups]
+        means = self._module.model.knowledge_of([group for each in groups for group in each])
+        return torch.stack([each.mean(0) for each in means.split([len(each) for each in groups])])
+
+    def _texts(self, category: str, path: str | Path | None) -> list[list[str]]:
+        """Give the descriptions of a class, and those of its images or of one image where there are any."""
         dataset = None if self._module.hparams["class_name"] else dataset_of(self._module)
+        of_class = self.knowledge.class_texts(category, dataset)
         if self._module.kd_scope != "image" or path is None:
-            return self.knowledge.texts(category, dataset)
-        own = self.knowledge.image_texts(category, path, dataset)
-        return [*self.knowledge.class_texts(category, dataset), *own]
+            of_images = self.knowledge.texts(category, dataset)[len(of_class) :]
+        else:
+            of_images = self.knowledge.image_texts(category, path, dataset)
+        return [of_class, of_images] if of_images else [of_class]
 
     @property
     def _module(self) -> Any:  # this mixin is always mixed into a KAnoClip

@@ -20,18 +20,19 @@ from anomalib_zsad.functional.processes import pooled
 from anomalib_zsad.models.adapter_file import load_adapter
 from anomalib_zsad.models.feature_cache import CacheDtype
 from anomalib_zsad.models.kano_clip import diagnostics
-from anomalib_zsad.models.kano_clip.adapter import BiCA, BiCMCI, Cross
-from anomalib_zsad.models.kano_clip.conv_adapter import ConvAdapter
+from anomalib_zsad.models.kano_clip.adapter import BiCA, BiCMCI, Cross, Order
+from anomalib_zsad.models.kano_clip.conv_adapter import ConvAdapter, ConvKind
+from anomalib_zsad.models.kano_clip.deep_prompts import DeepPrompts
 from anomalib_zsad.models.kano_clip.deformable import DeformableAttention
 from anomalib_zsad.models.kano_clip.knowledge_driven import KnowledgeMixin
 from anomalib_zsad.models.kano_clip.loss import KAnoClipLoss, knowledge_loss
+from anomalib_zsad.models.kano_clip.maps import MapNorm
 from anomalib_zsad.models.kano_clip.prompts import FixedPrompts, KnowledgePrompts, TextEnsemble, class_words
 from anomalib_zsad.models.kano_clip.torch_model import (
     ClassSource,
     KAnoClipModel,
     Precision,
     StageReduction,
-    map_log_odds,
 )
 from anomalib_zsad.models.mixin import ZeroShotMixin
 from anomalib_zsad.models.trained_weights import load_trained
@@ -40,6 +41,7 @@ logger = logging.getLogger(__name__)
 
 DeformAttention = Literal["dat", "none"]
 KdScope = Literal["class", "global", "image"]
+KdWeighting = Literal["count", "balanced"]
 LocalLossOn = Literal["aggregate", "per_stage"]
 PatchProjection = Literal["clip", "linear"]
 
@@ -73,6 +75,9 @@ class KAnoClip(KnowledgeMixin, ZeroShotMixin, AnomalibModule):  # type: ignore[m
         prompt_suffix: What ends a prompt.
         text_ensemble: How the adjectives are joined: the mean of the encoder's outputs ("mean_raw"), or of their
             directions ("mean_normalized").
+        deep_prompt_depth: Text blocks after the first one that get learnable tokens of their own, as in AnomalyCLIP;
+            these replace the tokens after the start token. 0 for none.
+        deep_prompt_length: Such tokens of each block; at most `prompt_length`.
         vv_start_layer: The first block with V-V attention. None: the last of the first quarter (6 at ViT-L).
         vv_ffn: Let what V-V attention gathers go through the feed-forward part of the blocks as well.
         cls_source: The global feature: the class token of CLIP's "original" stream, or of the "vv" stream.
@@ -81,20 +86,27 @@ class KAnoClip(KnowledgeMixin, ZeroShotMixin, AnomalibModule):  # type: ignore[m
         bica_dim: Width of the attentions of Bi-CMCI.
         bica_heads: Their heads.
         bica_residual_init: Initial scale of their results, learnt for each channel.
+        bica_order: Each modality attends to itself first ("self_first"), or to the other ("cross_first").
         bica_cross: Patches read the text as it was before it read them ("parallel"), or afterwards ("sequential").
+        bica_ffn: Follow the attentions with feed-forward parts of four times their width.
         bica_shared: One block of Bi-CMCI for all stages, instead of one for each.
         deform_attention: "dat" lets patches attend to sampled points, "none" leaves that out.
         deform_kernel: Side in patches of the convolution that looks for offsets, odd.
         deform_stride: Patches between the sampled points.
         deform_groups: Groups of channels with sampling points of their own.
         deform_offset_range: How far a point may move, in halves of the distance to the next one.
-        bottleneck: Inner width of the Conv-Adapter (eq. 11).
-        conv_kernel: Side of its depthwise convolution in patches, odd.
+        conv_adapter: The Conv-Adapter's way to its inner width (eq. 11): a depthwise convolution and a pointwise one
+            ("dwsep"), a single grouped one with a learnt scale ("conv_adapter"), or a "linear" map without a kernel.
+        bottleneck: Inner width of the Conv-Adapter.
+        conv_kernel: Side of its spatial convolution in patches, odd.
         conv_adapter_context: Let it see the map of patches too, not the class token alone.
-        conv_adapter_residual: Weight of the global feature that passes it by.
+        conv_adapter_residual: Weight of the global feature that passes it by. Where it is not 0, W_up starts at zero,
+            so that training starts with CLIP's own feature.
         temperature: Divides the cosines of patches (tau).
         score_temperature: Divides those of the global feature.
         stage_reduction: Join the stages' logits as their "sum" (eq. 9) or "mean".
+        map_norm: Maps are a "softmax" over both states, or each is brought to [0, 1] for every image ("minmax"): then
+            every image's abnormal map reaches 1, and the map's share of the image score says little.
         upsample_align_corners: Bring maps to the image's size with corners on corners, not with patches on their area.
         sigma: Standard deviation in pixels of the blur of the final map (eq. 10); 0 for none.
         smooth_in_training: Train with the maximum of the blurred map, as it is scored.
@@ -106,6 +118,8 @@ class KAnoClip(KnowledgeMixin, ZeroShotMixin, AnomalibModule):  # type: ignore[m
         kd_scope: "class" draws the prompts of each class in a batch to all descriptions of the class and its images;
             "global" the mean of their prompts to the mean of their descriptions; "image" those of each image to the
             descriptions of its class and its own.
+        kd_weighting: Every description counts once (eq. 3, "count"), or those of the class and those of its images
+            count half each ("balanced").
         lambda_kd: Weight of the knowledge-driven loss (alpha of eq. 13).
         lambda_global: Weight of the image's cross-entropy (beta).
         lambda_local: Weight of the map's losses (gamma).
@@ -154,6 +168,8 @@ class KAnoClip(KnowledgeMixin, ZeroShotMixin, AnomalibModule):  # type: ignore[m
         abnormal_states: Sequence[str] = ("abnormal", "defective"),
         prompt_suffix: str = ".",
         text_ensemble: TextEnsemble = "mean_raw",
+        deep_prompt_depth: int = 0,
+        deep_prompt_length: int = 4,
         vv_start_layer: int | None = None,
         vv_ffn: bool = False,
         cls_source: ClassSource = "original",
@@ -162,13 +178,16 @@ class KAnoClip(KnowledgeMixin, ZeroShotMixin, AnomalibModule):  # type: ignore[m
         bica_dim: int = 256,
         bica_heads: int = 8,
         bica_residual_init: float = 0.1,
+        bica_order: Order = "self_first",
         bica_cross: Cross = "parallel",
+        bica_ffn: bool = False,
         bica_shared: bool = False,
         deform_attention: DeformAttention = "dat",
         deform_kernel: int = 7,
         deform_stride: int = 4,
         deform_groups: int = 4,
         deform_offset_range: float = 2.0,
+        conv_adapter: ConvKind = "dwsep",
         bottleneck: int = 192,
         conv_kernel: int = 3,
         conv_adapter_context: bool = True,
@@ -176,6 +195,7 @@ class KAnoClip(KnowledgeMixin, ZeroShotMixin, AnomalibModule):  # type: ignore[m
         temperature: float = 0.07,
         score_temperature: float = 0.07,
         stage_reduction: StageReduction = "sum",
+        map_norm: MapNorm = "softmax",
         upsample_align_corners: bool = False,
         sigma: float = 4.0,
         smooth_in_training: bool = True,
@@ -185,6 +205,7 @@ class KAnoClip(KnowledgeMixin, ZeroShotMixin, AnomalibModule):  # type: ignore[m
         local_loss_on: LocalLossOn = "aggregate",
         kd_margin: float = 0.0,
         kd_scope: KdScope = "class",
+        kd_weighting: KdWeighting = "count",
         lambda_kd: float = 1.0,
         lambda_global: float = 1.0,
         lambda_local: float = 1.0,
@@ -208,19 +229,25 @@ class KAnoClip(KnowledgeMixin, ZeroShotMixin, AnomalibModule):  # type: ignore[m
         def bica() -> BiCA:
             sizes = (bica_dim, bica_heads, deform_groups, deform_kernel, deform_stride, deform_offset_range)
             deformable = DeformableAttention(width, *sizes) if deform_attention == "dat" else None
-            return BiCA(width, bica_dim, bica_heads, bica_residual_init, deformable, bica_cross)
+            return BiCA(width, bica_dim, bica_heads, bica_residual_init, deformable, bica_cross, bica_order, bica_ffn)
+
+        def prompts() -> KnowledgePrompts:
+            sizes = (deep_prompt_depth, deep_prompt_length, prompt_length)
+            deep = DeepPrompts(clip, *sizes) if deep_prompt_depth else None
+            states = (normal_states, abnormal_states)
+            return KnowledgePrompts(clip, prompt_length, *states, prompt_suffix, text_ensemble, deep)
+
+        def adapter() -> ConvAdapter:
+            sizes = (bottleneck, conv_kernel, conv_adapter_context, conv_adapter_residual)
+            return ConvAdapter(width, *sizes, conv_adapter)
 
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.model = KAnoClipModel(
                 clip,
-                KnowledgePrompts(clip, prompt_length, normal_states, abnormal_states, prompt_suffix, text_ensemble)
-                if use_knpl
-                else FixedPrompts(),
+                prompts() if use_knpl else FixedPrompts(),
                 BiCMCI([bica()] * len(layers) if bica_shared else [bica() for _ in layers]) if use_bicmci else None,
-                ConvAdapter(width, bottleneck, conv_kernel, conv_adapter_context, conv_adapter_residual)
-                if use_conv_adapter
-                else None,
+                adapter() if use_conv_adapter else None,
                 nn.ModuleList(nn.Linear(clip.vision_width, width) for _ in layers)
                 if patch_projection == "linear"
                 else None,
@@ -232,6 +259,7 @@ class KAnoClip(KnowledgeMixin, ZeroShotMixin, AnomalibModule):  # type: ignore[m
                 temperature=temperature,
                 score_temperature=score_temperature,
                 stage_reduction=stage_reduction,
+                map_norm=map_norm,
                 align_corners=upsample_align_corners,
                 sigma=sigma,
                 class_name=class_words(class_name or ANY_CATEGORY, own_names(class_names)),
@@ -250,6 +278,7 @@ class KAnoClip(KnowledgeMixin, ZeroShotMixin, AnomalibModule):  # type: ignore[m
         self.smooth_in_training = smooth_in_training
         self.local_loss_on = local_loss_on
         self.kd_scope = kd_scope
+        self.kd_weighting = kd_weighting
         self.lr_prompts = lr_prompts
         self.lr_adapters = lr_adapters
         self.betas = betas
@@ -270,12 +299,15 @@ class KAnoClip(KnowledgeMixin, ZeroShotMixin, AnomalibModule):  # type: ignore[m
         scores = self.model.scores(logits, size)
         per_stage = self.local_loss_on == "per_stage"
         stages = logits.patches.unbind(1) if per_stage else ()
-        maps = [map_log_odds(each, size, self.model.align_corners) for each in stages] or [scores.log_odds]
+        maps = [self.model.maps_of(each, size) for each in stages] or [scores.log_odds]
+        abnormal = torch.stack([each.abnormal for each in maps])
+        normal = [each.normal for each in maps if each.normal is not None]
         distances, shares = self.knowledge_distances(batch, text), self.knowledge_shares(batch)
         parts = scores.parts(self.smooth_in_training)
         if self._trainer is not None and self._trainer.training:
             self._watch(logits, scores, batch.gt_label, distances)
-        return self.loss(parts, torch.stack(maps), batch.gt_label, batch.gt_mask, distances, shares)
+        given = (batch.gt_label, batch.gt_mask, distances, shares)
+        return self.loss(parts, abnormal, *given, torch.stack(normal) if normal else None)
 
     def names_of(self, batch: Any) -> list[str]:
         """Name the class of every image in the words of its prompts."""

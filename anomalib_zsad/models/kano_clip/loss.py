@@ -45,16 +45,18 @@ class KAnoClipLoss(nn.Module):
     def forward(
         self,
         parts: tuple[Tensor, Tensor],  # (B,) each, of the image score: the text's probability, the map's maximum
-        maps: Tensor,  # (M, B, H, W) log-odds: of the joined map, or of one for each stage
+        maps: Tensor,  # (M, B, H, W) log-odds of the abnormal state: of the joined map, or of one for each stage
         label: Tensor,  # (B,) true where anomalous
         mask: Tensor,  # (B, H, W) nonzero where anomalous
         distances: Tensor | None = None,  # (n, S) from the knowledge to the prompts of each state
         shares: Tensor | None = None,  # (n,) their weights; None for their mean
+        normal: Tensor | None = None,  # (M, B, H, W) log-odds of the normal state; None: those of the rest
     ) -> dict[str, Tensor]:
         """Compute every term and their weighted sum, `loss`."""
         target = (mask > 0).float()
         with torch.autocast(maps.device.type, enabled=False):
-            local = torch.stack([self._local(each, target) for each in maps]).sum(0)
+            pairs = zip(maps, [None] * len(maps) if normal is None else normal, strict=True)
+            local = torch.stack([self._local(*each, target) for each in pairs]).sum(0)
             terms = {"loss_global": score_loss(*parts, label.float(), self.score_reduction)}
             terms.update(zip(("loss_focal", "loss_dice_normal", "loss_dice_abnormal"), local.unbind(), strict=True))
             total = self.lambda_global * terms["loss_global"] + self.lambda_local * local.sum()
@@ -66,12 +68,14 @@ class KAnoClipLoss(nn.Module):
 
     def _local(
         self,
-        log_odds: Tensor,  # (B, H, W)
+        abnormal: Tensor,  # (B, H, W) log-odds
+        normal: Tensor | None,  # (B, H, W) log-odds; None for those of the rest
         target: Tensor,  # (B, H, W)
     ) -> Tensor:  # (3,), the terms of eq. 15
-        normal = dice_loss((-log_odds).sigmoid(), 1 - target, self.dice_smooth)
-        abnormal = dice_loss(log_odds.sigmoid(), target, self.dice_smooth)
-        return torch.stack([binary_focal_loss(log_odds, target, self.focal_gamma), normal, abnormal])
+        normal = -abnormal if normal is None else normal
+        dice_normal = dice_loss(normal.sigmoid(), 1 - target, self.dice_smooth)
+        dice_abnormal = dice_loss(abnormal.sigmoid(), target, self.dice_smooth)
+        return torch.stack([binary_focal_loss(abnormal, target, self.focal_gamma), dice_normal, dice_abnormal])
 
 
 def knowledge_distances(

@@ -11,6 +11,7 @@ from anomalib_zsad.arguments import check_choice
 from anomalib_zsad.clip.backbone import FrozenClip
 from anomalib_zsad.data.class_names import category_key
 from anomalib_zsad.knowledge.class_names import readable
+from anomalib_zsad.models.kano_clip.deep_prompts import DeepPrompts
 
 TextEnsemble = Literal["mean_raw", "mean_normalized"]
 
@@ -39,6 +40,7 @@ class KnowledgePrompts(nn.Module):
         suffix: What ends a prompt.
         ensemble: How the adjectives of a state are joined: "mean_raw" takes the mean of the encoder's outputs, the
             vector that the knowledge constrains; "mean_normalized" that of their directions.
+        deep: Learnable tokens deeper in the text tower; None for none.
 
     Raises:
         ValueError: If a state has no adjective, or the vectors do not fit into the text tower's context.
@@ -52,6 +54,7 @@ class KnowledgePrompts(nn.Module):
         abnormal: Sequence[str] = ("abnormal", "defective"),
         suffix: str = ".",
         ensemble: TextEnsemble = "mean_raw",
+        deep: DeepPrompts | None = None,
     ) -> None:
         super().__init__()
         check_choice("text_ensemble", ensemble, get_args(TextEnsemble))
@@ -72,6 +75,7 @@ class KnowledgePrompts(nn.Module):
             )
             raise ValueError(msg)
         self.vectors = nn.Parameter(torch.randn(2, length, clip.text_width) * 0.02)
+        self.deep = deep
 
     def of(self, class_name: str) -> list[list[str]]:
         """Write the prompts of each state, an X where a vector stands."""
@@ -91,7 +95,8 @@ class KnowledgePrompts(nn.Module):
         vectors = torch.cat([self.vectors[i].expand(count, -1, -1) for i, count in enumerate(counts)])
         vectors = vectors.repeat(len(names), 1, 1)
         words = torch.cat([words[:, :1], vectors, words[:, 1 + vectors.shape[1] :]], dim=1)
-        features = clip.encode_text(words, end).split(counts * len(names))
+        edit = None if self.deep is None else self.deep.edit
+        features = clip.encode_text(words, end, edit).split(counts * len(names))
         joined = [self._join(each) for each in features]
         return {name: torch.stack(joined[2 * i : 2 * i + 2]) for i, name in enumerate(names)}
 

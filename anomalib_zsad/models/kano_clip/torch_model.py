@@ -14,6 +14,7 @@ from anomalib_zsad.models.class_text import ClassText
 from anomalib_zsad.models.feature_cache import cacheable
 from anomalib_zsad.models.kano_clip.adapter import BiCMCI, cosines
 from anomalib_zsad.models.kano_clip.conv_adapter import ConvAdapter
+from anomalib_zsad.models.kano_clip.maps import MapNorm, StateMaps, state_maps
 from anomalib_zsad.models.kano_clip.prompts import FixedPrompts, KnowledgePrompts, KnowledgeTargets
 
 ClassSource = Literal["original", "vv"]
@@ -34,8 +35,8 @@ class Scores(NamedTuple):
     """The parts of the scores, in [0, 1] but the log-odds."""
 
     text: Tensor  # (B,) of the global feature
-    log_odds: Tensor  # (B, H, W) of M^a
-    maps: Tensor  # (B, H, W) M^a of eq. 9
+    log_odds: StateMaps  # of eq. 9
+    maps: Tensor  # (B, H, W) of eq. 10 before its blur; with a softmax M^a
     smooth: Tensor  # (B, H, W) M of eq. 10
 
     def parts(self, smooth: bool = True) -> tuple[Tensor, Tensor]:  # (B,) each
@@ -68,6 +69,7 @@ class KAnoClipModel(nn.Module):
         temperature: Divides the cosines of patches (tau).
         score_temperature: Divides those of the global feature.
         stage_reduction: How the stages' logits are joined.
+        map_norm: What makes maps of them (see `state_maps`).
         align_corners: How they are brought to the image's size (see `smooth_upsample`).
         sigma: Standard deviation in pixels of the blur of the final map, eq. 10.
         class_name: The class of images that come without one.
@@ -92,6 +94,7 @@ class KAnoClipModel(nn.Module):
         temperature: float = 0.07,
         score_temperature: float = 0.07,
         stage_reduction: StageReduction = "sum",
+        map_norm: MapNorm = "softmax",
         align_corners: bool = False,
         sigma: float = 4.0,
         class_name: str = ANY_CATEGORY,
@@ -113,6 +116,7 @@ class KAnoClipModel(nn.Module):
         self.temperature = temperature
         self.score_temperature = score_temperature
         self.stage_reduction = stage_reduction
+        self.map_norm = map_norm
         self.align_corners = align_corners
         self.sigma = sigma
         self.class_name = class_name
@@ -193,15 +197,25 @@ class KAnoClipModel(nn.Module):
     def scores(self, logits: Logits, size: tuple[int, int]) -> Scores:
         """Compute the parts of the scores, eq. 9-10 and 12.
 
-        The two maps of eq. 9 add up to 1, so eq. 10 is the blurred abnormal one.
+        With a softmax the two maps of eq. 9 add up to 1, so eq. 10 is the blurred abnormal one.
         """
         joined = logits.patches.sum(1) if self.stage_reduction == "sum" else logits.patches.mean(1)
-        log_odds = map_log_odds(joined, size, self.align_corners)
-        maps = log_odds.sigmoid()
+        log_odds = self.maps_of(joined, size)
+        maps = log_odds.abnormal.sigmoid()
+        if log_odds.normal is not None:
+            maps = (maps + 1 - log_odds.normal.sigmoid()) / 2
         with torch.autocast(maps.device.type, enabled=False):
             # Rounding of the matrix products must not leave [0, 1].
             smooth = smooth_upsample(maps, size, self.sigma).clamp(0, 1) if self.sigma else maps
         return Scores(logits.image.softmax(-1)[:, 1], log_odds, maps, smooth)
+
+    def maps_of(
+        self,
+        logits: Tensor,  # (B, gh, gw, S) of the joined stages, or of one
+        size: tuple[int, int],
+    ) -> StateMaps:
+        """Make maps of logits, eq. 9."""
+        return state_maps(logits, size, self.align_corners, self.map_norm)
 
     def text_features(
         self,
@@ -234,16 +248,3 @@ class KAnoClipModel(nn.Module):
 
     def _autocasts(self, images: Tensor) -> bool:
         return self.precision == "bf16" or torch.is_autocast_enabled(images.device.type)
-
-
-def map_log_odds(
-    logits: Tensor,  # (B, gh, gw, S)
-    size: tuple[int, int],
-    align_corners: bool = False,
-) -> Tensor:  # (B, H, W)
-    """Upsample logits to the log-odds of the abnormal state for every pixel.
-
-    The softmax over two states is the sigmoid of their difference, and upsampling is linear.
-    """
-    with torch.autocast(logits.device.type, enabled=False):
-        return smooth_upsample(logits[..., 1] - logits[..., 0], size, sigma=0.0, align_corners=align_corners)

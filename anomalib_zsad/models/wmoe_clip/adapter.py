@@ -4,9 +4,9 @@ from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from anomalib_zsad.clip.backbone import FrozenClip
+from anomalib_zsad.models.wmoe_clip.gate import FrequencyGate
 from anomalib_zsad.models.wmoe_clip.wavelet import HaarBands
 
 Projection = Literal["linear", "clip"]
@@ -57,29 +57,6 @@ class Attended(NamedTuple):
     gate: Tensor  # (B,) mean of W_h
 
 
-class FrequencyGate(nn.Module):
-    """Weigh high frequencies by what is seen in the whole image and at the patch, eq. 5.
-
-    Args:
-        width: D.
-        reduction: Divides the inner width of the local branch.
-    """
-
-    def __init__(self, width: int, reduction: int = 1) -> None:
-        super().__init__()
-        self.whole = nn.Linear(width, width)
-        self.inner = nn.Linear(width, width // reduction)
-        self.outer = nn.Linear(width // reduction, width)
-
-    def forward(
-        self,
-        patches: Tensor,  # (B, gh, gw, D)
-    ) -> Tensor:  # (B, gh, gw, D) in (0, 1)
-        """Compute W_h."""
-        whole = self.whole(F.relu(patches.mean(dim=(1, 2), keepdim=True)))
-        return torch.sigmoid(whole + self.outer(F.relu(self.inner(patches))))
-
-
 class WaveletCrossAttention(nn.Module):
     """Let text look at patches whose high frequencies are gated, eq. 5-7.
 
@@ -92,6 +69,7 @@ class WaveletCrossAttention(nn.Module):
         gate_reduction: Divides the inner width of the gate's local branch.
         residual: Whether the refined text keeps the text that it was made of.
         bands: The wavelet.
+        gate_norm: Batch normalisation in the gate.
     """
 
     def __init__(
@@ -101,12 +79,13 @@ class WaveletCrossAttention(nn.Module):
         gate_reduction: int = 1,
         residual: bool = False,
         bands: HaarBands | None = None,
+        gate_norm: bool = False,
     ) -> None:
         super().__init__()
         self.heads = heads
         self.residual = residual
         self.bands = HaarBands() if bands is None else bands
-        self.gate = FrequencyGate(width, gate_reduction)
+        self.gate = FrequencyGate(width, gate_reduction, gate_norm)
         self.to_q = nn.Linear(width, width, bias=False)
         self.to_k = nn.Linear(width, width, bias=False)
         self.to_v = nn.Linear(width, width, bias=False)

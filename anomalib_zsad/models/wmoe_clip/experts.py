@@ -15,7 +15,7 @@ class Routed(NamedTuple):
     """What the experts say, and how they were chosen."""
 
     mix: Tensor  # (B, D) x_p
-    logits: Tensor  # (B, E) of the router
+    logits: Tensor  # (B, E) of the router, with the noise that it was given
     weights: Tensor  # (B, E), exactly 0 where an expert was not chosen
 
 
@@ -60,13 +60,20 @@ class SemanticExperts(nn.Module):
         n_experts: E.
         top_k: How many are chosen.
         hidden: Width of the hidden layer of each.
+        noise: Learn how much noise the router is given in training, for each expert from the context.
 
     Raises:
         ValueError: If more are to be chosen than there are.
     """
 
     def __init__(
-        self, width: int, context: LayerContext, n_experts: int = 8, top_k: int = 2, hidden: int = 192
+        self,
+        width: int,
+        context: LayerContext,
+        n_experts: int = 8,
+        top_k: int = 2,
+        hidden: int = 192,
+        noise: bool = False,
     ) -> None:
         super().__init__()
         if not 1 <= top_k <= n_experts:
@@ -81,18 +88,31 @@ class SemanticExperts(nn.Module):
         self.inner_bias = nn.Parameter(_uniform(n_experts, hidden, fan_in=width))
         self.outer = nn.Parameter(_uniform(n_experts, hidden, width, fan_in=hidden))
         self.outer_bias = nn.Parameter(_uniform(n_experts, width, fan_in=hidden))
+        self.noise_weight = nn.Parameter(torch.zeros(width, n_experts)) if noise else None
 
     def forward(
         self,
         pooled: Tensor,  # (B, L, D)
+        noise: Tensor | None = None,  # (B, E) from `draw`
     ) -> Routed:
         """Choose and mix."""
         context = self.context(pooled)
         logits = self.router(context)
+        if noise is not None and self.noise_weight is not None:
+            logits = logits + noise * F.softplus(context @ self.noise_weight)
         weights = self.route(logits)
         hidden = F.gelu(torch.einsum("bd,edh->beh", context, self.inner) + self.inner_bias)
         said = torch.einsum("beh,ehd->bed", hidden, self.outer) + self.outer_bias
         return Routed((weights[..., None] * said).sum(1), logits, weights)
+
+    def draw(self, batch: int) -> Tensor | None:  # (B, E)
+        """Draw noise for a training step; None without noise.
+
+        Source: Shazeer et al. 2017, eq. 4, with their W_noise of zeros at the start.
+        """
+        if self.noise_weight is None:
+            return None
+        return torch.randn(batch, self.noise_weight.shape[1], device=self.noise_weight.device)
 
     def route(
         self,

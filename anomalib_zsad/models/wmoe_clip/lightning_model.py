@@ -77,11 +77,16 @@ class WMoEClip(ZeroShotMixin, AnomalibModule):  # type: ignore[misc]  # what the
         wcma_heads: Heads of the attention (eq. 7).
         wcma_residual: Whether refined text keeps the text that it was made of.
         gate_reduction: Divides the inner width of the gate (eq. 5).
+        gate_bn: Batch normalisation in both branches of the gate, as MS-CAM has it. One attention for all layers has
+            the same running statistics for all of them, and every process of a training those of its own batches
+            unless the trainer's `sync_batchnorm` joins them.
         map_features: What text is compared with: the "patch" features or the "frequency"-enhanced ones.
         moe_adapter: The context of the experts: a "split" share of each layer, or one map of their "concat".
         n_experts: Experts (N of eq. 8).
         top_k: How many of them an image chooses (k of eq. 8).
         expert_hidden: Width of the hidden layer of each.
+        gate_noise: Give the router noise of a learnt scale in training, as in Shazeer et al. 2017; evaluation draws
+            none.
         temperature: Divides the cosines of patches.
         score_temperature: Divides the cosines of class tokens.
         learn_temperature: Whether both are trained.
@@ -148,11 +153,13 @@ class WMoEClip(ZeroShotMixin, AnomalibModule):  # type: ignore[misc]  # what the
         wcma_heads: int = 1,
         wcma_residual: bool = False,
         gate_reduction: int = 1,
+        gate_bn: bool = False,
         map_features: MapFeatures = "patch",
         moe_adapter: ContextAdapter = "split",
         n_experts: int = 8,
         top_k: int = 2,
         expert_hidden: int = 192,
+        gate_noise: bool = False,
         temperature: float = 0.07,
         score_temperature: float = 0.07,
         learn_temperature: bool = False,
@@ -190,11 +197,11 @@ class WMoEClip(ZeroShotMixin, AnomalibModule):  # type: ignore[misc]  # what the
 
         def attention() -> WaveletCrossAttention:
             bands = wavelet.HaarBands(wavelet_kind, wavelet_return, wavelet_pad)
-            return WaveletCrossAttention(width, wcma_heads, gate_reduction, wcma_residual, bands)
+            return WaveletCrossAttention(width, wcma_heads, gate_reduction, wcma_residual, bands, gate_bn)
 
         def experts() -> SemanticExperts:
             context = LayerContext(width, len(layers), moe_adapter)
-            return SemanticExperts(width, context, n_experts, top_k, expert_hidden)
+            return SemanticExperts(width, context, n_experts, top_k, expert_hidden, gate_noise)
 
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
@@ -241,8 +248,9 @@ class WMoEClip(ZeroShotMixin, AnomalibModule):  # type: ignore[misc]  # what the
     def loss_terms(self, batch: Any) -> dict[str, Tensor]:
         """Compute the losses, eq. 11."""
         size = (batch.image.shape[-2], batch.image.shape[-1])
-        noise = self.model.draw(len(batch.image))
-        logits = self.model.compare(self.model.encode(batch.image), self.model.clip.grid_of(*size), noise)
+        count, grid = len(batch.image), self.model.clip.grid_of(*size)
+        noise, router_noise = self.model.draw(count), self.model.draw_for_router(count)
+        logits = self.model.compare(self.model.encode(batch.image), grid, noise, router_noise)
         maps = self.model.layer_maps(logits, size)
         if self._trainer is not None and self.training:
             found = {f"train_{name}": value for name, value in diagnostics.of_step(logits).items()}

@@ -142,6 +142,7 @@ class WMoEClipModel(nn.Module):
         features: list[Tensor],  # what `encode` gives
         grid: tuple[int, int],
         noise: Tensor | None = None,  # (B, m, D), standard normal; None: as `inference_sampling` says
+        router_noise: Tensor | None = None,  # (B, E), standard normal; None for none
     ) -> Logits:
         """Draw text for every image, refine it layer by layer, and compare."""
         with torch.autocast(features[0].device.type, enabled=False):
@@ -150,7 +151,7 @@ class WMoEClipModel(nn.Module):
             text, sample = self._text(token, noise)
             patches = [self._project(layer, tap, grid) for layer, tap in enumerate(features[: len(self.layers)])]
             attended = [self._attention_of(i)(each, text) for i, each in enumerate(patches) if self.attention]
-            routed = self.experts(torch.stack([each.mean((1, 2)) for each in patches], dim=1)) if self.experts else None
+            routed = self.experts(_pooled(patches), router_noise) if self.experts else None
             token = token + routed.mix if routed else token
             compared = [each.patches for each in attended] if self.map_features == "frequency" else patches
             texts = [each.text for each in attended] or [text] * len(patches)
@@ -187,6 +188,10 @@ class WMoEClipModel(nn.Module):
         if self.sampler is None:
             return None
         return torch.randn(batch, *self._noise_shape, device=self.fixed_noise.device)
+
+    def draw_for_router(self, batch: int) -> Tensor | None:  # (B, E)
+        """Draw noise for the router of a training step; None where it is given none."""
+        return self.experts.draw(batch) if self.experts else None
 
     def fold_text(self) -> None:
         """Leave out what inference does not need, for export: the text tower stays where images change the text."""
@@ -243,6 +248,12 @@ class WMoEClipModel(nn.Module):
 
     def _autocasts(self, images: Tensor) -> bool:
         return self.precision == "bf16" or torch.is_autocast_enabled(images.device.type)
+
+
+def _pooled(
+    patches: list[Tensor],  # L x (B, gh, gw, D)
+) -> Tensor:  # (B, L, D)
+    return torch.stack([each.mean((1, 2)) for each in patches], dim=1)
 
 
 def _cosines(

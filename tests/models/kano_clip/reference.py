@@ -72,14 +72,25 @@ def deformable(tokens, part, grid, kernel, stride, reach):  # (N, D)
 
 
 def bica(patches, text, part, grid, kernel, stride, reach):  # (N, D), (S, D) -> cosines (N, S)
-    normed = layer_norm(text, part.text_norm)
-    text = text + part.text_scale * attention(normed, normed, part.text_self)
-    moved = deformable(layer_norm(patches, part.patch_norm), part.deformable, grid, kernel, stride, reach)
-    patches = patches + part.patch_scale * moved
-    t, v = layer_norm(text, part.cross_text_norm), layer_norm(patches, part.cross_patch_norm)
-    text = text + part.patch_to_text_scale * attention(t, v, part.patch_to_text)
-    patches = patches + part.text_to_patch_scale * attention(v, t, part.text_to_patch)
+    for step in ("self", "cross") if part.order == "self_first" else ("cross", "self"):
+        if step == "self":
+            normed = layer_norm(text, part.text_norm)
+            text = text + part.text_scale * attention(normed, normed, part.text_self)
+            moved = deformable(layer_norm(patches, part.patch_norm), part.deformable, grid, kernel, stride, reach)
+            patches = patches + part.patch_scale * moved
+        else:
+            t, v = layer_norm(text, part.cross_text_norm), layer_norm(patches, part.cross_patch_norm)
+            text = text + part.patch_to_text_scale * attention(t, v, part.patch_to_text)
+            patches = patches + part.text_to_patch_scale * attention(v, t, part.text_to_patch)
+    if part.feed_forward:
+        text = text + part.text_ffn_scale * feed_forward(text, part.text_ffn)
+        patches = patches + part.patch_ffn_scale * feed_forward(patches, part.patch_ffn)
     return torch.stack([torch.stack([cosine(p, s) for s in text]) for p in patches])
+
+
+def feed_forward(x, part):
+    norm, wide, _, narrow = part
+    return linear(torch.relu(linear(layer_norm(x, norm), wide)), narrow)
 
 
 def cosine(a, b):
@@ -92,14 +103,18 @@ def conv_adapter(feature, patches, part, grid):  # (D,), (N, D)
         out = []
         for row in range(plane.shape[1]):
             for column in range(plane.shape[2]):
-                window = padded[:, row : row + 3, column : column + 3]
-                deep = (window * part.depthwise.weight[:, 0]).sum((1, 2))
-                out.append(part.up.weight @ torch.relu(part.down.weight @ deep))
+                deep = plane[:, row, column]
+                if part.depthwise is not None:
+                    window = padded[:, row : row + 3, column : column + 3]
+                    weight = part.depthwise.weight  # (channels, channels of a group, 3, 3)
+                    deep = (window.reshape(weight.shape) * weight).sum((1, 2, 3))
+                narrow = deep if isinstance(part.down, torch.nn.Identity) else part.down.weight @ deep
+                out.append(part.up.weight @ torch.relu(narrow) * (1 if part.scale is None else part.scale))
         return torch.stack(out)
 
     alone = operator(layer_norm(feature, part.norm)[:, None, None])[0]
     around = operator(layer_norm(patches, part.norm).T.reshape(-1, *grid)).mean(0)
-    return alone + around
+    return alone + around + part.residual * feature
 
 
 def text_of(model, name):  # (S, D), prompt by prompt at full length
@@ -110,9 +125,24 @@ def text_of(model, name):  # (S, D), prompt by prompt at full length
             tokens = model.clip.tokenize([" ".join(["X"] * 12) + f" {word} {name}."])
             embedded = model.clip.embed_tokens(tokens).clone()
             embedded[0, 1:13] = model.prompts.vectors[state]
-            features.append(model.clip.encode_text(embedded, tokens.argmax(-1))[0])
+            features.append(encode(model, embedded[0], int(tokens.argmax())))
         states.append(sum(features) / len(features))
     return torch.stack(states)
+
+
+def encode(model, words, end):  # (T, Ct), block by block
+    clip, deep = model.clip, model.prompts.deep
+    stream = words + clip.clip.positional_embedding
+    for i in range(clip.n_text_blocks):
+        if deep is not None and 1 <= i <= len(deep.tokens):
+            stream = stream.clone()
+            stream[1 : 1 + deep.tokens.shape[1]] = deep.tokens[i - 1]
+        stream = clip._block(clip.clip.transformer.resblocks[i], stream[None], causal=True)[0]
+    return clip.clip.ln_final(stream[end]) @ clip.clip.text_projection
+
+
+def min_max(plane):
+    return (plane - plane.min()) / (plane.max() - plane.min())
 
 
 def scores_of(model, image, name, kernel=3, stride=2, reach=2.0):
@@ -127,7 +157,7 @@ def scores_of(model, image, name, kernel=3, stride=2, reach=2.0):
         for stage, part in zip(stages, model.bicmci.stages, strict=True)
     )
     planes = F.interpolate(logits.T.reshape(1, 2, *grid), size=size, mode="bilinear", align_corners=False)[0]
-    normal, abnormal = planes.softmax(0)
+    normal, abnormal = planes.softmax(0) if model.map_norm == "softmax" else map(min_max, planes)
     smooth = gaussian_filter((abnormal + 1 - normal).detach().double().numpy(), 4.0) / 2  # eq. 10
     last = project(last)
     feature = conv_adapter(last[0], last[1:], model.conv_adapter, grid)
@@ -135,7 +165,7 @@ def scores_of(model, image, name, kernel=3, stride=2, reach=2.0):
     return (float(similar.softmax(0)[1]) + smooth.max()) / 2, abnormal, torch.from_numpy(smooth).float()
 
 
-def losses_of(scores, maps, labels, masks, distances):
+def losses_of(scores, maps, labels, masks, distances, normal=None):
     """Eq. 2 and 14-15 pixel by pixel, with numpy."""
     s, y, m, g = (np.asarray(each, dtype=np.float64) for each in (scores, labels, maps, masks > 0))
     likelihood = np.clip(np.where(g == 1, m, 1 - m), 1e-5, 1 - 1e-5)
@@ -147,7 +177,7 @@ def losses_of(scores, maps, labels, masks, distances):
     terms = {
         "loss_global": -(y * np.log(s) + (1 - y) * np.log(1 - s)).mean(),
         "loss_focal": -((1 - likelihood) ** 2 * np.log(likelihood)).mean(),
-        "loss_dice_normal": dice(1 - m, 1 - g),
+        "loss_dice_normal": dice(1 - m if normal is None else np.asarray(normal, dtype=np.float64), 1 - g),
         "loss_dice_abnormal": dice(m, g),
         "loss_kd": np.mean([max(0.0, abnormal - normal) for normal, abnormal in np.asarray(distances)]),
     }

@@ -1,5 +1,7 @@
 """What is learnt: text attention, deformable attention, BiCA and the Conv-Adapter, at their limits."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from torch.nn import functional as F
@@ -7,6 +9,7 @@ from torch.nn import functional as F
 from anomalib_zsad.models.kano_clip.adapter import BiCA, cosines
 from anomalib_zsad.models.kano_clip.attention import TextAttention, entropy
 from anomalib_zsad.models.kano_clip.conv_adapter import ConvAdapter
+from anomalib_zsad.models.kano_clip.deep_prompts import DeepPrompts
 from anomalib_zsad.models.kano_clip.deformable import DeformableAttention
 
 WIDTH, GRID = 64, (37, 37)
@@ -115,6 +118,38 @@ def test_one_after_the_other_patches_read_the_text_that_has_read_them():
 
 
 @torch.no_grad()
+def test_feed_forward_parts_and_the_other_order_change_the_comparison():
+    patches, text = torch.randn(2, N, WIDTH), torch.randn(2, 2, WIDTH)
+    part = moved(BiCA(WIDTH, 32, 4, deformable=DeformableAttention(WIDTH, 32, 4), feed_forward=True))
+    full = part(patches, text, GRID).cosines
+    crossed = BiCA(WIDTH, 32, 4, deformable=DeformableAttention(WIDTH, 32, 4), order="cross_first", feed_forward=True)
+    crossed.load_state_dict(part.state_dict())
+    assert (crossed(patches, text, GRID).cosines - full).abs().max() > 1e-4
+    for scale in (part.text_ffn_scale, part.patch_ffn_scale):
+        before = part(patches, text, GRID).cosines
+        scale.zero_()
+        assert (part(patches, text, GRID).cosines - before).abs().max() > 1e-4
+    plain = BiCA(WIDTH, 32, 4, deformable=DeformableAttention(WIDTH, 32, 4))
+    plain.load_state_dict({name: part.state_dict()[name] for name in plain.state_dict()})
+    assert torch.equal(plain(patches, text, GRID).cosines, part(patches, text, GRID).cosines)
+
+
+def test_an_option_leaves_the_start_of_all_other_parameters_alone():
+    starts = []
+    for options in ({}, {"order": "cross_first", "feed_forward": True}):
+        torch.manual_seed(0)
+        starts.append(BiCA(WIDTH, 32, 4, **options).state_dict())
+    plain, whole = starts
+    assert all(torch.equal(value, whole[name]) for name, value in plain.items())
+    assert {name.split(".")[0] for name in whole.keys() - plain.keys()} == {
+        "text_ffn",
+        "text_ffn_scale",
+        "patch_ffn",
+        "patch_ffn_scale",
+    }
+
+
+@torch.no_grad()
 @pytest.mark.parametrize("deformable", [False, True])
 def test_only_deformable_attention_knows_where_patches_lie(deformable):
     part = moved(BiCA(WIDTH, 32, 4, deformable=DeformableAttention(WIDTH, 32, 4) if deformable else None))
@@ -155,6 +190,20 @@ def test_only_a_kernel_with_neighbours_sees_where_patches_lie():
     assert difference() < 1e-5
 
 
+@torch.no_grad()
+@pytest.mark.parametrize("kind", ["dwsep", "conv_adapter", "linear"])
+def test_the_global_feature_is_a_map_of_one_patch(kind):
+    part = moved(ConvAdapter(WIDTH, bottleneck=16, context=False, kind=kind))
+    around = moved(ConvAdapter(WIDTH, bottleneck=16, kind=kind))
+    around.load_state_dict(part.state_dict())
+    feature = torch.randn(3, WIDTH)
+    single = around(feature, feature[:, None], (1, 1))  # both the feature and the map
+    torch.testing.assert_close(single, 2 * part(feature, feature[:, None], (1, 1)), atol=1e-5, rtol=1e-5)
+    patches, order = torch.randn(3, N, WIDTH), torch.randperm(N)
+    difference = (around(feature, patches[:, order], GRID) - around(feature, patches, GRID)).abs().max()
+    assert (difference > 1e-3) == (kind != "linear")
+
+
 @pytest.mark.parametrize("context", [True, False])
 def test_all_taps_learn_with_context_and_the_centre_alone_without(context):
     part = ConvAdapter(WIDTH, bottleneck=16, context=context)
@@ -170,7 +219,11 @@ def test_the_published_sizes_have_the_number_of_parameters_of_the_sheet():
     with torch.device("meta"):
         stages = [BiCA(768, deformable=DeformableAttention(768)) for _ in range(4)]
         adapter = ConvAdapter(768)
+        others = [ConvAdapter(768, kind=kind) for kind in ("conv_adapter", "linear")]
+        deep = DeepPrompts(SimpleNamespace(n_text_blocks=12, text_width=768), 8, 4, 12)
     prompts = 2 * 12 * 768
     assert [count(stage) for stage in stages] == [2_968_192] * 4
     assert count(adapter) == 303_360
+    assert [count(other) for other in others] == [156_672, 296_448]
+    assert count(deep) == 24_576
     assert prompts + sum(map(count, stages)) + count(adapter) == 12_194_560

@@ -1,9 +1,12 @@
 """Prompts and what they are drawn to."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
 from anomalib_zsad.clip.backbone import FrozenClip
+from anomalib_zsad.models.kano_clip.deep_prompts import DeepPrompts
 from anomalib_zsad.models.kano_clip.prompts import KnowledgePrompts, KnowledgeTargets, class_words, encode_sentences
 from tests.models.kano_clip import reference
 from tests.models.kano_clip.builders import build
@@ -52,6 +55,16 @@ def test_the_end_moves_with_adjective_and_class(clip, prompts, words):
     assert words[0][0].shape[1] == end.max() + 1
 
 
+def test_deep_tokens_replace_what_follows_the_start_in_the_input_of_later_blocks():
+    deep = DeepPrompts(SimpleNamespace(n_text_blocks=12, text_width=8), depth=2, length=3, prompt_length=4)
+    stream = torch.randn(5, 9, 8)
+    for block in (1, 2):
+        edited = deep.edit(block, stream)
+        assert (edited == stream).all(-1).all(0).tolist() == [not 1 <= place <= 3 for place in range(9)]
+        assert torch.equal(edited[4, 1:4], deep.tokens[block - 1])
+    assert deep.edit(3, stream) is stream
+
+
 @torch.no_grad()
 def test_a_class_changes_its_features_and_a_very_long_one_still_ends(clip, prompts, words):
     features = prompts(clip, ["bottle", "cable", " ".join(["bottle"] * 70)])
@@ -64,9 +77,11 @@ def test_a_class_changes_its_features_and_a_very_long_one_still_ends(clip, promp
 @torch.no_grad()
 def test_truncated_prompts_are_those_of_full_length(small_clip):
     model = build(small_clip).model
+    deep = build(small_clip, deep_prompt_depth=1, deep_prompt_length=3).model
     for name in ("bottle", "printed circuit board"):
-        expected = reference.text_of(model, name)
-        torch.testing.assert_close(model.prompts(model.clip, [name])[name], expected, atol=1e-5, rtol=0)
+        for each in (model, deep):
+            expected = reference.text_of(each, name)
+            torch.testing.assert_close(each.prompts(each.clip, [name])[name], expected, atol=1e-5, rtol=0)
 
 
 @torch.no_grad()

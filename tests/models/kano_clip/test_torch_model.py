@@ -19,6 +19,7 @@ OF_THE_SCORE_ALONE = {
     "conv_kernel",
     "conv_adapter_context",
     "conv_adapter_residual",
+    "conv_adapter",
     "score_temperature",
 }
 
@@ -29,17 +30,26 @@ def base(small_clip):
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("size", [(56, 56), RECTANGLE])
-def test_the_scores_are_the_equations(small_clip, size):
-    model = build(small_clip).model
+@pytest.mark.parametrize(
+    ("size", "options"),
+    [
+        ((56, 56), {}),
+        (RECTANGLE, {}),
+        (RECTANGLE, {"bica_order": "cross_first", "bica_ffn": True, "conv_adapter": "conv_adapter"}),
+        ((56, 56), {"deep_prompt_depth": 1, "map_norm": "minmax", "conv_adapter": "linear"}),
+        ((56, 56), {"conv_adapter_residual": 0.5}),
+    ],
+)
+def test_the_scores_are_the_equations(small_clip, size, options):
+    model = build(small_clip, **options).model
     pictures = images(2, size)
     names = ["metal nut", "printed circuit board"]
     result = model(pictures, names)
-    maps = model.scores(model.logits(pictures, names), size).maps
+    maps = model.scores(model.logits(pictures, names), size).log_odds.abnormal.sigmoid()
     for i, name in enumerate(names):
         score, abnormal, smooth = reference.scores_of(model, pictures[i], name)
         assert result.pred_score[i].item() == pytest.approx(score, abs=1e-5)
-        torch.testing.assert_close(maps[i], abnormal, atol=1e-5, rtol=0)
+        torch.testing.assert_close(maps[i], abnormal, atol=2e-5, rtol=0)
         torch.testing.assert_close(result.anomaly_map[i, 0], smooth, atol=1e-5, rtol=0)
 
 
@@ -56,13 +66,17 @@ def test_the_scores_are_the_equations(small_clip, size):
         {"abnormal_states": ("broken", "damaged")},
         {"prompt_suffix": ""},
         {"text_ensemble": "mean_normalized"},
+        {"deep_prompt_depth": 1},
+        {"deep_prompt_depth": 1, "deep_prompt_length": 12},
         {"vv_start_layer": 3},
         {"vv_ffn": True},
         {"cls_source": "vv"},
         {"cls_ln_post": False},
         {"patch_projection": "linear"},
         {"bica_residual_init": 0.5},
+        {"bica_order": "cross_first"},
         {"bica_cross": "sequential"},
+        {"bica_ffn": True},
         {"bica_shared": True},
         {"bica_dim": 16},
         {"bica_heads": 2},
@@ -71,6 +85,8 @@ def test_the_scores_are_the_equations(small_clip, size):
         {"deform_stride": 1},
         {"deform_groups": 2},
         {"deform_offset_range": 0.5},
+        {"conv_adapter": "conv_adapter"},
+        {"conv_adapter": "linear"},
         {"bottleneck": 8},
         {"conv_kernel": 1},
         {"conv_adapter_context": False},
@@ -78,6 +94,7 @@ def test_the_scores_are_the_equations(small_clip, size):
         {"temperature": 0.2},
         {"score_temperature": 0.2},
         {"stage_reduction": "mean"},
+        {"map_norm": "minmax"},
         {"upsample_align_corners": True},
         {"sigma": 0.0},
         {"feature_layers": [2, 4]},
@@ -159,6 +176,36 @@ def test_both_maps_add_up_to_one_and_a_constant_stays(small_clip):
 
 
 @torch.no_grad()
+def test_min_max_brings_both_maps_of_each_image_to_their_bounds(small_clip):
+    model = build(small_clip, map_norm="minmax").model
+    logits = model.logits(images())
+    scores = model.scores(logits, (56, 56))
+    for maps in (state.sigmoid() for state in scores.log_odds):
+        torch.testing.assert_close(maps.amin((1, 2)), torch.zeros(3), atol=2e-5, rtol=0)
+        torch.testing.assert_close(maps.amax((1, 2)), torch.ones(3), atol=2e-5, rtol=0)
+    assert (scores.log_odds.normal + scores.log_odds.abnormal).abs().max() > 0.1  # not each the rest of the other
+    joined = (scores.log_odds.abnormal.sigmoid() + 1 - scores.log_odds.normal.sigmoid()) / 2
+    torch.testing.assert_close(scores.parts(smooth=False)[1], joined.amax((1, 2)))
+    alone = model.scores(model.logits(images()[1:2]), (56, 56))
+    torch.testing.assert_close(alone.smooth[0], scores.smooth[1], atol=1e-5, rtol=0)
+    scaled = model.scores(logits._replace(patches=3 * logits.patches + 1), (56, 56))
+    torch.testing.assert_close(scaled.maps, scores.maps, atol=1e-4, rtol=0)
+    flat = model.scores(logits._replace(patches=torch.tensor([0.1, 0.4]).expand_as(logits.patches)), (56, 56))
+    # What rounding alone makes is not stretched.
+    torch.testing.assert_close(flat.smooth, torch.full((3, 56, 56), 0.5), atol=1e-2, rtol=0)
+
+
+@torch.no_grad()
+def test_with_a_residual_training_starts_with_clips_own_feature(small_clip):
+    for kind in ("dwsep", "conv_adapter", "linear"):
+        model = build(small_clip, moved=0.0, conv_adapter=kind, conv_adapter_residual=1.0).model
+        *_, last = model.encode(images())
+        assert torch.equal(model.conv_adapter(last[:, 0], last[:, 1:], (4, 4)), last[:, 0])
+        without = build(small_clip, moved=0.0, conv_adapter=kind).model.conv_adapter
+        assert without.up.weight.abs().min() > 0
+
+
+@torch.no_grad()
 def test_the_image_score_rises_with_both_its_parts_and_mirrors_its_texts(small_clip):
     model = build(small_clip).model
     logits = model.logits(images())
@@ -189,7 +236,11 @@ def test_what_learns_stays_in_float32_under_autocast(small_clip):
     [
         ({"cls_source": "best"}, "cls_source must be one of original, vv, got 'best'"),
         ({"kd_scope": "batch"}, "kd_scope must be one of class, global, image, got 'batch'"),
+        ({"kd_weighting": "half"}, "kd_weighting must be one of count, balanced, got 'half'"),
         ({"bica_cross": "both"}, "bica_cross must be one of parallel, sequential, got 'both'"),
+        ({"bica_order": "both"}, "bica_order must be one of self_first, cross_first, got 'both'"),
+        ({"map_norm": "sum"}, "map_norm must be one of softmax, minmax, got 'sum'"),
+        ({"conv_adapter": "conv"}, "conv_adapter must be one of dwsep, conv_adapter, linear, got 'conv'"),
         ({"score_reduction": "sum"}, "score_reduction must be one of half, clamp, separate, logits, got 'sum'"),
         ({"text_ensemble": "max"}, "text_ensemble must be one of mean_raw, mean_normalized, got 'max'"),
         ({"vv_start_layer": 5}, "vv_start_layer must name a block from 1 to 4 of this backbone, got 5"),
@@ -201,6 +252,16 @@ def test_what_learns_stays_in_float32_under_autocast(small_clip):
         ({"conv_kernel": 2}, "conv_kernel must be odd and positive, got 2"),
         ({"prompt_length": 80}, "prompt_length must lie between 1 and 71 for this backbone and these states, got 80"),
         ({"normal_states": []}, "normal_states must be adjectives"),
+        ({"deep_prompt_depth": 2}, "deep_prompt_depth must lie between 0 and 1, .* after the first one, got 2"),
+        ({"deep_prompt_depth": -1}, "deep_prompt_depth must lie between 0 and 1, .* got -1"),
+        (
+            {"deep_prompt_depth": 1, "prompt_length": 3},
+            "deep_prompt_length must lie between 1 and prompt_length=3, got 4",
+        ),
+        (
+            {"conv_adapter": "conv_adapter", "bottleneck": 10},
+            "needs a bottleneck that divides the joint width 64, got 10",
+        ),
     ],
 )
 def test_bad_arguments_are_named(small_clip, arguments, message):

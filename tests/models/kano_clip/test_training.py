@@ -91,8 +91,9 @@ def test_its_gradient_is_finite_where_features_coincide():
 # All losses
 
 
-def test_the_losses_are_the_equations(small_clip):
-    model = build(small_clip, moved=0.02)
+@pytest.mark.parametrize("norm", ["softmax", "minmax"])
+def test_the_losses_are_the_equations(small_clip, norm):
+    model = build(small_clip, moved=0.02, map_norm=norm)
     given = batch()
     terms = model.loss_terms(given)
     text = model.model.text_features(model.names_of(given))
@@ -102,8 +103,10 @@ def test_the_losses_are_the_equations(small_clip):
         [(unit(*k) - unit(*s)).norm().item() for s in states]
         for k, states in zip(targets.tolist(), text[:2].tolist(), strict=True)
     ]
-    found = (scores.of_image().detach(), scores.maps.detach(), given.gt_label, given.gt_mask)
-    expected = reference.losses_of(*found, distances)
+    abnormal = scores.log_odds.abnormal.sigmoid().detach()
+    found = (scores.of_image().detach(), abnormal, given.gt_label, given.gt_mask)
+    normal = scores.log_odds.normal
+    expected = reference.losses_of(*found, distances, None if normal is None else normal.sigmoid().detach())
     assert terms.keys() == expected.keys()
     for name, value in expected.items():
         assert terms[name].item() == pytest.approx(value, abs=2e-5), name
@@ -155,6 +158,9 @@ def test_the_weights_of_the_losses_count(weights):
     [
         {"local_loss_on": "per_stage"},
         {"smooth_in_training": False},
+        {"map_norm": "minmax"},
+        {"map_norm": "minmax", "local_loss_on": "per_stage"},
+        {"kd_weighting": "balanced", "kd_margin": 0.3},
         {"score_reduction": "clamp"},
         {"score_reduction": "separate"},
         {"score_reduction": "logits"},
@@ -188,6 +194,24 @@ def test_classes_are_drawn_to_all_their_texts_and_images_to_their_own(small_clip
     states = model.model.text_features(model.names_of(given))[:2].mean(0)
     found = model.knowledge_distances(given, model.model.text_features(model.names_of(given)))
     torch.testing.assert_close(found, knowledge_distances(targets[None], states[None]))
+
+
+@torch.no_grad()
+def test_descriptions_of_a_class_and_of_its_images_count_half_each_where_they_are_balanced(small_clip, base):
+    paths = ["/data/visa/candle/Anomaly/3.png", "/data/visa/pcb1/Anomaly/0.png", "/data/visa/candle/Normal/1.png"]
+    given = CategoryBatch(image=images(), category=["candle", "pcb1", "candle"], image_path=paths)
+    for scope, rows in (("class", [0, 1]), ("image", [0, 1, 2]), ("global", None)):
+        model = build(small_clip, knowledge=str(base), kd_scope=scope, kd_weighting="balanced")
+        texts = [["A candle with a chipped edge.", "A candle with a stain."], ["A deep dent on the left."]]
+        candle, dent, board = model.model.knowledge_of([*texts, ["A board with a bent pin."]])
+        targets = torch.stack([(candle + dent) / 2, board, candle])
+        text = model.model.text_features(model.names_of(given))
+        found = model.knowledge_distances(given, text)
+        if rows is None:
+            expected = knowledge_distances(targets[:2].mean(0)[None], text[:2].mean(0)[None])
+        else:
+            expected = knowledge_distances(targets[rows], text[rows])
+        torch.testing.assert_close(found, expected)
 
 
 def test_an_unknown_class_is_drawn_to_what_is_said_of_any_object(small_clip, base, caplog):
@@ -263,12 +287,23 @@ def test_prompts_and_adapters_learn_at_rates_of_their_own(small_clip):
     assert (prompts["lr"], adapters["lr"], adapters["betas"]) == (1e-3, 5e-4, (0.5, 0.999))
     held = [id(each) for group in (prompts, adapters) for each in group["params"]]
     assert len(held) == len(set(held))
+    deep = build(small_clip, deep_prompt_depth=1)
+    inner = deep.model.prompts
+    assert deep.configure_optimizers().param_groups[0]["params"] == [inner.vectors, inner.deep.tokens]
     fixed = build(small_clip, use_knpl=False).configure_optimizers().param_groups
     assert [group["lr"] for group in fixed] == [5e-4]
 
 
-def test_training_lowers_the_loss(small_clip):
-    model = build(small_clip, moved=0.0)
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"deep_prompt_depth": 1, "bica_ffn": True, "bica_order": "cross_first", "conv_adapter_residual": 1.0},
+        {"conv_adapter": "conv_adapter", "map_norm": "minmax", "kd_weighting": "balanced"},
+    ],
+)
+def test_training_lowers_the_loss(small_clip, options):
+    model = build(small_clip, moved=0.0, **options)
     optimizer = model.configure_optimizers()
     losses = []
     for _ in range(12):
@@ -277,6 +312,7 @@ def test_training_lowers_the_loss(small_clip):
         loss.backward()
         optimizer.step()
         losses.append(loss.item())
+        assert all(p.grad.isfinite().all() for p in model.parameters() if p.requires_grad)
     assert losses[-1] < 0.9 * losses[0]
 
 

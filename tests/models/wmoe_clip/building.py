@@ -1,4 +1,4 @@
-"""A WMoE-CLIP whose parameters are away from their initial values, which hide mistakes."""
+"""A WMoE-CLIP whose parameters and running statistics are away from their initial values, which hide mistakes."""
 
 import torch
 
@@ -12,6 +12,8 @@ def build(clip, **arguments):
     with torch.no_grad():
         for parameter in (p for p in model.parameters() if p.requires_grad):
             parameter += 0.1 * torch.randn(parameter.shape, generator=generator)
+        for buffer in (each for name, each in model.named_buffers() if "running" in name):
+            buffer += 0.1 * torch.rand(buffer.shape, generator=generator)
     return model.eval()
 
 

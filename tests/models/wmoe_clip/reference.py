@@ -101,17 +101,23 @@ class Reference:
 
     def refine(self, patches, grid, text):  # eq. 5-7
         low, high = haar(patches.reshape(*grid, -1))
-        whole = self.linear("attention.0.gate.whole", relu((low + high).mean((0, 1))))
+        whole = self.gate("whole", relu((low + high).mean((0, 1))))
         gate = np.zeros_like(low)
         for y, x in np.ndindex(*grid):
-            local = self.linear("attention.0.gate.inner", (low + high)[y, x])
-            gate[y, x] = expit(whole + self.linear("attention.0.gate.outer", relu(local)))
+            gate[y, x] = expit(whole + self.gate("outer", relu(self.gate("inner", (low + high)[y, x]))))
         enhanced = (high * gate + low).reshape(patches.shape)
         query, key, value = (
             self.linear(f"attention.0.to_{n}", x) for n, x in (("q", text), ("k", enhanced), ("v", enhanced))
         )
         refined = softmax(query @ key.T / np.sqrt(key.shape[-1])) @ value
         return text + refined if self.residual else refined
+
+    def gate(self, name, x):
+        x, norm = self.linear(f"attention.0.gate.{name}", x), f"attention.0.gate.{name}_norm.norm"
+        if f"{norm}.running_mean" in self.w:
+            x = (x - self.w[f"{norm}.running_mean"]) / np.sqrt(self.w[f"{norm}.running_var"] + 1e-5)
+            x = x * self.w[f"{norm}.weight"] + self.w[f"{norm}.bias"]
+        return x
 
     def experts(self, context, out):  # eq. 8
         logits = self.linear("experts.router", context)

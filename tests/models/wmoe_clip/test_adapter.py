@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from anomalib_zsad.clip.backbone import FrozenClip
-from anomalib_zsad.models.wmoe_clip.adapter import FrequencyGate, PatchProjections, WaveletCrossAttention
+from anomalib_zsad.models.wmoe_clip.adapter import PatchProjections, WaveletCrossAttention
+from anomalib_zsad.models.wmoe_clip.gate import FrequencyGate, TokenNorm
 from tests.contract import images
 from tests.small_clip import IMAGE_SIZE
 
@@ -61,6 +62,33 @@ def test_the_gate_sees_the_whole_image_and_its_own_patch(patches):
     gate.whole.weight.zero_()
     changed = (gate(moved) - gate(patches)).abs().amax(-1) > 0
     assert changed.nonzero().tolist() == [[0, 4, 6]]
+
+
+def test_a_gate_with_batch_normalisation_normalises_what_its_linear_maps_give(patches):
+    gate = FrequencyGate(D, reduction=2, norm=True)
+    sizes = {"whole": (2, 1, 1, D), "inner": (2, 5, 7, D // 2), "outer": (2, 5, 7, D)}
+    for name, size in sizes.items():
+        given = []
+        getattr(gate, f"{name}_norm").register_forward_hook(lambda _, x, y, given=given: given.extend([*x, y]))
+        gate(patches)
+        before, after = given
+        assert before.shape == after.shape == size
+        expected = (before - before.mean((0, 1, 2))) / (before.var((0, 1, 2), correction=0) + 1e-5).sqrt()
+        torch.testing.assert_close(after, expected)
+    gate.eval()
+    torch.testing.assert_close(gate(patches)[:1], gate(patches[:1]))
+
+
+def test_a_single_token_is_normalised_by_what_was_seen_before():
+    norm = TokenNorm(D)
+    norm(torch.randn(9, D))
+    token = torch.randn(1, 1, 1, D, requires_grad=True)
+    alone = norm(token)
+    alone.square().sum().backward()
+    assert token.grad.abs().min() > 0
+    assert norm.norm.weight.grad.abs().min() > 0
+    assert norm.norm.num_batches_tracked == 1
+    assert torch.equal(norm.eval()(token), alone)
 
 
 @torch.no_grad()

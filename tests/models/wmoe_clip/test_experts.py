@@ -1,5 +1,7 @@
 """The router, the experts and their context."""
 
+import math
+
 import pytest
 import torch
 
@@ -62,6 +64,22 @@ def test_only_what_is_chosen_learns(pooled, top_k):
         mixture.inner[unused] += 7
         mixture.outer_bias[unused] -= 3
     assert torch.equal(mixture(pooled[:1]).mix, routed.mix)
+
+
+def test_noise_is_scaled_for_each_expert_and_learns_its_scale(pooled):
+    plain, noisy = experts(), experts(noise=True)
+    assert plain.draw(5) is None
+    assert torch.equal(noisy(pooled).mix, plain(pooled).mix)
+    drawn = noisy.draw(5)
+    assert drawn.shape == (5, 8)
+    torch.testing.assert_close(noisy(pooled, drawn).logits, plain(pooled).logits + math.log(2) * drawn)  # at its start
+    noisy.noise_weight.data.normal_()
+    scale = torch.log1p(torch.exp(noisy.context(pooled) @ noisy.noise_weight))
+    routed = noisy(pooled, drawn)
+    torch.testing.assert_close(routed.logits, plain(pooled).logits + scale * drawn)
+    torch.testing.assert_close(routed.weights, noisy.route(routed.logits))
+    routed.mix.square().sum().backward()
+    assert noisy.noise_weight.grad.abs().max() > 0
 
 
 @torch.no_grad()

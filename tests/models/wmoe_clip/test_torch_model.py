@@ -27,7 +27,9 @@ def slow(model, pictures, grid, drawn=None, **options):
 
 @torch.no_grad()
 @pytest.mark.parametrize("size", GRIDS)
-@pytest.mark.parametrize("options", [{}, {"wcma_residual": True}, {"use_wcma": False}, {"use_samoe": False}])
+@pytest.mark.parametrize(
+    "options", [{}, {"wcma_residual": True}, {"use_wcma": False}, {"use_samoe": False}, {"gate_bn": True}]
+)
 def test_scores_are_those_of_the_equations(small_clip, size, options):
     model, pictures = build(small_clip, **options).model, images(2, size)
     residual = {"residual": True} if options.get("wcma_residual") else {}
@@ -81,12 +83,14 @@ def test_the_reference_chooses_the_same_experts(small_clip):
         ({"wcma_heads": 4}, True, True),
         ({"wcma_residual": True}, True, True),
         ({"gate_reduction": 4}, True, True),
+        ({"gate_bn": True}, True, True),
         ({"map_features": "frequency"}, True, True),
         ({"map_reduction": "sum"}, False, True),
         ({"moe_adapter": "concat"}, False, True),
         ({"n_experts": 4}, False, True),
         ({"top_k": 1}, False, True),
         ({"expert_hidden": 16}, False, True),
+        ({"gate_noise": True}, False, False),  # which is for training alone
         ({"vae_hidden": 16}, True, True),
         ({"temperature": 0.2}, True, True),
         ({"score_temperature": 0.2}, False, True),
@@ -194,6 +198,20 @@ def test_sampling_outside_of_training(small_clip):
 
 
 @torch.no_grad()
+def test_the_text_tower_runs_once_for_all_images(small_clip, monkeypatch):
+    model = build(small_clip).model
+    prompts, encode = [], model.clip.encode_text
+
+    def counting(words, *more):
+        prompts.append(len(words))
+        return encode(words, *more)
+
+    monkeypatch.setattr(model.clip, "encode_text", counting)
+    model(images(3))
+    assert prompts == [3 * 2]
+
+
+@torch.no_grad()
 def test_what_ships(small_clip):
     for use_ctds in (True, False):
         model = build(small_clip, use_ctds=use_ctds).model
@@ -218,9 +236,11 @@ def test_the_number_of_parameters_at_the_size_of_the_paper(small_clip):
             "sampler": ClassTokenSampler(768),
             "projections": PatchProjections(Large(), 4),
             "attention": WaveletCrossAttention(768, bands=torch.nn.Identity()),
+            "normed": WaveletCrossAttention(768, bands=torch.nn.Identity(), gate_norm=True),
             "experts": SemanticExperts(768, LayerContext(768, 4)),
         }
     counts = {name: sum(p.numel() for p in part.parameters()) for name, part in parts.items()}
+    assert counts.pop("normed") == counts["attention"] + 3 * 2 * 768
     vectors = build(small_clip).model.prompts.vectors.numel() // clip.text_width * 768
     assert counts == {"sampler": 1_969_408, "projections": 3_148_800, "attention": 3_541_248, "experts": 2_963_720}
     assert sum(counts.values()) + vectors == 11_626_248
@@ -236,7 +256,8 @@ def test_the_wavelet_is_not_trained(small_clip):
 
 
 def test_every_tensor_learns(small_clip):
-    model = WMoEClip(pretrained=small_clip, image_size=56, learn_temperature=True, wcma_shared=False)
+    options = {"learn_temperature": True, "wcma_shared": False, "gate_bn": True, "gate_noise": True}
+    model = WMoEClip(pretrained=small_clip, image_size=56, **options)
     model.loss_terms(batch())["loss"].backward()
     for name, parameter in model.named_parameters():
         assert (parameter.grad is not None and parameter.grad.abs().max() > 0) == parameter.requires_grad, name

@@ -2,9 +2,10 @@ import pytest
 import torch
 
 from anomalib_zsad.data import VisA
+from anomalib_zsad.data.item import CategoryBatch
 from anomalib_zsad.models.wmoe_clip import WMoEClip
 from anomalib_zsad.models.wmoe_clip.diagnostics import Seen, of_epoch
-from tests.contract import TRAINED_ON, batch, engine_in
+from tests.contract import TRAINED_ON, batch, engine_in, images
 
 
 @pytest.fixture
@@ -40,6 +41,43 @@ def test_balance_is_an_option(small_clip):
     assert "loss_balance" not in WMoEClip(pretrained=small_clip, image_size=56).loss_terms(batch())
     balanced = WMoEClip(pretrained=small_clip, image_size=56, balance_weight=0.01)
     assert balanced.loss_terms(batch())["loss_balance"] > 0
+
+
+@torch.no_grad()
+def test_the_router_has_noise_in_training_and_none_in_evaluation(small_clip):
+    models = [WMoEClip(pretrained=small_clip, image_size=56, use_ctds=False, gate_noise=on) for on in (False, True)]
+    plain, noisy = models
+    noisy.load_state_dict(plain.state_dict(), strict=False)
+    before = torch.get_rng_state()
+    assert plain.loss_terms(batch())["loss"] == plain.loss_terms(batch())["loss"]
+    scores = [model.eval().model(batch().image).pred_score for model in (*models, noisy)]
+    assert torch.equal(scores[0], scores[1])
+    assert torch.equal(scores[1], scores[2])
+    assert torch.equal(torch.get_rng_state(), before)
+    losses = []
+    for seed in (1, 1, 2):
+        torch.manual_seed(seed)
+        losses.append(noisy.loss_terms(batch())["loss_global"].item())
+    assert losses[0] == losses[1] != losses[2]
+    assert plain.loss_terms(batch())["loss_global"] not in losses
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_a_gate_with_batch_normalisation_trains_with_any_batch_and_comes_back_from_its_file(
+    small_clip, tmp_path, shared
+):
+    options = {"image_size": 56, "gate_bn": True, "wcma_shared": shared}
+    model = WMoEClip(pretrained=small_clip, **options)
+    single = CategoryBatch(image=images(1), gt_label=batch().gt_label[:1], gt_mask=batch().gt_mask[:1])
+    for given in (batch(), single):
+        model.loss_terms(given)["loss"].backward()
+    scores = model.eval().model(images()).pred_score
+    torch.testing.assert_close(model.model(images(1)).pred_score, scores[:1], atol=1e-5, rtol=0)
+    assert torch.equal(model.model(images()).pred_score, scores)
+    model.trained_on = ["VisA/candle"]
+    model.save_weights(tmp_path / "weights.safetensors")
+    again = WMoEClip(pretrained=small_clip, weights=tmp_path / "weights.safetensors", **options).eval()
+    assert torch.equal(again.model(images()).pred_score, scores)
 
 
 def test_two_trainings_with_one_seed_are_the_same(small_clip, visa_root, tmp_path):
