@@ -14,7 +14,7 @@ from anomalib_zsad.clip.loading import _from_file as from_file
 from anomalib_zsad.data import AllCategories
 from anomalib_zsad.evaluation.case_files import read_cases
 from anomalib_zsad.evaluation.cases import KINDS
-from tests.small_clip import IMAGE_SIZE
+from tests.small_clip import IMAGE_SIZE, write_small_clip
 
 QUIET = {"accelerator": "cpu", "enable_progress_bar": False, "enable_model_summary": False}
 PADIM = {"backbone": "resnet18", "layers": ["layer1"], "pre_trained": False, "n_features": 8}
@@ -95,6 +95,7 @@ def test_a_training_that_has_ended_is_not_repeated(benchmark, tmp_path):
 
 def test_all_cells_of_a_process_share_one_backbone(benchmark, tmp_path, monkeypatch):
     read = []
+    benchmark.models["AF-CLIP"].init_args["pretrained"] = str(write_small_clip(tmp_path / "of_no_other_test.pt"))
     monkeypatch.setattr(loading, "_from_file", lambda path: (read.append(path), from_file(path))[1])
     runner = CellRunner(benchmark, tmp_path, **QUIET)
     for cell in list(benchmark.cells())[:2]:  # a training, and tests with two numbers of references
