@@ -83,10 +83,10 @@ def curve_of(keys: NDArray[np.uint64], positives: int, regions: int = 0) -> "Det
     return curve
 
 
-def sweep_thresholds(lowest: np.float32, highest: np.float32) -> NDArray[np.float32]:
+def sweep_thresholds(lowest: np.float32, highest: np.float32) -> NDArray[np.float64]:
     """Return the equally spaced thresholds of AUPRO-200, ascending; none where all scores are equal."""
     step = (highest - lowest) / np.float32(SWEEP_STEPS)
-    return np.arange(lowest, highest, step, dtype=np.float32) if step > 0 else np.empty(0, np.float32)
+    return np.arange(lowest, highest, step, dtype=np.float64) if step > 0 else np.empty(0)
 
 
 class DetectionCurve:
@@ -104,10 +104,10 @@ class DetectionCurve:
         negatives: int,
         positives: int,
         regions: int = 0,
-        thresholds: NDArray[np.float32] | None = None,  # (K,)
+        thresholds: NDArray[np.float64] | None = None,  # (K,)
     ) -> None:
         self.negatives, self.positives, self.regions = negatives, positives, regions
-        self._thresholds = np.empty(0, np.float32) if thresholds is None else thresholds
+        self._thresholds = np.empty(0) if thresholds is None else thresholds
         self._sweep = np.zeros((2, self._thresholds.size))
         self._reached = np.zeros((3, 1))
         self._roc_area = self._precision_sum = self._pro_area = 0.0

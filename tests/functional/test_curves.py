@@ -108,6 +108,13 @@ class TestAgainstReferences:
             assert value == pytest.approx(reference_aupro_200(maps, masks), abs=1e-9)
 
 
+def test_thresholds_are_those_of_the_loop_to_the_last_digit() -> None:
+    lowest, highest = np.float32(0.0003022), np.float32(1)
+    expected = np.arange(lowest, highest, (highest - lowest) / 200)
+    np.testing.assert_array_equal(curves.sweep_thresholds(lowest, highest), expected)
+    assert not np.array_equal(expected, expected.astype(np.float32))
+
+
 def test_scores_of_equal_value_are_one_increment_across_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(curves, "_PIECE", 3)
     scores = np.array([0.5] * 8 + [1.0, 0.25], np.float32)
