@@ -49,14 +49,8 @@ class FewShotMixin:
             ValueError: If there are no references, or other ones than asked for.
         """
         super().check_exportable()  # type: ignore[misc]
-        wanted = self._options["k_shot"]
-        if wanted and self._options["reference"] is None and self._datamodule is None and self._held != wanted:
-            msg = (
-                f"k_shot={wanted}: expected references to export, in a checkpoint that holds as many or by "
-                f"reference=<a folder or list of normal images>, got {self._shots}"
-            )
-            raise ValueError(msg)
-        if self._options["reference"] is not None or (self.is_few_shot and self.memory_of is None):
+        is_of_now = self.memory_of is not None and self._datamodule is not None and self._options["reference"] is None
+        if self.is_few_shot and not is_of_now:
             self._recollect(ANY_CATEGORY)
 
     def predict_batch(self, batch: Any) -> InferenceBatch:
@@ -124,11 +118,6 @@ class FewShotMixin:
     def _shots(self) -> int:
         return len(self.memory_of["references"]) if self.memory_of else 0
 
-    @property
-    def _held(self) -> int:
-        """The k_shot that the memory was filled with."""
-        return self.memory_of["k_shot"] if self.memory_of else 0
-
     def _forget(self) -> None:
         """Forget what the datamodule will give again: two datasets may have categories of the same name."""
         if self._options["k_shot"] and self._options["reference"] is None and self._datamodule is not None:
@@ -164,6 +153,13 @@ class FewShotMixin:
             msg = (
                 f"k_shot={options['k_shot']}: expected a datamodule with normal training images, or "
                 f"reference=<a folder or list of normal images>, got neither"
+            )
+            raise ValueError(msg)
+        if options["k_shot"] and options["k_shot"] != self.memory_of["k_shot"]:
+            msg = (
+                f"k_shot={options['k_shot']}: the memory holds references of k_shot={self.memory_of['k_shot']}, "
+                f"to draw others expected a datamodule with normal training images, or "
+                f"reference=<a folder or list of normal images>"
             )
             raise ValueError(msg)
         if category not in {ANY_CATEGORY, self.memory_of.get("category", category)}:

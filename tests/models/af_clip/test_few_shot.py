@@ -188,6 +188,23 @@ def test_a_memory_from_a_checkpoint_is_not_used_for_another_category(small_clip,
     assert again.memory_of["category"] == "grid"
 
 
+def test_a_memory_of_another_number_of_references_is_not_used(small_clip, trained, normal_folder, mvtec_root, tmp_path):
+    engine = engine_in(tmp_path)
+    data = MVTecAD(mvtec_root, "bottle", num_workers=0)
+    engine.test(build(small_clip, k_shot=1), datamodule=data, ckpt_path=trained)
+    engine.trainer.save_checkpoint(few := tmp_path / "few.ckpt")
+    path = next(normal_folder.iterdir())
+    same = engine_in(tmp_path).predict(build(small_clip, k_shot=1), data_path=path, ckpt_path=few)
+    (held,) = engine_in(tmp_path).predict(build(small_clip), data_path=path, ckpt_path=few)
+    assert torch.equal(same[0].pred_score, held.pred_score)
+    said = "k_shot=2: the memory holds references of k_shot=1, to draw others expected a datamodule"
+    with pytest.raises(ValueError, match=said):
+        engine_in(tmp_path).predict(build(small_clip, k_shot=2), data_path=path, ckpt_path=few)
+    with pytest.raises(ValueError, match=said):
+        engine_in(tmp_path).export(build(small_clip, k_shot=2), "torch", export_root=tmp_path, ckpt_path=few)
+    assert not list(tmp_path.rglob("model.pt"))
+
+
 def test_files_are_predicted_with_given_references(small_clip, trained, normal_folder, tmp_path):
     model = build(small_clip, reference=[str(path) for path in normal_folder.iterdir()])
     predictions = engine_in(tmp_path).predict(model, data_path=normal_folder, ckpt_path=trained)
