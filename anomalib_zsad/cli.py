@@ -164,7 +164,7 @@ def _benchmark(options: argparse.Namespace) -> int:
 
     from anomalib_zsad.arguments import check_choice
     from anomalib_zsad.benchmark.beside_paper import write_comparison
-    from anomalib_zsad.benchmark.grid import read_benchmark
+    from anomalib_zsad.benchmark.reading import read_benchmark
     from anomalib_zsad.benchmark.run import run_benchmark
 
     check_choice(

@@ -1,4 +1,4 @@
-"""What a benchmark runs, read from YAML, and the cells it consists of."""
+"""What a benchmark runs, and the cells it consists of."""
 
 import hashlib
 import json
@@ -6,15 +6,13 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from inspect import signature
-from pathlib import Path
 from typing import Any, ClassVar
 
-import yaml
 from anomalib.data import AnomalibDataModule
 from anomalib.models import AnomalibModule, WinClip
 from jsonargparse import ArgumentError, ArgumentParser, Namespace
 from jsonargparse.typing import import_object
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import ConfigDict
 
 from anomalib_zsad.benchmark.launch import Launcher
 from anomalib_zsad.benchmark.winclip import attend_within_windows
@@ -176,7 +174,7 @@ class Benchmark:
 
     def __post_init__(self) -> None:
         names = [name for protocol in self.protocols for name in protocol.targets]
-        doubled = sorted({name for name in names if names.count(name) > 1})
+        doubled = _doubled(names)
         if doubled or not names or not self.models or not self.seeds:
             msg = f"expected models, seeds and targets, each target once, got {', '.join(doubled) or 'none'}" + (
                 " more than once" if doubled else " of one of them"
@@ -242,20 +240,6 @@ class Benchmark:
                 decisive += [own.train_batch_size, own.signed_scores]
         return hashlib.sha256(json.dumps(decisive, sort_keys=True, default=str).encode()).hexdigest()
 
-    def check(self) -> None:
-        """Check every class and its arguments, before hours are spent on what comes before it.
-
-        Raises:
-            ValueError: If one is unknown, of another kind, or takes other arguments.
-        """
-        for name, entry in self.models.items():
-            members: dict[str, Any] = {"models": []} if entry.members else {}
-            _check_part(f"models.{name}", entry, AnomalibModule, **members)
-        for number, protocol in enumerate(self.protocols):
-            _check_part(f"protocols.{number}.auxiliary", protocol.auxiliary, AnomalibDataModule)
-            for name, target in protocol.targets.items():
-                _check_part(f"protocols.{number}.targets.{name}", target, AnomalibDataModule)
-
     def _cells(self, name: str, entry: Entry, target: str, seed: int) -> Iterator[Cell]:
         categories: list[str | None] = [None]
         if not self.is_zero_shot(name):
@@ -276,52 +260,14 @@ class Benchmark:
             raise ValueError(msg)
 
 
-def read_benchmark(path: Path) -> Benchmark:
-    """Read the configuration of a benchmark.
-
-    Raises:
-        FileNotFoundError: If there is no such file.
-        ValueError: If it is none.
-    """
-    if not path.is_file():
-        msg = f"{path}: expected the configuration of a benchmark, found no such file"
-        raise FileNotFoundError(msg)
-    expected = f"{path}: expected the configuration of a benchmark, but"
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        msg = f"{expected} it is no YAML ({' '.join(str(error).split())})"
-        raise ValueError(msg) from error
-    if not isinstance(content, dict):
-        msg = f"{expected} it has no models and protocols: {content!r}"
-        raise ValueError(msg)
-    try:
-        benchmark = TypeAdapter(Benchmark).validate_python(content)
-        benchmark.check()
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        msg = f"{expected} {where}: {first['msg']}".replace("but : ", "but ")
-        raise ValueError(msg) from error
-    except ValueError as error:
-        msg = f"{expected} {error}"
-        raise ValueError(msg) from error
-    return benchmark
-
-
-def _check_part(where: str, spec: Spec, kind: type, **more: Any) -> None:
-    try:
-        spec.check(kind, **more)
-    except ValueError as error:
-        msg = f"{where}: {error}"
-        raise ValueError(msg) from error
-
-
 def _check_each_once(name: str, values: list[int]) -> None:
-    doubled = sorted({value for value in values if values.count(value) > 1})
-    if doubled:
+    if doubled := _doubled(values):
         msg = f"{name}: expected each once, got {', '.join(map(str, doubled))} more than once"
         raise ValueError(msg)
+
+
+def _doubled(values: list[Any]) -> list[Any]:
+    return sorted({value for value in values if values.count(value) > 1})
 
 
 def build_model(entry: Entry, cell: Cell, **components: Any) -> AnomalibModule:
