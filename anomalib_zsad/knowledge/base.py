@@ -67,13 +67,16 @@ class KnowledgeBase:
             class_name: As in `find`.
             dataset: As in `find`.
         """
-        entry = self._entry(class_name, dataset)
-        seen = [text.text for image in entry.vqa.values() if image.status == "ok" for text in image.descriptions]
-        return [text.text for text in entry.llm] + seen
+        return self.class_texts(class_name, dataset) + self.all_image_texts(class_name, dataset)
 
     def class_texts(self, class_name: str, dataset: str | None = None) -> list[str]:
         """Give the accepted descriptions of a class itself, without those of its images; else as `texts`."""
         return [text.text for text in self._entry(class_name, dataset).llm]
+
+    def all_image_texts(self, class_name: str, dataset: str | None = None) -> list[str]:
+        """Give the accepted descriptions of all images of a class, without those of the class; else as `texts`."""
+        images = self._entry(class_name, dataset).vqa.values()
+        return [text.text for image in images if image.status == "ok" for text in image.descriptions]
 
     def image_texts(self, class_name: str, image_path: str | Path, dataset: str | None = None) -> list[str]:
         """Give the accepted descriptions of one image, none where there are none.

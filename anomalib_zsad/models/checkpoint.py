@@ -60,13 +60,12 @@ def check_method(checkpoint: dict[str, Any], name: str) -> None:
 
 
 def check_complete(checkpoint: dict[str, Any], module: LightningModule) -> None:
-    """Check that a checkpoint is one of this model with every trainable tensor in the right shape.
+    """Check that a checkpoint of this method has every trainable tensor in the right shape.
 
     Raises:
-        ValueError: If it is of another model, or a tensor is missing or of another shape.
+        ValueError: If a tensor is missing or of another shape.
     """
     name = type(module).__name__
-    check_method(checkpoint, name)
     found = {key: tuple(value.shape) for key, value in checkpoint["state_dict"].items()}
     for key, parameter in module.named_parameters():
         if parameter.requires_grad and found.get(key) != tuple(parameter.shape):

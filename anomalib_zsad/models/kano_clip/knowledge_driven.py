@@ -132,7 +132,7 @@ class KnowledgeMixin:
         dataset = None if self._module.hparams["class_name"] else dataset_of(self._module)
         of_class = self.knowledge.class_texts(category, dataset)
         if self._module.kd_scope != "image" or path is None:
-            of_images = self.knowledge.texts(category, dataset)[len(of_class) :]
+            of_images = self.knowledge.all_image_texts(category, dataset)
         else:
             of_images = self.knowledge.image_texts(category, path, dataset)
         return [of_class, of_images] if of_images else [of_class]
