@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import pytest
@@ -40,6 +40,14 @@ def feed(*paths: Path) -> np.ndarray:  # (B, 3, H, W) in [0, 1]
     """Read images for a plain runtime."""
     images = [np.asarray(Image.open(path).convert("RGB"), np.float32) / 255 for path in paths]
     return np.stack(images).transpose(0, 3, 1, 2)
+
+
+class Alone(NamedTuple):
+    """Images of one size, and what a model says of each of them alone."""
+
+    images: Tensor  # (B, 3, H, W) in [0, 1]
+    score: Tensor  # (B,)
+    maps: Tensor  # (B, 1, h, w)
 
 
 class ExportContract:
@@ -81,19 +89,14 @@ class ExportContract:
         return [engine_in(folder).predict(model, data_path=path)[0] for path in files]
 
     @pytest.fixture(scope="class")
-    def batch(self) -> Tensor:  # (3, 3, 300, 201)
-        """Three images of one size that differ."""
-        return torch.from_numpy(np.concatenate([feed_of(picture(300, 201, seed)) for seed in (2, 3, 4)]))
-
-    @pytest.fixture(scope="class")
-    def expected_batch(self, model: Any, batch: Tensor) -> InferenceBatch:
-        """What the model says of them, one by one."""
+    def alone(self, model: Any) -> Alone:
+        """Three images of one size that differ, and what the model says of each."""
+        images = torch.from_numpy(np.concatenate([feed_of(picture(300, 201, seed)) for seed in (2, 3, 4)]))
         with torch.no_grad():
-            answers = [model(image[None]) for image in batch]
+            answers = [model(image[None]) for image in images]
         assert len({round(each.pred_score.item(), 5) for each in answers}) == len(answers)
-        return InferenceBatch(
-            pred_score=torch.cat([each.pred_score for each in answers]),
-            anomaly_map=torch.cat([each.anomaly_map for each in answers]),
+        return Alone(
+            images, *(torch.cat([getattr(each, name) for each in answers]) for name in ("pred_score", "anomaly_map"))
         )
 
     @pytest.fixture(scope="class")
@@ -114,8 +117,7 @@ class ExportContract:
         model: Any,
         files: list[Path],
         expected: list[Any],
-        batch: Tensor,
-        expected_batch: InferenceBatch,
+        alone: Alone,
         tmp_path: Path,
     ) -> None:
         path = model.to_torch(tmp_path)
@@ -123,13 +125,11 @@ class ExportContract:
         assert path.stat().st_size < VOCABULARY * ARCHITECTURE["text_cfg"]["width"] * 4
         with torch.no_grad():
             assert_same(inferencer.predict, files, expected, 1e-3)
-            together = inferencer.model(batch)
-        assert_same_batch(together.pred_score, together.anomaly_map, expected_batch)
+            together = inferencer.model(alone.images)
+        assert_same_together(together.pred_score, together.anomaly_map, alone)
         assert model.model.clip._clip.token_embedding is not None
 
-    def test_onnx(
-        self, graph: Path, files: list[Path], expected: list[Any], batch: Tensor, expected_batch: InferenceBatch
-    ) -> None:
+    def test_onnx(self, graph: Path, files: list[Path], expected: list[Any], alone: Alone) -> None:
         session = onnxruntime.InferenceSession(graph)
         names = [output.name for output in session.get_outputs()]
 
@@ -137,8 +137,8 @@ class ExportContract:
             return InferenceBatch(**dict(zip(names, session.run(None, {"input": images}), strict=True)))
 
         assert_same(lambda path: answer(feed(path)), files, expected, 1e-3)
-        together = answer(batch.numpy())
-        assert_same_batch(together.pred_score, together.anomaly_map, expected_batch)
+        together = answer(alone.images.numpy())
+        assert_same_together(together.pred_score, together.anomaly_map, alone)
         assert together.anomaly_map.shape == (3, 1, IMAGE_SIZE, IMAGE_SIZE)
 
     def test_openvino(
@@ -146,14 +146,13 @@ class ExportContract:
         model: Any,
         files: list[Path],
         expected: list[Any],
-        batch: Tensor,
-        expected_batch: InferenceBatch,
+        alone: Alone,
         tmp_path: Path,
     ) -> None:
         inferencer = OpenVINOInferencer(model.to_openvino(tmp_path), device="CPU", config=EXACT)
         assert_same(inferencer.predict, files, expected, 1e-3)
-        together = inferencer.model(batch.numpy())
-        assert_same_batch(together["pred_score"], together["anomaly_map"], expected_batch)
+        together = inferencer.model(alone.images.numpy())
+        assert_same_together(together["pred_score"], together["anomaly_map"], alone)
 
     def test_openvino_reads_the_onnx_graph(self, graph: Path, files: list[Path], expected: list[Any]) -> None:
         assert_same(OpenVINOInferencer(graph, device="CPU", config=EXACT).predict, files, expected, 1e-3)
@@ -237,10 +236,10 @@ def assert_same(answer: Answer, files: list[Path], expected: list[Any], toleranc
         assert (np.asarray(got.pred_mask).squeeze() == wanted.pred_mask.squeeze().numpy())[sure].all()
 
 
-def assert_same_batch(score: Any, maps: Any, expected: InferenceBatch) -> None:
+def assert_same_together(score: Any, maps: Any, alone: Alone) -> None:
     """Each image of a batch is scored as it is alone."""
-    np.testing.assert_allclose(np.asarray(score), expected.pred_score.numpy(), atol=1e-3, rtol=0)
-    np.testing.assert_allclose(np.asarray(maps), expected.anomaly_map.numpy(), atol=1e-3, rtol=0)
+    np.testing.assert_allclose(np.asarray(score), alone.score.numpy(), atol=1e-3, rtol=0)
+    np.testing.assert_allclose(np.asarray(maps), alone.maps.numpy(), atol=1e-3, rtol=0)
 
 
 def stored_in_eight_bits(path: Path) -> list[Any]:

@@ -18,6 +18,16 @@ from tests.export_contract import EXACT, ExportContract, assert_same, feed
 from tests.small_clip import IMAGE_SIZE
 
 
+def assert_agrees_for_any_number_of_images(model, graph):
+    session = onnxruntime.InferenceSession(graph)
+    for count in (1, 3):
+        pictures = torch.rand(count, 3, IMAGE_SIZE, IMAGE_SIZE, generator=torch.Generator().manual_seed(count))
+        score, maps = session.run(["pred_score", "anomaly_map"], {"input": pictures.numpy()})
+        expected = model(pictures)
+        np.testing.assert_allclose(score.squeeze(), expected.pred_score.squeeze(), atol=1e-4, rtol=0)
+        np.testing.assert_allclose(maps.squeeze(), expected.anomaly_map.squeeze(), atol=1e-4, rtol=0)
+
+
 class TestAFClip(ExportContract):
     model_class = AFClip
 
@@ -38,13 +48,7 @@ class TestWMoEClip(ExportContract):
 
     @torch.no_grad()
     def test_the_graph_agrees_for_any_number_of_images(self, model, graph):
-        session = onnxruntime.InferenceSession(graph)
-        for count in (1, 3):
-            pictures = torch.rand(count, 3, IMAGE_SIZE, IMAGE_SIZE, generator=torch.Generator().manual_seed(count))
-            score, maps = session.run(["pred_score", "anomaly_map"], {"input": pictures.numpy()})
-            expected = model(pictures)
-            np.testing.assert_allclose(score.squeeze(), expected.pred_score.squeeze(), atol=1e-4, rtol=0)
-            np.testing.assert_allclose(maps.squeeze(), expected.anomaly_map.squeeze(), atol=1e-4, rtol=0)
+        assert_agrees_for_any_number_of_images(model, graph)
 
 
 class TestKAnoClip(ExportContract):
@@ -83,13 +87,7 @@ def test_options_are_in_the_graph(small_clip, tmp_path, model_class, options):
     graph = model.to_onnx(tmp_path)
     kinds = {node.op_type for node in onnx.load(graph, load_external_data=False).graph.node}
     assert not any("Random" in kind for kind in kinds)
-    session = onnxruntime.InferenceSession(graph)
-    for count in (1, 3):
-        pictures = torch.rand(count, 3, IMAGE_SIZE, IMAGE_SIZE, generator=torch.Generator().manual_seed(count))
-        score, maps = session.run(["pred_score", "anomaly_map"], {"input": pictures.numpy()})
-        expected = model(pictures)
-        np.testing.assert_allclose(score.squeeze(), expected.pred_score.squeeze(), atol=1e-4, rtol=0)
-        np.testing.assert_allclose(maps.squeeze(), expected.anomaly_map.squeeze(), atol=1e-4, rtol=0)
+    assert_agrees_for_any_number_of_images(model, graph)
 
 
 @pytest.fixture
@@ -185,7 +183,7 @@ def test_memory_ships_in_eight_bits(small_clip, mvtec_root, visa_root, tmp_path,
 
 
 def test_an_empty_memory_that_nothing_fills_is_refused(small_clip, tmp_path):
-    with pytest.raises(ValueError, match=r"k_shot=2: expected references to export, .* or by reference=<a folder"):
+    with pytest.raises(ValueError, match=r"k_shot=2: expected a datamodule with normal training images, or reference"):
         few_shot(small_clip, k_shot=2).to_onnx(tmp_path)
 
 
