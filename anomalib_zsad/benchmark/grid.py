@@ -18,6 +18,7 @@ from anomalib_zsad.benchmark.launch import Launcher
 from anomalib_zsad.benchmark.winclip import attend_within_windows
 from anomalib_zsad.data.parts import parts_of
 from anomalib_zsad.models.mixin import ZeroShotMixin
+from anomalib_zsad.paths import path_component
 
 _STRICT = ConfigDict(extra="forbid")
 
@@ -143,10 +144,11 @@ class Cell:
 
     @property
     def name(self) -> str:
-        """A path that no other cell has."""
+        """A path that no other cell has, whatever its model, target and category are called."""
         shots = [] if self.shots is None else [f"{self.shots}_shot"]
         category = [] if self.category is None else [self.category]
-        return "/".join([self.model, self.target, *category, *shots, f"seed_{self.seed}"])
+        names = map(path_component, [self.model, self.target, *category])
+        return "/".join([*names, *shots, f"seed_{self.seed}"])
 
 
 @dataclass
@@ -215,7 +217,7 @@ class Benchmark:
         if entry.members or not entry.is_zero_shot or entry.init_args.get("weights") is not None:
             return None
         number = self.protocols.index(self.protocol_of(cell.target))
-        return f"{cell.model}/protocol_{number}/seed_{cell.seed}"
+        return f"{path_component(cell.model)}/protocol_{number}/seed_{cell.seed}"
 
     def cells(self) -> Iterator[Cell]:
         """Name every cell; those of one training follow each other."""
@@ -279,4 +281,5 @@ def build_model(entry: Entry, cell: Cell, **components: Any) -> AnomalibModule:
     model = entry.build(AnomalibModule, **own, **components)
     if isinstance(model, WinClip):
         attend_within_windows(model)
+        model.class_name = model.class_name or cell.category
     return model

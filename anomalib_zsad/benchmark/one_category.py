@@ -7,6 +7,7 @@ from anomalib.data import AnomalibDataModule
 from anomalib_zsad.benchmark.grid import Cell
 from anomalib_zsad.data.all_categories import AllCategories
 from anomalib_zsad.data.auxiliary import Auxiliary
+from anomalib_zsad.paths import path_component
 
 
 class OneCategory(AllCategories):
@@ -14,7 +15,7 @@ class OneCategory(AllCategories):
 
     def __init__(self, target: AnomalibDataModule, cell: Cell, **plumbing: Any) -> None:
         super().__init__(target, [str(cell.category)], seed=cell.seed, **plumbing)
-        self.category = str(cell.category)  # WinCLIP's class name
+        self.category = path_component(str(cell.category))  # the engine makes a folder of it
 
     def _setup(self, stage: str | None = None) -> None:
         super()._setup(stage)

@@ -12,6 +12,7 @@ from anomalib_zsad.benchmark.store import CASES
 from anomalib_zsad.evaluation.case_files import case_columns, figures, read_cases
 from anomalib_zsad.evaluation.cases import BY_CHANCE, KINDS, Case, Shown, in_turn, ranked
 from anomalib_zsad.evaluation.sheet import Row, black_and_white, coloured, save_sheet
+from anomalib_zsad.paths import path_component
 
 FOLDER = "pictures"
 
@@ -68,7 +69,7 @@ def draw_beside(folder: Path, finished: Finished) -> list[tuple[str, Path]]:
         union = in_turn({key: case for own in detectors.values() for key, case in own.items()}.values())
         images = sorted(union, key=lambda case: -sum(case.key in own for own in detectors.values()))[:BY_CHANCE]
         if images:
-            path = Path(FOLDER, f"{target}.png")
+            path = Path(FOLDER, f"{path_component(target)}.png")
             save_sheet(_columns(in_turn(images), detectors), folder / path)
             pages.append((target, path))
     return pages

@@ -14,6 +14,7 @@ from torchvision.transforms.v2 import Transform
 from anomalib_zsad.data.category_dataset import CategoryDataset
 from anomalib_zsad.data.parts import load, parts_of
 from anomalib_zsad.data.sharing import ShareInOrder, share_categories, share_once
+from anomalib_zsad.paths import path_component
 
 Parts = Mapping[str, AnomalibDataModule]
 
@@ -65,8 +66,8 @@ class CategoryDataModule(AnomalibDataModule, ABC):
 
     @property
     def name(self) -> str:  # type: ignore[override]
-        """The dataset's name: the source's."""
-        return self.source.name
+        """The dataset's name: the source's, as the engine can make a folder of it."""
+        return path_component(self.source.name)
 
     @property
     def training_sets(self) -> list[str]:

@@ -1,6 +1,7 @@
 """Images by the list that research code ships, so that exactly a published selection is used."""
 
 import json
+import os.path
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -53,7 +54,8 @@ class Listed(Auxiliary):
         **plumbing: Any,
     ) -> None:
         file = Path(file)
-        name = name or (file.absolute().parent.name if file.stem == "meta" else file.stem)
+        folder = Path(os.path.abspath(file)).parent  # noqa: PTH100  # a link is called as it is, not as its end
+        name = name or (folder.name if file.stem == "meta" else file.stem)
         source = _ListedCategory(file, Path(root or file.parent), name, mask_threshold)
         super().__init__(source, categories, target, val_ratio, **plumbing)
 

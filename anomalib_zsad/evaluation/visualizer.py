@@ -11,6 +11,7 @@ from PIL.Image import Image
 from anomalib_zsad.atomic import whole_file
 from anomalib_zsad.data.item import categories_of
 from anomalib_zsad.data.reading import read_image
+from anomalib_zsad.paths import path_component
 
 
 class CategoryVisualizer(ImageVisualizer):
@@ -48,11 +49,11 @@ class CategoryVisualizer(ImageVisualizer):
             # Where an item has a path, anomalib opens the file itself, without regard to its EXIF entry.
             picture = self.visualize(item.update(in_place=False, image=read_image(path), image_path=None))
             if isinstance(picture, Image):
-                with whole_file(self._place(folder / category, Path(path))) as temporary:
+                with whole_file(self._place(folder / path_component(category), Path(path))) as temporary:
                     picture.save(temporary)
 
     def _place(self, folder: Path, source: Path) -> Path:
-        place, number = folder / source.parent.name / source.name, 1
+        place, number = folder / path_component(source.parent.name) / source.name, 1
         while self._sources.setdefault(place, source) != source:
             number += 1
             place = place.with_name(f"{source.stem}_{number}{source.suffix}")

@@ -17,6 +17,7 @@ from rich.text import Text as Words
 
 from anomalib_zsad.atomic import whole_file
 from anomalib_zsad.knowledge.explanation import Explanation, Match, Patch
+from anomalib_zsad.paths import path_component
 
 _SIDE, _GAP, _LINE, _HEAD = 384, 12, 20, 30  # pixels
 _SCORE = 60  # pixels for a number in front of a description
@@ -53,7 +54,7 @@ def stem_for(image: Path) -> str:
     """
     path = image.resolve()
     digest = hashlib.sha256(path.as_posix().encode()).hexdigest()[:6]
-    return f"{path.parent.name}_{path.stem}_explained_{digest}"
+    return f"{path_component(f'{path.parent.name}_{path.stem}')}_explained_{digest}"
 
 
 def save_explanation(explanation: Explanation, folder: Path, stem: str, count: int) -> list[Path]:

@@ -1,3 +1,5 @@
+from pathlib import PurePath
+
 import pytest
 import yaml
 from anomalib.data import AnomalibDataModule, MVTecAD
@@ -40,6 +42,20 @@ def test_zero_shot_models_test_all_categories_at_once_others_one_by_one(tmp_path
     assert {(cell.category, cell.shots, cell.seed) for cell in ours} == {(None, k, s) for k in (0, 2) for s in (0, 1)}
     assert {cell.category for cell in cells if cell.model == "PaDiM"} >= {"bottle", "zipper"}
     assert ours[0].name == "AF-CLIP/MVTec/0_shot/seed_0"
+
+
+def test_no_two_cells_share_a_path_and_none_leads_out_of_the_folder(mvtec_root):
+    target = Spec("anomalib.data.MVTecAD", {"root": str(mvtec_root)})
+    names = ["C", "B/C", "..", "/C"]
+    entries = {name: Entry("anomalib_zsad.AFClip") for name in ("A", "A/B", "..", "/A")}
+    benchmark = Benchmark(entries, [Protocol(Spec("anomalib_zsad.VisA"), dict.fromkeys(names, target))])
+    cells = list(benchmark.cells())
+    assert len({cell.name for cell in cells}) == len(cells) == 16
+    assert len({benchmark.training_of(cell) for cell in cells}) == 4
+    for path in [*(cell.name for cell in cells), *map(benchmark.training_of, cells)]:
+        assert not PurePath(path).is_absolute()
+        assert ".." not in PurePath(path).parts
+        assert len(PurePath(path).parts) == 3
 
 
 def test_settings_that_decide_a_result_change_the_fingerprint_and_no_others(tmp_path, mvtec_root):

@@ -1,7 +1,7 @@
 import json
 import shutil
 from collections import Counter
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import pytest
 from PIL import Image
@@ -30,6 +30,16 @@ def test_a_meta_json_has_training_images_as_well(tmp_path: Path, windows: bool) 
     assert domain_of(datamodule) == "medical"
     assert Counter(datamodule.test_data.samples["category"]) == {"colon": 2, "skin": 2}
     assert datamodule.normal_images("skin") == [tmp_path / "Kvasir" / "skin" / "train" / "0.png"]
+
+
+def test_a_name_that_is_no_folder_becomes_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = meta_json(tmp_path / "Kvasir")
+    (tmp_path / "Kvasir" / "below").mkdir()
+    monkeypatch.chdir(tmp_path / "Kvasir" / "below")
+
+    assert Listed("../meta.json").name == "Kvasir"
+    for name in ("../../outside", "/outside", ".."):
+        assert PurePath(Listed(file, name=name).name).name not in {"outside", "..", ""}
 
 
 def test_images_may_be_elsewhere_and_the_dataset_have_another_name(tmp_path: Path) -> None:

@@ -38,6 +38,22 @@ def drawn(trainer: Trainer, batch: CategoryBatch, stage: str) -> None:
     getattr(trainer, stage)(Passing(), datamodule=Scored([batch]))
 
 
+def test_nothing_is_written_outside_of_the_pictures_whatever_a_category_or_folder_is_called(
+    trainer_with: TrainerWith, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = saved(tmp_path / "data/good/000.png", _RED)
+    before = source.read_bytes()
+    monkeypatch.chdir(source.parent)
+    images = [source, Path("../good/000.png"), Path("000.png")]
+    categories = [str(tmp_path / "data"), "../../../escaped", "a\x00b\n"]
+
+    drawn(trainer_with(CategoryVisualizer(output_dir=tmp_path / "out")), batch_of(images, categories), "test")
+
+    assert source.read_bytes() == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "out"]
+    assert len(list((tmp_path / "out").glob("*/*/000.png"))) == 3
+
+
 @pytest.mark.parametrize("stage", ["test", "predict"])
 def test_images_of_one_name_in_two_categories_have_their_own_pictures(
     trainer_with: TrainerWith, tmp_path: Path, stage: str
