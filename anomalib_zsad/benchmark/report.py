@@ -8,7 +8,7 @@ import pandas as pd
 
 from anomalib_zsad.atomic import whole_file
 from anomalib_zsad.benchmark.plots import plot_bars, plot_curves, row_name
-from anomalib_zsad.evaluation.table import METRICS, NOT_POOLED, write_csv
+from anomalib_zsad.evaluation.table import NOT_POOLED, RANKING, write_csv
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ def markdown(
 
 
 def _block(target: str, part: pd.DataFrame, pictures: Pictures) -> str:
-    metrics = [metric for metric in METRICS if metric in set(part["metric"])]
+    metrics = [metric for metric in RANKING if metric in set(part["metric"])]
     most = part["categories"].max()
     lines = [["model", *metrics], ["---"] * (len(metrics) + 1)]
     for (model, shots), rows in part.groupby(["model", "shots"], dropna=False, sort=False):

@@ -63,7 +63,7 @@ class Store:
              row["note"])
             for row in self._read(cell, fingerprint).get("rows", ())
             for metric in METRICS
-            if row[metric] is not None
+            if row.get(metric) is not None
         ]  # fmt: skip
         return pd.DataFrame(found, columns=list(COLUMNS))
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from anomalib_zsad.evaluation.decisions import DecisionCounts
 from anomalib_zsad.evaluation.pixel_scores import PixelScores
 from anomalib_zsad.evaluation.scored_image import ScoredImage
 from anomalib_zsad.evaluation.table import CategoryResult
@@ -20,6 +21,8 @@ class CategoryScores:
     scores: list[float] = field(default_factory=list)
     labels: list[bool | None] = field(default_factory=list)
     pixels: PixelScores = field(default_factory=PixelScores)
+    image_decisions: DecisionCounts = field(default_factory=DecisionCounts)
+    pixel_decisions: DecisionCounts = field(default_factory=DecisionCounts)
     without_mask: int = 0
     without_map: int = 0
 
@@ -31,6 +34,10 @@ class CategoryScores:
         self.without_mask += image.mask is None
         if image.anomaly_map is not None and image.mask is not None:
             self.pixels.add(image.anomaly_map, image.mask)
+        if image.called_anomalous is not None and image.label is not None:
+            self.image_decisions.add(np.array(image.called_anomalous), np.array(image.label))
+        if image.called_mask is not None and image.mask is not None:
+            self.pixel_decisions.add(image.called_mask, image.mask)
 
     def result(self) -> CategoryResult:
         """Compute the metrics that these images allow."""
@@ -50,17 +57,21 @@ class CategoryScores:
         keys = pack(np.array(self.scores, np.float32), np.array(self.labels, np.int64))
         curve = curve_of(keys, anomalous)
         curves["image_ROC"] = curve.drawn[0]
-        return "", _named("image", curve)
+        return "", _named("image", curve) | self._decided("image", self.image_decisions)
 
     def _pixel_metrics(self, curves: Curves) -> tuple[str, dict[str, float]]:
         if reason := self._pixels_missing():
             return reason, {}
         curve = self.pixels.curve()
         curves["pixel_ROC"], curves["pixel_PRO"] = curve.drawn
-        values = _named("pixel", curve) | {"pixel_AUPRO": curve.aupro}
+        values = _named("pixel", curve) | {"pixel_AUPRO": curve.aupro} | self._decided("pixel", self.pixel_decisions)
         if np.isnan(curve.aupro_200):
             return "; ".join(["no AUPRO_200: fewer than two thresholds below the limit", *self._binned()]), values
         return "; ".join(self._binned()), values | {"pixel_AUPRO_200": curve.aupro_200}
+
+    @staticmethod
+    def _decided(level: str, counts: DecisionCounts) -> dict[str, float]:
+        return counts.metrics(level) if counts.anomalous else {}  # none without a threshold
 
     def _pixels_missing(self) -> str:
         for what, count in (("anomaly map", self.without_map), ("mask", self.without_mask)):

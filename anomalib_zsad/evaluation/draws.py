@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from anomalib_zsad.atomic import whole_file
-from anomalib_zsad.evaluation.table import MEAN, METRICS, NOT_POOLED, write_csv
+from anomalib_zsad.evaluation.table import MEAN, METRICS, NOT_POOLED, RANKING, write_csv
 
 logger = logging.getLogger(__name__)
 
@@ -70,7 +70,7 @@ def _write(folder: Path, rows: pd.DataFrame, table: pd.DataFrame) -> None:
 
 
 def _metrics(table: pd.DataFrame) -> list[str]:
-    return [metric for metric in METRICS if table[metric, "mean"].notna().any()]
+    return [metric for metric in RANKING if table[metric, "mean"].notna().any()]
 
 
 def _cells(table: pd.DataFrame, shot: int) -> list[str]:

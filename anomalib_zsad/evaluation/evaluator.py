@@ -18,13 +18,14 @@ from anomalib_zsad.data.item import categories_of
 from anomalib_zsad.data.parts import dataset_key
 from anomalib_zsad.data.sharing import ShareOfCategories
 from anomalib_zsad.evaluation.category_scores import CategoryScores
+from anomalib_zsad.evaluation.decisions import check_before_decisions, decide
 from anomalib_zsad.evaluation.pixel_scores import fold_to_fit
 from anomalib_zsad.evaluation.scored_image import ScoredImage, scored_images
 from anomalib_zsad.evaluation.table import (
     CategoryResult,
     curves_table,
     mean_values,
-    printed_table,
+    printed_tables,
     results_table,
     scores_table,
     write_csv,
@@ -41,11 +42,11 @@ class ZeroShotEvaluator(Evaluator):
     """Anomalib's evaluator component for models whose scores are probabilities.
 
     Reads the raw scores, so it must come before the post-processor among the callbacks. Testing gives image AUROC,
-    AP and F1-max, pixel AUROC, AP, F1-max, AUPRO and AUPRO-200 of every category, and their mean over categories,
-    never over pooled images: logged (the means), printed, kept in `table`, and written to `metrics.csv` with a note
-    where a metric is not available; `scores.csv` holds the score of every image, `curves.csv` the ROC and PRO curves.
-    F1-max is the F1 at the best threshold for the very test data. Several processes need a `CategoryDataModule`, which
-    shares categories among them.
+    AP and F1-max, pixel AUROC, AP, F1-max, AUPRO and AUPRO-200 of every category, F1, precision and recall at the
+    fitted thresholds, and their mean over categories, never over pooled images: logged (the means), printed, kept in
+    `table`, and written to `metrics.csv` with a note where a metric is not available; `scores.csv` holds the score of
+    every image, `curves.csv` the ROC and PRO curves. F1-max is the F1 at the best threshold for the very test data.
+    Several processes need a `CategoryDataModule`, which shares categories among them.
 
     Pixels are exact as long as those of unfinished categories fit into `pixel_memory`; beyond that the largest
     category is binned, and its note bounds the error. `watch`, where it is set, is called with the category and the raw
@@ -53,8 +54,11 @@ class ZeroShotEvaluator(Evaluator):
 
     Args:
         val_metrics: Metrics of anomalib, of the validation data.
-        test_metrics: Further metrics of anomalib, of the raw scores.
+        test_metrics: Further metrics of anomalib, of the raw scores or of the decisions (`pred_label`, `pred_mask`).
         pixel_memory: Bytes for pixels.
+
+    Raises:
+        ValueError: If a validation metric needs decisions, whose thresholds validation only fits.
     """
 
     def __init__(
@@ -64,6 +68,7 @@ class ZeroShotEvaluator(Evaluator):
         pixel_memory: int = 2**30,
     ) -> None:
         super().__init__(val_metrics, test_metrics)
+        check_before_decisions(self.val_metrics)
         self.pixel_memory = pixel_memory
         self.table: pd.DataFrame | None = None
         self.watch: Callable[[str, ScoredImage], None] | None = None
@@ -86,9 +91,11 @@ class ZeroShotEvaluator(Evaluator):
         dataloader_idx: int = 0,
     ) -> None:
         """Take the raw scores of one batch, and finish the categories that are complete with it."""
-        super().on_test_batch_end(trainer, pl_module, outputs, batch, batch_idx, dataloader_idx)
+        decided = decide(batch, getattr(pl_module, "post_processor", None))
+        with_decisions = batch.update(in_place=False, **decided) if self.test_metrics else batch
+        super().on_test_batch_end(trainer, pl_module, outputs, with_decisions, batch_idx, dataloader_idx)
         categories = categories_of(batch, getattr(trainer, "datamodule", None))
-        for name, image in zip(categories, scored_images(batch), strict=True):
+        for name, image in zip(categories, scored_images(batch, decided), strict=True):
             self._open[name].add(image)
             if self.watch is not None:
                 self.watch(name, image)
@@ -130,7 +137,7 @@ class ZeroShotEvaluator(Evaluator):
         console = Console()
         if not console.is_terminal:
             console.width = _PLAIN_WIDTH
-        console.print(printed_table(table))
+        console.print(*printed_tables(table))
         write_csv(folder / "metrics.csv", table)
         write_csv(folder / "scores.csv", scores_table(self._rows))
         write_csv(folder / "curves.csv", curves_table(self._results))

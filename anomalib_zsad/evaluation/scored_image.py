@@ -1,6 +1,6 @@
 """One tested image with its raw scores, checked and on the CPU."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +9,8 @@ import torch
 from anomalib.data import ImageBatch
 from numpy.typing import NDArray
 from torch import Tensor
+
+from anomalib_zsad.evaluation.decisions import DECIDED
 
 
 @dataclass(frozen=True)
@@ -21,6 +23,8 @@ class ScoredImage:
         label: Whether it is anomalous, where that is known.
         anomaly_map: Raw pixel scores, in [0, 1].
         mask: True where the pixel is anomalous.
+        called_anomalous: The decision at the fitted threshold, where there is one.
+        called_mask: That of every pixel.
 
     Raises:
         ValueError: A score is no probability, or the mask has another size than the anomaly map.
@@ -31,6 +35,8 @@ class ScoredImage:
     label: bool | None
     anomaly_map: NDArray[np.float32] | None  # (H, W)
     mask: NDArray[np.bool_] | None  # (H, W)
+    called_anomalous: bool | None = None
+    called_mask: NDArray[np.bool_] | None = None  # (H, W)
 
     def __post_init__(self) -> None:
         for what, values in (("image score", np.asarray(self.score)), ("anomaly map", self.anomaly_map)):
@@ -44,21 +50,34 @@ class ScoredImage:
             raise ValueError(msg)
 
 
-def scored_images(batch: ImageBatch) -> Iterator[ScoredImage]:
-    """Yield the images of a batch that the model has scored."""
+def scored_images(batch: ImageBatch, decided: Mapping[str, Tensor] | None = None) -> Iterator[ScoredImage]:
+    """Yield the images of a batch that the model has scored.
+
+    Args:
+        batch: With raw scores.
+        decided: Its decisions, as `decisions.decide` makes them.
+    """
+    decided = decided or {}
     paths = batch.image_path or ["image without a path"] * len(batch)
     labels = [None] * len(batch) if batch.gt_label is None else batch.gt_label.tolist()
     scores = _on_cpu(batch.pred_score, torch.float32)
     maps = _on_cpu(batch.anomaly_map, torch.float32)
     masks = _on_cpu(batch.gt_mask, torch.bool)
+    called, called_masks = (_on_cpu(decided.get(name), torch.bool) for name in DECIDED)
     for i, path in enumerate(paths):
         yield ScoredImage(
             path=path,
             score=scores[i].item(),
             label=labels[i],
-            anomaly_map=None if maps is None else maps[i].reshape(maps.shape[-2:]),
-            mask=None if masks is None else masks[i].reshape(masks.shape[-2:]),
+            anomaly_map=_plane(maps, i),
+            mask=_plane(masks, i),
+            called_anomalous=None if called is None else bool(called[i]),
+            called_mask=_plane(called_masks, i),
         )
+
+
+def _plane(values: Any, index: int) -> Any:  # (B, H, W) or (B, 1, H, W) -> (H, W)
+    return None if values is None else values[index].reshape(values.shape[-2:])
 
 
 def _on_cpu(values: Tensor | None, dtype: torch.dtype) -> Any:

@@ -13,7 +13,7 @@ from rich.table import Table
 from anomalib_zsad.atomic import whole_file
 from anomalib_zsad.functional.curves import RATES
 
-METRICS = (
+RANKING = (
     "image_AUROC",
     "image_AP",
     "image_F1Max",
@@ -23,6 +23,10 @@ METRICS = (
     "pixel_AUPRO",
     "pixel_AUPRO_200",
 )
+"""Metrics of raw scores, whatever the threshold; what papers print."""
+AT_THRESHOLD = tuple(f"{level}_{name}" for level in ("image", "pixel") for name in ("F1Score", "Precision", "Recall"))
+"""Metrics of the decisions at the fitted threshold: what a user will get."""
+METRICS = (*RANKING, *AT_THRESHOLD)
 MEAN = "mean"
 NOT_POOLED = "mean over categories, which count alike; not of pooled images"
 _COLUMNS = ("category", "images", "anomalous images", *METRICS, "note")
@@ -87,18 +91,27 @@ def mean_values(table: pd.DataFrame) -> dict[str, float]:
     return {name: float(last[name]) for name in METRICS if not math.isnan(last[name])}
 
 
-def printed_table(table: pd.DataFrame) -> Table:
-    """Lay the table out for a terminal; the notes stand under it."""
+def printed_tables(table: pd.DataFrame) -> list[Table]:
+    """Lay the table out for a terminal: metrics of the scores, with the notes under them, then of the decisions."""
     notes = [f"{name}: {note}" for name, note in zip(table["category"], table["note"], strict=True) if note]
-    printed = Table(caption="\n".join(notes) or None, caption_justify="left")
+    printed = [_printed(table, ("images", "anomalous images"), RANKING)]
+    printed[0].caption, printed[0].caption_justify = "\n".join(notes) or None, "left"
+    if table[list(AT_THRESHOLD)].notna().any(axis=None):
+        printed.append(_printed(table, (), AT_THRESHOLD))
+        printed[1].title, printed[1].title_justify = "Decisions at the model's thresholds", "left"
+    return printed
+
+
+def _printed(table: pd.DataFrame, counts: Sequence[str], metrics: Sequence[str]) -> Table:
+    printed = Table()
     printed.add_column("category")
-    for name in ("images", "anomalous images", *METRICS):
+    for name in (*counts, *metrics):
         printed.add_column(name.replace("_", "\n", 1).replace(" ", "\n"), justify="right")
     last = table["category"].iloc[-2]
     for row in table.to_dict("records"):
-        values = ["-" if math.isnan(row[name]) else f"{row[name]:.4f}" for name in METRICS]
-        counts = [str(row["images"]), str(row["anomalous images"])]
-        printed.add_row(str(row["category"]), *counts, *values, end_section=row["category"] == last)
+        values = ["-" if math.isnan(row[name]) else f"{row[name]:.4f}" for name in metrics]
+        cells = [str(row[name]) for name in ("category", *counts)]
+        printed.add_row(*cells, *values, end_section=row["category"] == last)
     return printed
 
 

@@ -16,7 +16,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from anomalib_zsad.data.item import CategoryBatch
 from anomalib_zsad.evaluation.evaluator import ZeroShotEvaluator, training_notes
 from anomalib_zsad.evaluation.post_processor import MonotonePostProcessor
-from anomalib_zsad.evaluation.table import METRICS, NOT_POOLED
+from anomalib_zsad.evaluation.table import NOT_POOLED, RANKING
 
 TrainerWith = Callable[..., Trainer]
 
@@ -56,7 +56,7 @@ def test_metrics_are_those_of_each_category_and_their_mean(trainer_with: Trainer
         assert table.loc[name, "pixel_AP"] == pytest.approx(average_precision_score(masks, maps))
         assert table.loc[name, "images"] == 12
         assert table.loc[name, "anomalous images"] == 6
-    for metric in METRICS:
+    for metric in RANKING:
         assert table.loc["mean", metric] == pytest.approx(table[metric].iloc[:2].mean())
     assert table.loc["mean", "note"] == NOT_POOLED
 
@@ -70,8 +70,8 @@ def test_the_means_are_logged_and_everything_is_written(trainer_with: TrainerWit
     trainer = trainer_with(evaluator := ZeroShotEvaluator())
     (logged,) = trainer.test(Passing(), datamodule=Scored(batches), verbose=False)
     written = pd.read_csv(tmp_path / "metrics.csv")
-    assert set(logged) == set(METRICS)
-    for metric in METRICS:
+    assert set(logged) == set(RANKING)
+    for metric in RANKING:
         assert logged[metric] == pytest.approx(written[metric].iloc[-1], rel=1e-6)
     assert list(written["category"]) == ["bottle", "cable", "mean"]
     assert evaluator.table is not None
@@ -87,7 +87,7 @@ def test_the_batch_size_and_the_order_change_nothing(trainer_with: TrainerWith) 
     expected = evaluated(trainer_with, batches, ZeroShotEvaluator())
     single = [CategoryBatch.collate([item]) for batch in reversed(batches) for item in batch]
     result = evaluated(trainer_with, single, ZeroShotEvaluator())
-    np.testing.assert_allclose(result[list(METRICS)], expected[list(METRICS)], rtol=1e-12)
+    np.testing.assert_allclose(result[list(RANKING)], expected[list(RANKING)], rtol=1e-12)
 
 
 def test_raw_scores_are_read_where_the_evaluator_comes_first(trainer_with: TrainerWith) -> None:
@@ -98,7 +98,7 @@ def test_raw_scores_are_read_where_the_evaluator_comes_first(trainer_with: Train
     trainer_with(evaluator, post_processor).test(Passing(), datamodule=Scored(batches), verbose=False)
     assert evaluator.table is not None
     result = evaluator.table.set_index("category")
-    np.testing.assert_array_equal(result[list(METRICS)], expected[list(METRICS)])
+    np.testing.assert_array_equal(result[list(RANKING)], expected[list(RANKING)])
 
 
 @pytest.mark.parametrize("pixel_memory", [0, 2**30])
@@ -106,7 +106,7 @@ def test_binned_pixels_keep_their_bound_and_say_so(trainer_with: TrainerWith, pi
     exact = evaluated(trainer_with, large_batches(), ZeroShotEvaluator())
     result = evaluated(trainer_with, large_batches(), ZeroShotEvaluator(pixel_memory=pixel_memory))
     assert ("binned, error at most" in result.loc["cable", "note"]) == (pixel_memory == 0)
-    difference = abs(result.loc["cable", list(METRICS)] - exact.loc["cable", list(METRICS)])
+    difference = abs(result.loc["cable", list(RANKING)] - exact.loc["cable", list(RANKING)])
     assert difference.max() < 1e-3
 
 
@@ -186,7 +186,7 @@ def test_bf16_scores_are_read(trainer_with: TrainerWith) -> None:
     batch.__dict__["pred_score"] = batch.pred_score.bfloat16()
     batch.__dict__["anomaly_map"] = batch.anomaly_map.bfloat16()
     table = evaluated(trainer_with, [batch], ZeroShotEvaluator())
-    assert table.loc["cable", list(METRICS)].notna().all()
+    assert table.loc["cable", list(RANKING)].notna().all()
 
 
 def test_validation_computes_the_metrics_it_was_given(trainer_with: TrainerWith) -> None:
