@@ -1,6 +1,10 @@
-import pytest
+import os
+from pathlib import Path
 
-from anomalib_zsad.atomic import whole_file
+import pytest
+from PIL import Image
+
+from anomalib_zsad.atomic import whole_file, write_picture
 
 
 def test_the_file_appears_with_its_whole_content_in_a_new_folder(tmp_path):
@@ -8,7 +12,6 @@ def test_the_file_appears_with_its_whole_content_in_a_new_folder(tmp_path):
     with whole_file(path) as temporary:
         temporary.write_text("a")
         assert not path.exists()
-        assert temporary.suffix == ".csv"
     assert path.read_text() == "a"
     assert list(path.parent.iterdir()) == [path]
 
@@ -26,3 +29,31 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
         write_half()
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_what_a_killed_process_left_is_no_image_and_is_removed_by_the_next_writer(tmp_path: Path) -> None:
+    with whole_file(tmp_path / "a" / "000.png") as temporary:
+        temporary.touch()
+    assert temporary.suffix not in Image.registered_extensions()
+    old, fresh = tmp_path / "b" / temporary.name, tmp_path / "b" / f".{'0' * 8}{temporary.suffix}"
+    old.parent.mkdir()
+    old.touch()
+    fresh.touch()
+    os.utime(old, (0, 0))
+
+    with whole_file(tmp_path / "b" / "001.png") as temporary:
+        temporary.touch()
+
+    assert sorted(path.name for path in old.parent.iterdir()) == [fresh.name, "001.png"]
+
+
+def test_a_name_of_the_greatest_length_is_written_in_the_format_of_its_suffix(tmp_path: Path) -> None:
+    path = tmp_path / f"{'x' * 251}.BMP"
+    write_picture(Image.new("RGB", (2, 2)), path)
+    with Image.open(path) as picture:
+        assert picture.format == "BMP"
+
+
+def test_a_picture_of_an_unknown_format_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"expected the suffix of a picture's format, such as \.png, got .*notes\.txt"):
+        write_picture(Image.new("RGB", (2, 2)), tmp_path / "notes.txt")

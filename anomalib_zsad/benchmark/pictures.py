@@ -11,6 +11,7 @@ from anomalib_zsad.benchmark.plots import row_name
 from anomalib_zsad.benchmark.store import CASES
 from anomalib_zsad.evaluation.case_files import case_columns, figures, read_cases
 from anomalib_zsad.evaluation.cases import BY_CHANCE, KINDS, Case, Shown, in_turn, ranked
+from anomalib_zsad.evaluation.extra import extra
 from anomalib_zsad.evaluation.sheet import Row, black_and_white, coloured, save_sheet
 from anomalib_zsad.paths import path_component
 
@@ -37,9 +38,10 @@ def draw_pages(folder: Path, finished: Finished) -> list[tuple[str, str, Path]]:
         path = Path(FOLDER, f"{cell.name}.png")
         newest = max(file.stat().st_mtime_ns for file in files)
         if not (folder / path).is_file() or (folder / path).stat().st_mtime_ns < newest:
-            columns = case_columns(_merged(files))
-            if columns:
-                save_sheet(columns, folder / path)
+            with extra(cell.name):
+                columns = case_columns(_merged(files))
+                if columns:
+                    save_sheet(columns, folder / path)
         if (folder / path).is_file():
             pages.append((cell.target, f"{row_name(cell.model, cell.shots)}, seed {cell.seed}", path))
     return pages
@@ -64,14 +66,16 @@ def draw_beside(folder: Path, finished: Finished) -> list[tuple[str, Path]]:
         for cell, files in by_page.items():
             name = row_name(cell.model, cell.shots)
             if cell.target == target and name not in detectors:
-                detectors[name] = {case.key: case for case in _merged(files)["by chance"]}
+                with extra(cell.name):
+                    detectors[name] = {case.key: case for case in _merged(files)["by chance"]}
         # Those that most detectors have: one whose category has failed must not take the row of the others.
         union = in_turn({key: case for own in detectors.values() for key, case in own.items()}.values())
         images = sorted(union, key=lambda case: -sum(case.key in own for own in detectors.values()))[:BY_CHANCE]
         if images:
             path = Path(FOLDER, f"{path_component(target)}.png")
-            save_sheet(_columns(in_turn(images), detectors), folder / path)
-            pages.append((target, path))
+            with extra(target):
+                save_sheet(_columns(in_turn(images), detectors), folder / path)
+                pages.append((target, path))
     return pages
 
 

@@ -103,4 +103,4 @@ def row_name(model: object, shots: object) -> str:
 
 def _save(figure: object, path: Path) -> None:
     with whole_file(path) as temporary:
-        figure.savefig(temporary, dpi=150)  # type: ignore[attr-defined]
+        figure.savefig(temporary, format=path.suffix[1:], dpi=150)  # type: ignore[attr-defined]

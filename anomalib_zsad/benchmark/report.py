@@ -8,6 +8,7 @@ import pandas as pd
 
 from anomalib_zsad.atomic import whole_file
 from anomalib_zsad.benchmark.plots import plot_bars, plot_curves, row_name
+from anomalib_zsad.evaluation.extra import extra
 from anomalib_zsad.evaluation.table import NOT_POOLED, RANKING, write_csv
 
 
@@ -66,8 +67,9 @@ def write_report(
     write_csv(folder / "summary.csv", summarise(rows).rename(columns=names))
     if curves is not None:
         plots = [folder / "bars.png", folder / "curves.png"]
-        plot_bars(summarise(rows), plots[0])
-        plot_curves(curves, plots[1])
+        with extra("all results"):
+            plot_bars(summarise(rows), plots[0])
+            plot_curves(curves, plots[1])
         pictures = replace(pictures, plots=[Path(path.name) for path in plots if path.is_file()])
     with whole_file(folder / "results.md") as temporary:
         temporary.write_text(markdown(summarise(rows), failures, pictures), encoding="utf-8")

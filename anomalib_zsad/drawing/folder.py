@@ -11,7 +11,7 @@ from PIL import Image
 from rich.console import Console
 from rich.progress import track
 
-from anomalib_zsad.atomic import whole_file
+from anomalib_zsad.atomic import whole_file, write_picture
 from anomalib_zsad.drawing.recipe import GOOD, Recipe
 
 MANIFEST = "drawn.json"
@@ -81,5 +81,4 @@ def _save(
     values: np.ndarray,  # (H, W, 3) or (H, W), uint8
     path: Path,
 ) -> None:
-    with whole_file(path) as temporary:
-        Image.fromarray(values).save(temporary, compress_level=1)
+    write_picture(Image.fromarray(values), path, compress_level=1)

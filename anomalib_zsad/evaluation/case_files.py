@@ -28,8 +28,9 @@ def save_cases(path: Path, shown: Shown) -> None:
     pixels: dict[str, Any] = {
         name: np.array([getattr(case, name) for case in cases]) for name in ("image", "truth", "levels")
     }
-    with whole_file(path) as temporary:
-        np.savez_compressed(temporary, about=np.array(json.dumps(about)), **pixels)
+    # To a stream: numpy ends every name in .npz.
+    with whole_file(path) as temporary, temporary.open("wb") as stream:
+        np.savez_compressed(stream, about=np.array(json.dumps(about)), **pixels)
 
 
 def read_cases(path: Path) -> Shown:

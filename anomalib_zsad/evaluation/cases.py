@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from anomalib_zsad.evaluation.extra import extra
 from anomalib_zsad.evaluation.scored_image import ScoredImage
 from anomalib_zsad.evaluation.sheet import SIDE, grey_levels, picture_of
 
@@ -106,14 +107,15 @@ class CaseKeeper:
         self._by_category[category] = drawn[: self._counts["by chance"]]
 
     def shown(self) -> Shown:
-        """Read the pictures of what was kept, and bring maps to their scale."""
+        """Read the pictures of what was kept, as far as they can be read, and bring maps to their scale."""
         drawn = in_turn(case for cases in self._by_category.values() for case in cases)
         kept = self._kept | {"by chance": drawn[: self._counts["by chance"]]}
         pictures: dict[str, Case] = {}
         for case in (each for cases in kept.values() for each in cases):
             if case.path not in pictures:
-                pictures[case.path] = _case(case, self._ranges[case.category] if self._common_scale else ())
-        return {kind: [pictures[case.path] for case in cases] for kind, cases in kept.items()}
+                with extra(case.path):
+                    pictures[case.path] = _case(case, self._ranges[case.category] if self._common_scale else ())
+        return {kind: [pictures[case.path] for case in cases if case.path in pictures] for kind, cases in kept.items()}
 
     def _keep(self, kind: str, case: _Candidate) -> None:
         self._kept[kind] = ranked(kind, [*self._kept[kind], case])[: self._counts[kind]]

@@ -9,7 +9,7 @@ from anomalib.visualization import visualize_anomaly_map
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from anomalib_zsad.atomic import whole_file
+from anomalib_zsad.atomic import write_picture
 from anomalib_zsad.data.reading import read_image
 
 SIDE = 160
@@ -46,8 +46,7 @@ def save_sheet(columns: Sequence[tuple[str, Sequence[Row]]], path: Path) -> None
     for (title, rows), width in zip(columns, widths, strict=True):
         _draw_column(page, left, width, title, rows)
         left += width + 2 * _GAP
-    with whole_file(path) as temporary:
-        page.save(temporary)
+    write_picture(page, path)
 
 
 def heat_map(

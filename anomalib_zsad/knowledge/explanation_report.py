@@ -4,6 +4,7 @@ import csv
 import hashlib
 import json
 import math
+import os
 import textwrap
 from collections.abc import Sequence
 from dataclasses import asdict, fields
@@ -15,7 +16,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text as Words
 
-from anomalib_zsad.atomic import whole_file
+from anomalib_zsad.atomic import whole_file, write_picture
+from anomalib_zsad.evaluation.extra import extra
 from anomalib_zsad.knowledge.explanation import Explanation, Match, Patch
 from anomalib_zsad.paths import path_component
 
@@ -53,7 +55,7 @@ def stem_for(image: Path) -> str:
     Datasets call their images 000.png in every folder: the digits at the end tell paths apart.
     """
     path = image.resolve()
-    digest = hashlib.sha256(path.as_posix().encode()).hexdigest()[:6]
+    digest = hashlib.sha256(os.fsencode(path)).hexdigest()[:6]
     return f"{path_component(f'{path.parent.name}_{path.stem}')}_explained_{digest}"
 
 
@@ -67,7 +69,7 @@ def save_explanation(explanation: Explanation, folder: Path, stem: str, count: i
         count: Descriptions in the picture.
 
     Returns:
-        The files.
+        The files; a picture that cannot be drawn is left out.
     """
     paths = [folder / f"{stem}{suffix}" for suffix in (".csv", ".json", ".png")]
     with whole_file(paths[0]) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
@@ -76,9 +78,9 @@ def save_explanation(explanation: Explanation, folder: Path, stem: str, count: i
         writer.writerows(map(asdict, explanation.matches))
     with whole_file(paths[1]) as temporary:
         temporary.write_text(json.dumps(explanation.as_data(), indent=1) + "\n", encoding="utf-8")
-    with whole_file(paths[2]) as temporary:
-        draw_explanation(explanation, count).save(temporary)
-    return paths
+    with extra(stem):
+        write_picture(draw_explanation(explanation, count), paths[2])
+    return [path for path in paths if path.exists()]
 
 
 def closest_to_prompt(explanation: Explanation) -> list[Match]:

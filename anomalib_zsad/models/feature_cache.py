@@ -5,11 +5,9 @@ import hashlib
 import json
 import logging
 import shutil
-import time
 import zlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from functools import partial, wraps
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -34,8 +32,6 @@ _FORMAT = "anomalib_zsad features 1"
 _REPEATABLE = (CenterCrop, Normalize, Resize)
 """Transforms without chance; anomalib itself has the datasets resize as the model does."""
 _READERS = 4
-_LEFTOVER_SECONDS = 3600.0
-"""A temporary file of this age belongs to a process that was killed: writing one takes less than a second."""
 
 
 def cacheable(encode: Callable[[Any, Tensor], Features]) -> Callable[[Any, Tensor], Features]:
@@ -164,7 +160,6 @@ class FeatureCache:
             return
         self._is_checked = True
         self.folder.mkdir(parents=True, exist_ok=True)
-        _remove_leftovers(self.folder)
         each = sum(tensor.numel() * tensor.element_size() for tensor in features)
         there = sum(1 for _ in self.folder.glob("[!.]*.safetensors"))
         whole, least = self.n_images * each, max(self.n_images - there, 0) * each
@@ -239,11 +234,3 @@ def _crc32(features: Features) -> str:
 
 def _bytes_of(tensor: Tensor) -> memoryview:
     return tensor.contiguous().flatten().view(torch.uint8).numpy().data
-
-
-def _remove_leftovers(folder: Path) -> None:
-    old = time.time() - _LEFTOVER_SECONDS
-    for path in folder.glob(".*.safetensors"):
-        with suppress(OSError):  # another process was faster
-            if path.stat().st_mtime < old:
-                path.unlink()

@@ -52,6 +52,14 @@ def test_a_flat_map_agrees_with_nothing() -> None:
     assert agreement_of(np.full((2, 2), 0.3, np.float32), np.eye(2, dtype=bool)) == 0.5
 
 
+def test_a_case_whose_picture_cannot_be_read_is_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    results = scored(tmp_path, 4)
+    Path(results[1].path).unlink()
+    cases = shown(results)
+    assert names(cases["best"]) == names([results[2]])
+    assert f"No picture of {results[1].path}" in caplog.text
+
+
 @pytest.mark.parametrize("mask", [None, np.zeros((2, 2), bool), np.ones((2, 2), bool)])
 def test_without_two_sorts_of_pixels_there_is_no_agreement(mask: np.ndarray | None) -> None:
     assert agreement_of(np.eye(2, dtype=np.float32), mask) is None

@@ -98,3 +98,35 @@ def test_the_scale_of_a_map_does_not_depend_on_the_image(trainer_with: TrainerWi
         heat = np.asarray(picture.convert("RGB"))[128:, 256:512].astype(int)
     # The highest score is 0.4: bluish green; red would be the end of a scale of its own.
     assert (heat[..., 0] < heat[..., 1:].max(axis=-1) + 1).all()
+
+
+def test_images_of_one_long_name_and_of_one_pixel_are_drawn(trainer_with: TrainerWith, tmp_path: Path) -> None:
+    name = "x" * 246 + ".png"
+    paths = [saved(tmp_path / line / "good" / name, colour) for line, colour in (("a", _RED), ("b", _BLUE))]
+    pixel = tmp_path / "pixel.png"
+    Image.new("RGB", (1, 1), _RED).save(pixel)
+    drawn(trainer_with(CategoryVisualizer()), batch_of([*paths, pixel], ["object"] * 3), "predict")
+    pictures = [tmp_path / "images/object/good" / other for other in (name, "x" * 246 + "_2.png")]
+    pictures.append(tmp_path / f"images/object/{tmp_path.name}/pixel.png")
+    assert [tuple(first_field(path)[200, 200]) for path in pictures] == [_RED, _BLUE, _RED]
+
+
+def test_a_picture_that_cannot_be_drawn_costs_a_warning(
+    trainer_with: TrainerWith, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    gone, there = tmp_path / "parts/gone.png", saved(tmp_path / "parts/there.png", _RED)
+    drawn(trainer_with(CategoryVisualizer()), batch_of([gone, gone, there], ["object"] * 3), "test")
+    assert (tmp_path / "images/object/parts/there.png").is_file()
+    assert [record.message.split(": ")[0] for record in caplog.records if record.levelname == "WARNING"][-2:] == [
+        f"No picture of {gone}",
+        "2 images have no picture; all of them have their scores.",
+    ]
+
+
+def test_an_image_without_a_path_has_no_picture(
+    trainer_with: TrainerWith, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    batch = batch_of([tmp_path / "any.png"], ["object"])
+    batch.image_path = None
+    drawn(trainer_with(CategoryVisualizer()), batch, "predict")
+    assert "No picture of an image: it has no path. The run goes on without it." in caplog.messages

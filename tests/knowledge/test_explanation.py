@@ -3,6 +3,7 @@ import json
 import math
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -216,6 +217,7 @@ def test_pictures_are_not_overwritten_nor_explanations_of_their_namesakes(traine
     assert [(folder / "000.png").read_bytes() for folder in folders] == [kept, kept]
     assert len(list(tmp_path.glob("crack_000_explained_*.png"))) == 2
     assert stem_for(folders[0] / "000.png") != stem_for(folders[0] / "000.jpg")
+    assert len(f"{stem_for(Path('f' * 250, 'x' * 250 + '.png'))}.json") <= 255
 
 
 def test_errors_of_the_command_are_one_line(trained, picture, tmp_path, capsys):

@@ -235,7 +235,7 @@ def test_an_interruption_leaves_nothing_half_written(tmp_path, monkeypatch):
 def test_temporary_files_of_killed_processes_are_removed(tmp_path):
     folder = cache_in(tmp_path).folder
     folder.mkdir(parents=True)
-    old, new = folder / ".01234567-a.safetensors", folder / ".89abcdef-b.safetensors"
+    old, new = folder / ".01234567.unfinished", folder / ".89abcdef.unfinished"
     for path in (old, new):
         path.write_bytes(b"half")
     os.utime(old, (0, time.time() - 7200))

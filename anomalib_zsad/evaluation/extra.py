@@ -1,0 +1,25 @@
+"""Pictures are extra: what cannot be drawn costs a warning, and the run goes on."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+logger = logging.getLogger(__name__)
+
+
+@contextmanager
+def extra(what: object) -> Iterator[None]:
+    """Warn where the block fails, whatever the reason.
+
+    Args:
+        what: What it draws, for the warning.
+    """
+    try:
+        yield
+    except Exception as error:
+        logger.warning("No picture of %s: %s. The run goes on without it.", what, reason_of(error))
+
+
+def reason_of(error: Exception) -> str:
+    """Say why something failed, as the middle of a sentence."""
+    return str(error).rstrip(".") or type(error).__name__
