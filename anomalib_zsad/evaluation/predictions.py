@@ -13,10 +13,13 @@ from torch import Tensor
 
 from anomalib_zsad.atomic import whole_file
 from anomalib_zsad.evaluation.post_processor import MonotonePostProcessor
+from anomalib_zsad.functional.processes import pooled
 
 logger = logging.getLogger(__name__)
 
-_COLUMNS = ("image_path", "score", "threshold", "label", "normalized_score")
+Row = tuple[str, ...]
+
+COLUMNS = ("image_path", "score", "threshold", "label", "normalized_score")
 
 
 class PredictionWriter(Callback):
@@ -24,7 +27,8 @@ class PredictionWriter(Callback):
 
     It must come before the post-processor among the callbacks, to see the raw scores. What has been predicted is kept
     when a run is interrupted. Threshold, label and normalised score stay empty for a model without a
-    `MonotonePostProcessor`. Where there are several processes, each writes its images to `predictions_<rank>.csv`.
+    `MonotonePostProcessor`. Several processes write one file in the order of the dataset; until they are done each has
+    its rows in `predictions_<rank>.csv`.
     """
 
     def __init__(self) -> None:
@@ -35,12 +39,12 @@ class PredictionWriter(Callback):
         del pl_module
         rank = f"_{trainer.global_rank}" if trainer.world_size > 1 else ""
         self._path = Path(trainer.default_root_dir) / f"predictions{rank}.csv"
-        self._rows = 0
+        self._rows: list[Row] = []
         self._file = ExitStack()
         temporary = self._file.enter_context(whole_file(self._path))
         self._stream = self._file.enter_context(temporary.open("w", encoding="utf-8", newline=""))
         self._writer = csv.writer(self._stream)
-        self._writer.writerow(_COLUMNS)
+        self._writer.writerow(COLUMNS)
 
     def on_predict_batch_end(
         self,
@@ -56,13 +60,15 @@ class PredictionWriter(Callback):
         paths = batch.image_path or [""] * len(batch)
         for row in _rows(batch["pred_score"], paths, getattr(pl_module, "post_processor", None)):
             self._writer.writerow(row)
-            self._rows += 1
+            self._rows.append(row)
         self._stream.flush()
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Put the file in its place."""
-        del trainer, pl_module
+        del pl_module
         self._keep()
+        if trainer.world_size > 1:
+            self._merge(trainer)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Keep what there is; a file of an earlier run stays where there is nothing."""
@@ -78,14 +84,32 @@ class PredictionWriter(Callback):
             return
         self._file.close()
         self._file = None
-        logger.info("%d predictions written to %s.", self._rows, self._path)
+        logger.info("%d predictions written to %s.", len(self._rows), self._path)
+
+    def _merge(self, trainer: Trainer) -> None:
+        """Have the first process write the rows of all, in place of the files of each."""
+        # `limit_predict_batches` may end before the last place.
+        everyones = pooled(zip(_places(trainer.predict_dataloaders), self._rows, strict=False))
+        if trainer.is_global_zero:
+            path = self._path.with_name("predictions.csv")
+            with whole_file(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as stream:
+                csv.writer(stream).writerows([COLUMNS, *(row for _, row in sorted(everyones))])
+            logger.info("%d predictions of %d processes written to %s.", len(everyones), trainer.world_size, path)
+        trainer.strategy.barrier()
+        self._path.unlink()
+
+
+def _places(dataloaders: Any) -> list[tuple[int, int]]:
+    """List where the images of this process stand: loader and index, in the order in which they are predicted."""
+    loaders = dataloaders if isinstance(dataloaders, list) else [dataloaders]
+    return [(number, index) for number, loader in enumerate(loaders) for index in loader.batch_sampler.sampler]
 
 
 def _rows(
     scores: Tensor,  # (B,)
     paths: Sequence[str],
     post_processor: Any,
-) -> Iterator[tuple[str, ...]]:
+) -> Iterator[Row]:
     if not isinstance(post_processor, MonotonePostProcessor):
         yield from ((path, _number(score), "", "", "") for path, score in zip(paths, scores, strict=True))
         return
