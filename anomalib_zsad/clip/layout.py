@@ -2,8 +2,6 @@
 
 import difflib
 import re
-import warnings
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +10,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from anomalib_zsad.clip.packing import unpack
+from anomalib_zsad.clip.restricted import RefusedError
+from anomalib_zsad.clip.torch_file import read_torch_file
 
 HEAD_WIDTH = 64
 """Width of an attention head in CLIP, but for the widest vision towers."""
@@ -20,7 +20,8 @@ _HEAD_WIDTHS = {1280: 80, 1408: 88, 1664: 104, 1792: 112}  # ViT-H, g, bigG and 
 
 _OWN_ARCHITECTURES = Path(__file__).parent / "architectures"
 
-_JIT_CONSTANTS = {"input_resolution", "context_length", "vocab_size"}
+_NO_WEIGHTS = {"input_resolution", "context_length", "vocab_size", "attn_mask"}
+"""Tensors that TorchScript modules of CLIP hold beside their weights."""
 
 # What a standard CLIP is made of. Any other entry in a configuration of open_clip changes the computation.
 _TOP = {"embed_dim", "vision_cfg", "text_cfg", "quick_gelu"}
@@ -48,7 +49,10 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
     try:
         content = _read(path)
         content = unpack(content) if path.suffix == ".safetensors" else content
-    except Exception as error:  # damaged files fail in many ways inside torch and safetensors
+    except RefusedError as error:
+        msg = f"{path}: expected the weights of a CLIP, but reading them asks for {error}, which no tensor needs"
+        raise ValueError(msg) from error
+    except Exception as error:  # damaged files fail in many ways inside safetensors
         msg = (
             f"{path}: expected the weights of a CLIP (.safetensors, a state dict saved by torch, OpenAI's TorchScript "
             f"archive), but the file is truncated or of another kind ({_first_line(error)})"
@@ -118,21 +122,7 @@ def config_of(backbone: str) -> dict[str, Any]:
 def _read(path: Path) -> Any:
     if path.suffix == ".safetensors":
         return load_file(path)
-    if _is_torchscript(path):
-        # The archive's code is compiled by TorchScript's own compiler, which cannot reach Python, and no method of it
-        # is called: only its tensors are read.
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)  # deprecated, but the format of OpenAI's files
-            return torch.jit.load(str(path), map_location="cpu").state_dict()
-    return torch.load(path, map_location="cpu", weights_only=True)
-
-
-def _is_torchscript(path: Path) -> bool:
-    if not zipfile.is_zipfile(path):
-        return False
-    with zipfile.ZipFile(path) as archive:
-        names = [name.partition("/")[2] for name in archive.namelist()]
-    return "constants.pkl" in names and any(name.startswith("code/") for name in names)
+    return read_torch_file(path)
 
 
 def _tensors(path: Path, content: Any) -> dict[str, Tensor]:
@@ -144,7 +134,7 @@ def _tensors(path: Path, content: Any) -> dict[str, Tensor]:
     return {
         key: value.float() if value.is_floating_point() else value
         for key, value in content.items()
-        if isinstance(value, Tensor) and key not in _JIT_CONSTANTS
+        if isinstance(value, Tensor) and key.rpartition(".")[2] not in _NO_WEIGHTS
     }
 
 
@@ -208,7 +198,7 @@ def _configuration(state_dict: dict[str, Tensor]) -> dict[str, Any]:
 def _blocks(state_dict: dict[str, Tensor], tower: str) -> int:
     pattern = re.compile(re.escape(tower) + r"resblocks\.(\d+)\.")
     numbers = {int(match[1]) for match in map(pattern.match, state_dict) if match}
-    return max(numbers) + 1
+    return len(numbers)  # a gap shows in the names
 
 
 def _mlp_ratio(shape: tuple[int, ...]) -> dict[str, float]:

@@ -6,6 +6,9 @@ from torch import Tensor
 VOCABULARY = 49408
 """Tokens that CLIP's tokenizer knows."""
 
+_WIDEST = 4096
+"""Numbers of a word embedding: the rebuilt table has many times the bytes of the file."""
+
 _TABLE = "token_embedding.weight"
 _NUMBERS, _ROWS, _OTHER = (f"token_embedding.{name}" for name in ("numbers", "rows", "other"))
 
@@ -45,6 +48,9 @@ def unpack(
     if rows.ndim != 2 or numbers.shape != rows.shape[:1] or other.shape != rows.shape[1:]:
         shapes = ", ".join(str(tuple(tensor.shape)) for tensor in (numbers, rows, other))
         msg = f"expected packed words of shapes (K,), (K, C) and (C,), got {shapes}"
+        raise ValueError(msg)
+    if len(other) > _WIDEST:
+        msg = f"expected packed words of {_WIDEST} numbers at most, got {len(other)}"
         raise ValueError(msg)
     if not torch.equal(numbers, numbers.unique()) or (len(numbers) and not 0 <= numbers[0] <= numbers[-1] < VOCABULARY):
         msg = f"expected distinct token numbers below {VOCABULARY} in rising order for the packed words"

@@ -22,7 +22,7 @@ CONFIG = {
 
 
 class Archive(nn.Module):
-    """Stands for OpenAI's archive: the weights, and three numbers that are none."""
+    """Stands for OpenAI's archive: the weights, and tensors that are none."""
 
     def __init__(self, clip):
         super().__init__()
@@ -32,6 +32,7 @@ class Archive(nn.Module):
             setattr(self, name, parameter)
         for name in ("input_resolution", "context_length", "vocab_size"):
             self.register_buffer(name, torch.tensor(28))
+        self.attn_mask = torch.zeros(3, 3)  # neither a parameter nor a buffer, but in the archive
 
     def forward(self, x):
         return x

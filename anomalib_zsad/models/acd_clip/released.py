@@ -7,6 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from anomalib_zsad.clip.restricted import RefusedError
+from anomalib_zsad.clip.torch_file import read_torch_file
+
 _BLOCK = r"image_adapter\.lora_adapters\.(\d+)\.conv_lora_blocks\.(\d+)"
 _BRANCH = r"vision.mixed.\1.adapter.branches.\2"
 
@@ -90,9 +93,12 @@ def _read(path: Path) -> Any:
         msg = f"{path}: expected a checkpoint published by the authors of ACD-CLIP, found none"
         raise FileNotFoundError(msg)
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # a damaged file can fail in any way
-        asked = re.search(r"GLOBAL ([\w.]+)", str(error))
-        reason = f"reading it asks for {asked[1]}" if asked else "it is truncated or of another kind"
+        return read_torch_file(path)
+    except ValueError as error:
+        reason = (
+            f"reading it asks for {error}"
+            if isinstance(error, RefusedError)
+            else f"it is truncated or of another kind ({error})"
+        )
         msg = f"{path}: expected a checkpoint of ACD-CLIP, plain tensors, but {reason}"
         raise ValueError(msg) from error

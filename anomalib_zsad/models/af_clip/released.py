@@ -1,16 +1,13 @@
 """The files that the authors of AF-CLIP released: read without running what a pickle may hold."""
 
-import pickle
-import warnings
-from collections import OrderedDict
-from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch._utils import _rebuild_parameter, _rebuild_tensor_v2
+
+from anomalib_zsad.clip.restricted import RefusedError
+from anomalib_zsad.clip.torch_file import read_torch_file
 
 _OWN_NAMES = {
     "attention.attn.to_q.weight": "adaptor.to_q.weight",
@@ -24,18 +21,6 @@ _OWN_NAMES = {
 """What `AFClipModel` calls the authors' tensors."""
 
 _LINEAR = ("attention.attn.to_q.weight", "attention.attn.to_k.weight", "attention.attn.to_v.weight")
-
-# Globals that a tensor and the dictionaries of a module ask for. Python 2 names are what torch's protocol writes.
-_HARMLESS: dict[tuple[str, str], Callable] = {
-    ("torch._utils", "_rebuild_tensor_v2"): _rebuild_tensor_v2,
-    ("torch._utils", "_rebuild_parameter"): _rebuild_parameter,
-    ("collections", "OrderedDict"): OrderedDict,
-    ("builtins", "set"): set,
-    ("__builtin__", "set"): set,
-}
-
-# Classes of modules, the authors' own and torch's: they become records.
-_RECORDS = ("clip.", "torch.nn.modules.")
 
 
 def read_released(prompt: Path, adaptor: Path) -> dict[str, Tensor]:
@@ -55,10 +40,6 @@ def read_released(prompt: Path, adaptor: Path) -> dict[str, Tensor]:
     """
     vectors = _prompt(prompt)
     return {"prompts.vectors": vectors, **{_OWN_NAMES[key]: value for key, value in _adaptor(adaptor).items()}}
-
-
-class _Record:
-    """Stands in for a module of a pickle: it holds the state and has no behaviour."""
 
 
 def _prompt(path: Path) -> Tensor:  # (1, M, Ct)
@@ -95,22 +76,11 @@ def _adaptor(path: Path) -> dict[str, Tensor]:
 
 
 def _state_dict(path: Path, content: Any) -> dict[str, Tensor]:
-    try:
-        state = dict(_walk(content)) if isinstance(content, _Record) else dict(content)
-    except (AttributeError, KeyError, RecursionError, TypeError, ValueError):
-        state = {}
+    state = content if isinstance(content, dict) else {}
     if not state or not all(isinstance(key, str) and isinstance(value, Tensor) for key, value in state.items()):
         msg = f"{path}: expected a module or a state dict of AF-CLIP, got {type(content).__name__}"
         raise ValueError(msg)
     return state
-
-
-def _walk(record: Any, prefix: str = "") -> list[tuple[str, Tensor]]:
-    """Name the parameters of a module as its state dict would."""
-    state = vars(record)
-    own = [(prefix + name, value) for name, value in state["_parameters"].items() if value is not None]
-    children = [(name, child) for name, child in state["_modules"].items() if child is not None]
-    return own + [pair for name, child in children for pair in _walk(child, f"{prefix}{name}.")]
 
 
 def _plain(tensor: Tensor) -> Tensor:
@@ -121,45 +91,11 @@ def _read(path: Path) -> Any:
     if not path.is_file():
         msg = f"{path}: expected a file released by the authors of AF-CLIP, found none"
         raise FileNotFoundError(msg)
-    refused: list[str] = []
     try:
-        with path.open("rb") as file:
-            start = file.read(2)
-        # A zip or a pickle: torch.load would unpack anything else as an ancient tar archive.
-        if start != b"PK" and start[:1] != b"\x80":
-            msg = "neither a zip nor a pickle of torch"
-            raise ValueError(msg)
-        with warnings.catch_warnings():
-            # torch's old format keeps the source of classes and misses it in the records.
-            warnings.filterwarnings("ignore", "Couldn't retrieve source code")
-            return torch.load(path, map_location="cpu", pickle_module=_restricted_pickle(refused), weights_only=False)
-    except Exception as error:  # a damaged pickle can fail in any way
-        if refused:
-            msg = f"{path}: refused, because reading it asks for {refused[0]}, which no tensor or module needs"
-        else:
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            msg = f"{path}: expected a file released by the authors of AF-CLIP, but it cannot be read ({reason})"
+        return read_torch_file(path)
+    except RefusedError as error:
+        msg = f"{path}: refused, because reading it asks for {error}, which no tensor or module needs"
         raise ValueError(msg) from error
-
-
-def _restricted_pickle(refused: list[str]) -> ModuleType:
-    """Make what torch.load takes for the pickle module; what it refuses is noted in `refused`."""
-
-    class Unpickler(pickle.Unpickler):
-        def find_class(self, module: str, name: str) -> Any:
-            if (module, name) in _HARMLESS:
-                return _fresh(_HARMLESS[module, name])
-            if module.startswith(_RECORDS) or module == "clip":
-                return type("Record", (_Record,), {})
-            refused.append(f"{module}.{name}")
-            msg = f"{module}.{name}"
-            raise pickle.UnpicklingError(msg)
-
-    module = ModuleType("restricted_pickle")
-    vars(module).update(Unpickler=Unpickler, load=lambda file, **options: Unpickler(file, **options).load())
-    return module
-
-
-def _fresh(function: Callable) -> Callable:
-    """Wrap what is shared with the rest of the process: a pickle can set attributes on what it is handed."""
-    return function if isinstance(function, type) else lambda *arguments: function(*arguments)
+    except ValueError as error:
+        msg = f"{path}: expected a file released by the authors of AF-CLIP, but it cannot be read ({error})"
+        raise ValueError(msg) from error
