@@ -13,12 +13,12 @@ from anomalib_zsad.clip.backbone import FrozenClip
 Variant = Literal["released", "paper"]
 Grid = tuple[int, int]
 
-UP_STD = 0.02
-"""Standard deviation of the initial W_up."""
-
 
 class Lora(nn.Module):
     """Low-rank adapter: x W_down W_up * alpha / sqrt(rank).
+
+    It starts as the released code does: W_down Kaiming-uniform over the rank, W_up zero. `Mixed` hides the length of
+    what comes out, but Adam's steps are as long whatever the length of the weights that they change.
 
     Args:
         width: C, width of the stream.
@@ -29,7 +29,7 @@ class Lora(nn.Module):
     def __init__(self, width: int, rank: int = 16, alpha: float = 2.0) -> None:
         super().__init__()
         self.down = _down(width, rank)
-        self.up = _up(rank, width)
+        self.up = nn.Parameter(torch.zeros(rank, width))
         self.scale = alpha / math.sqrt(rank)
 
     def forward(
@@ -100,8 +100,10 @@ class ConvBranch(nn.Module):
         self.down = _down(width, rank)
         self.conv_down = nn.Conv2d(rank, conv_rank, kernel, padding="same", bias=False)
         self.conv_up = nn.Conv2d(conv_rank, rank, kernel, padding="same", bias=False)
-        self.up = _up(rank, width)
+        self.up = nn.Parameter(torch.zeros(rank, width))
         self.scale = scale
+        for conv in (self.conv_down, self.conv_up):
+            nn.init.kaiming_uniform_(conv.weight)
 
     def forward(
         self,
@@ -180,7 +182,7 @@ class VisionAdapter(nn.Module):
         head_width: Hidden width of the heads.
         gate_width: Hidden width of the gates.
         variant: "paper" classifies with the last group only, so it has one detection head.
-        dynamic_fusion: Without it there are no gates: every group is compared with the mean of all levels.
+        dynamic_fusion: Without it there are no gates: every group is compared with the text of its own level.
     """
 
     def __init__(
@@ -218,8 +220,8 @@ class VisionAdapter(nn.Module):
         tokens: Tensor,  # (B, N, D) of that group
         text: Tensor,  # (B or 1, G, D, S)
     ) -> Tensor:  # (B or 1, D, S)
-        """Mix the levels of text for a group."""
-        return self.gates[group](tokens.mean(1), text) if self.gates else text.mean(1)
+        """Mix the levels of text for a group, or take its own."""
+        return self.gates[group](tokens.mean(1), text) if self.gates else text[:, group]
 
 
 class TextAdapter(nn.Module):
@@ -248,8 +250,4 @@ def group_ends(n_blocks: int, n_groups: int) -> list[int]:
 
 
 def _down(width: int, rank: int) -> nn.Parameter:
-    return nn.Parameter(nn.init.kaiming_uniform_(torch.empty(rank, width), a=math.sqrt(5)).T.contiguous())
-
-
-def _up(rank: int, width: int) -> nn.Parameter:
-    return nn.Parameter(torch.randn(rank, width) * UP_STD)
+    return nn.Parameter(nn.init.kaiming_uniform_(torch.empty(width, rank)))  # its fan_in is the rank

@@ -68,7 +68,8 @@ class ACDClipModel(nn.Module):
         prompts: The texts about a class.
         variant: "released" computes what the published results were made with: dot products with the fused text, the
             mean of all groups' logit maps and then the softmax, class logits of all groups. "paper" is eq. 6: cosines
-            with the fused text, a softmax in every group and then the mean of the maps, class logits of the last group.
+            with the fused text, a softmax in every group and then the mean of the maps, and for the class the cosine of
+            the last group's mean token.
         temperature: Divides the similarities of patches (tau of eq. 6).
         scoring: How scores are made.
         class_name: The class of images that come without one.
@@ -200,8 +201,10 @@ class ACDClipModel(nn.Module):
         text: Tensor,  # (B or 1, G, D, S)
     ) -> Tensor:  # (B, S)
         heads = self.vision.detection
-        tokens = [head(each).mean(1) for head, each in zip(heads, patches[-len(heads) :], strict=True)]
-        return (torch.stack(tokens, dim=1)[..., None] * text[:, -len(heads) :]).sum(2).mean(1)
+        means = [head(each).mean(1) for head, each in zip(heads, patches[-len(heads) :], strict=True)]
+        tokens = torch.stack(means, dim=1)  # (B, heads, D), shorter than 1
+        tokens = F.normalize(tokens, dim=-1) if self.variant == "paper" else tokens
+        return (tokens[..., None] * text[:, -len(heads) :]).sum(2).mean(1)
 
     def _encode_classes(self, names: Sequence[str]) -> dict[str, Tensor]:  # each (G, D, S)
         prompts = [self.prompts.of(name) for name in names]
