@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from urllib.error import URLError
 
-import torch
 from anomalib.data import AnomalibDataModule, AnomalibDataset
 from anomalib.data.utils import LabelName
 from torch.utils.data import DataLoader, DistributedSampler
@@ -13,7 +12,7 @@ from torchvision.transforms.v2 import Transform
 
 from anomalib_zsad.data.category_dataset import CategoryDataset
 from anomalib_zsad.data.parts import load, parts_of
-from anomalib_zsad.data.sharing import ShareInOrder, share_categories, share_once
+from anomalib_zsad.data.sharing import ShareInOrder, TrainingLoader, share_categories, share_once
 from anomalib_zsad.paths import path_component
 
 Parts = Mapping[str, AnomalibDataModule]
@@ -34,7 +33,7 @@ class CategoryDataModule(AnomalibDataModule, ABC):
         val_augmentations: Transform of the validation images and masks.
         test_augmentations: Transform of the test images and masks.
         augmentations: Transform of the images and masks of every split that has none of its own.
-        seed: Seed of splits and of the order of the training images.
+        seed: Seed of splits, of the order of the training images and of what their augmentations draw.
     """
 
     def __init__(
@@ -88,12 +87,13 @@ class CategoryDataModule(AnomalibDataModule, ABC):
         """Prepare the datasets of a stage; any number of calls, in any order."""
         self._setup(stage)
         self._update_augmentations()
+        if isinstance(images := getattr(self, "train_data", None), CategoryDataset):
+            images.seed = self.seed
 
     def train_dataloader(self) -> DataLoader:
         """The training images, in an order that the seed decides, shared by the processes of a training."""
-        generator = torch.Generator().manual_seed(self.seed)
-        shared = ShareInOrder(self.train_data, self.trainer, generator)
-        return self._loader(self.train_data, self.train_batch_size, shared, generator)
+        order = ShareInOrder(self.train_data, self.trainer, self.seed)
+        return self._loader(self.train_data, self.train_batch_size, order, TrainingLoader)
 
     def val_dataloader(self) -> DataLoader | list:
         """The validation images, each seen by one process."""
@@ -108,13 +108,12 @@ class CategoryDataModule(AnomalibDataModule, ABC):
         images: AnomalibDataset,
         batch_size: int,
         sampler: DistributedSampler | None,
-        generator: torch.Generator | None = None,
+        kind: type[DataLoader] = DataLoader,
     ) -> DataLoader:
-        return DataLoader(
+        return kind(
             images,
             batch_size=batch_size,
             sampler=sampler,
-            generator=generator,
             num_workers=self.num_workers,
             collate_fn=self.external_collate_fn or images.collate_fn,
         )

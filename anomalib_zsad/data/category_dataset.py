@@ -1,6 +1,7 @@
 """One dataset over several categories, whatever anomalib dataset each of them comes from."""
 
 import logging
+import random
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -10,10 +11,12 @@ import torch
 from anomalib import TaskType
 from anomalib.data import AnomalibDataset
 from anomalib.data.utils import LabelName
+from lightning.pytorch.utilities.seed import isolate_rng
 from torchvision import tv_tensors
 
 from anomalib_zsad.data.item import CategoryBatch, CategoryItem
 from anomalib_zsad.data.reading import is_there, read_image, read_mask
+from anomalib_zsad.functional.seeds import seed_of
 
 logger = logging.getLogger(__name__)
 
@@ -41,6 +44,8 @@ class CategoryDataset(AnomalibDataset):
     ) -> None:
         super().__init__()
         self.foreign = dict(foreign or {})
+        self.seed = 0
+        self.epoch = 0
         task = samples.attrs.get("task", TaskType.CLASSIFICATION.value)
         samples = samples.assign(
             image_path=samples["image_path"].map(str),
@@ -106,10 +111,8 @@ class CategoryDataset(AnomalibDataset):
     def __getitem__(self, index: int) -> CategoryItem:
         row = self.samples.iloc[index]
         image, mask = self._foreign_pair(row) if row.image_path in self.foreign else self._own_pair(row)
-        if self.augmentations and mask is not None:
-            image, mask = self.augmentations(image, mask)
-        elif self.augmentations:
-            image = self.augmentations(image)
+        if self.augmentations:
+            image, mask = self._varied(image, mask, index)
         return CategoryItem(
             image=image,
             gt_mask=mask,
@@ -117,7 +120,17 @@ class CategoryDataset(AnomalibDataset):
             image_path=row.image_path,
             mask_path=row.mask_path if isinstance(row.mask_path, str) else row.mask_path[0],
             category=row.category,
+            index=int(index),
         )
+
+    def _varied(self, image: tv_tensors.Image, mask: tv_tensors.Mask | None, index: int) -> Pair:
+        """Apply the augmentations; what they draw depends on the seed, the epoch and the image alone."""
+        with isolate_rng(include_cuda=False):
+            seed = seed_of("augmentation", self.seed, self.epoch, index)
+            torch.default_generator.manual_seed(seed)
+            np.random.seed(seed)  # noqa: NPY002  # what transforms of other packages may draw from
+            random.seed(seed)
+            return (self.augmentations(image), None) if mask is None else self.augmentations(image, mask)
 
     def _keep(self, samples: pd.DataFrame) -> None:
         # What anomalib's setter does, which wants a file for every image: drawn pictures need none.

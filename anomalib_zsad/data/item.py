@@ -4,8 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import numpy as np
 from anomalib.data import ImageBatch, ImageItem
 from anomalib.data.dataclasses.numpy.image import NumpyImageBatch, NumpyImageItem
+from torch import Generator, Tensor
+
+from anomalib_zsad.functional.seeds import generator_of
 
 ANY_CATEGORY = "object"
 """The category of a sample about which nothing is known."""
@@ -16,6 +20,7 @@ class NumpyCategoryItem(NumpyImageItem):
     """The numpy form of a `CategoryItem`."""
 
     category: str | None = None
+    index: int | None = None
 
 
 @dataclass
@@ -24,23 +29,26 @@ class NumpyCategoryBatch(NumpyImageBatch):
 
     item_class: ClassVar[type[NumpyImageItem]] = NumpyCategoryItem
     category: list[str] | None = None
+    index: np.ndarray | None = None
 
 
 @dataclass
 class CategoryItem(ImageItem):
-    """An anomalib image item with the name of its category."""
+    """An anomalib image item with the name of its category and its position in the dataset."""
 
     numpy_class: ClassVar[type[NumpyImageItem]] = NumpyCategoryItem
     category: str | None = None
+    index: int | None = None
 
 
 @dataclass
 class CategoryBatch(ImageBatch):
-    """An anomalib image batch with the category of each of its images."""
+    """An anomalib image batch with the category and the position in the dataset of each of its images."""
 
     item_class: ClassVar[type[ImageItem]] = CategoryItem
     numpy_class: ClassVar[type[NumpyImageBatch]] = NumpyCategoryBatch
     category: list[str] | None = None
+    index: Tensor | None = None  # (B,)
 
 
 def categories_of(
@@ -66,3 +74,23 @@ def categories_of(
     fallback = getattr(datamodule, "category", None) or ANY_CATEGORY
     own = getattr(batch, "category", None) or [None] * len(batch)
     return [name or fallback for name in own]
+
+
+def generators_of(
+    batch: ImageBatch,
+    purpose: str,
+    seed: int,
+    epoch: int,
+) -> list[Generator | None]:  # B
+    """Make a generator for every image in a batch that depends on the seed, the epoch and the image alone.
+
+    Args:
+        batch: B images; where their position in a dataset is unknown, None stands for torch's own generator.
+        purpose: What is drawn.
+        seed: Of the training.
+        epoch: Of the training.
+    """
+    index = getattr(batch, "index", None)
+    if index is None:
+        return [None] * len(batch)
+    return [generator_of(purpose, seed, epoch, each) for each in index.tolist()]

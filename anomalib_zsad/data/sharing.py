@@ -1,4 +1,4 @@
-"""How the processes of a distributed run share the images of a dataset."""
+"""In which order images are trained on, and how the processes of a distributed run share those of a dataset."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -6,30 +6,71 @@ from typing import Any
 import torch
 from anomalib.data import AnomalibDataset
 from lightning.pytorch.overrides.distributed import UnrepeatedDistributedSampler
-from torch.utils.data import DistributedSampler, RandomSampler
+from torch.utils.data import DataLoader, DistributedSampler
+
+from anomalib_zsad.data.category_dataset import CategoryDataset
+from anomalib_zsad.functional.seeds import generator_of
 
 
 class ShareInOrder(DistributedSampler):
     """Every process takes its turn in the order in which a single one would have the images.
 
     So n processes with batches of b images see together, at every step, the batch of n b images of a single process.
-    Where the processes cannot have the same number of images, the first of the order come again at its end.
+    Where the processes cannot have the same number of images, the first of the order come again at its end. The order
+    depends on the seed and the epoch alone, and the dataset is told the epoch, for what it draws.
 
     Args:
         dataset: The images.
         trainer: Knows the processes. None: there is one.
-        generator: Decides the order, a new one for every epoch.
+        seed: Decides the order, another one in every epoch.
     """
 
-    def __init__(self, dataset: AnomalibDataset, trainer: Any, generator: torch.Generator) -> None:
-        super().__init__(dataset, *_processes(trainer))
+    def __init__(self, dataset: CategoryDataset, trainer: Any, seed: int) -> None:
+        super().__init__(dataset, *_processes(trainer), seed=seed)
         self.images = dataset
-        self.generator = generator
+        self.first = 0
 
     def __iter__(self) -> Iterator[int]:
-        order = list(RandomSampler(self.images, generator=self.generator))
+        generator = generator_of("order", self.seed, self.epoch)
+        order = torch.randperm(len(self.images), generator=generator).tolist()
         turns = range(self.rank, self.total_size, self.num_replicas)
-        return iter([order[turn % len(order)] for turn in turns])
+        return iter([order[turn % len(order)] for turn in turns[self.first :]])
+
+    def set_epoch(self, epoch: int) -> None:
+        """Start an epoch."""
+        super().set_epoch(epoch)
+        self.images.epoch = epoch
+
+
+class TrainingLoader(DataLoader):
+    """A data loader over a `ShareInOrder` that starts where a training that was interrupted left off.
+
+    Lightning makes the iterator of the first epoch before it says which epoch it is, and processes that read images
+    would go ahead with the order of another one. So nothing is read before the first batch is asked for.
+    """
+
+    sampler: ShareInOrder
+    _given = 0
+    _skipped = 0
+
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
+        skipped, self._skipped = self._skipped, 0
+        return self._from(skipped)
+
+    def state_dict(self) -> dict[str, int]:
+        """Say how many batches of the epoch were given; none where it came to its end."""
+        return {"batches": self._given % max(len(self), 1)}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Leave out as many batches when the next epoch starts."""
+        self._skipped = state["batches"]
+
+    def _from(self, first: int) -> Iterator[Any]:
+        self.sampler.first = first * (self.batch_size or 1)
+        self._given = first
+        for batch in super().__iter__():
+            self._given += 1
+            yield batch
 
 
 class ShareOfCategories(DistributedSampler):

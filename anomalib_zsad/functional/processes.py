@@ -1,6 +1,5 @@
 """What the processes of one distributed training know together; in a single process everything is as it was."""
 
-from collections.abc import Iterable
 from typing import Any, TypeVar
 
 from torch import Tensor, distributed
@@ -23,6 +22,9 @@ def sum_over_processes(
 def known_to_processes(known: Known) -> list[Known]:
     """List what every process has, in their order.
 
+    Every process must call it at the same point: in a training step, not at the end of a training epoch, where the
+    progress bar of the first process alone may already be waiting for the others.
+
     Args:
         known: Plain data, and tensors on the CPU: those of another device would come back on it.
     """
@@ -31,13 +33,6 @@ def known_to_processes(known: Known) -> list[Known]:
     everyones: list[Known] = [known] * distributed.get_world_size()
     distributed.all_gather_object(everyones, known)
     return everyones
-
-
-def pooled(
-    own: Iterable[Known],
-) -> list[Known]:
-    """List the items of every process, as `known_to_processes` takes them."""
-    return [each for everyones in known_to_processes(list(own)) for each in everyones]
 
 
 class _Sum(Function):

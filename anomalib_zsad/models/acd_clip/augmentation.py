@@ -50,11 +50,10 @@ class TrainingAugmentation(Compose):
     ) -> None:
         size = [image_size, image_size] if isinstance(image_size, int) else list(image_size)
         outside: dict[Any, Any] = {tv_tensors.Image: list(CLIP_MEAN), tv_tensors.Mask: 0}
-        smooth = InterpolationMode.BILINEAR
         jitters = [ColorJitter(brightness=jitter), ColorJitter(contrast=jitter), ColorJitter(saturation=jitter)]
         moves = [
-            RandomRotation(rotation, interpolation=smooth, fill=outside),
-            RandomAffine(0, translate=(translation, translation), interpolation=smooth, fill=outside),
+            RandomRotation(rotation, fill=outside),
+            RandomAffine(0, translate=(translation, translation), fill=outside),
         ]
         super().__init__(
             [
@@ -69,7 +68,7 @@ class TrainingAugmentation(Compose):
 
 
 class SparseNoise(Transform):
-    """Add noise to few pixels of an image in [0, 1]: standard normal where another standard normal exceeds a threshold.
+    """Replace few pixels of an image in [0, 1] by noise times the pixel, where a standard normal exceeds a threshold.
 
     Args:
         probability: That of noise in an image.
@@ -92,11 +91,19 @@ class SparseNoise(Transform):
         if not params["is_noisy"] or not isinstance(inpt, Tensor) or isinstance(inpt, tv_tensors.Mask):
             return inpt
         is_hit = torch.randn_like(inpt[..., :1, :, :]) > self.threshold
-        return tv_tensors.wrap((inpt + torch.randn_like(inpt) * self.std * is_hit).clamp(0, 1), like=inpt)
+        noisy = (torch.randn_like(inpt) * self.std * inpt).clamp(0, 1)
+        return tv_tensors.wrap(torch.where(is_hit, noisy, inpt), like=inpt)
 
 
-def augment(datamodule: AnomalibDataModule | None, image_size: int | tuple[int, int]) -> None:
-    """Vary the training images of a datamodule, unless it has training augmentations of its own."""
+def augment(datamodule: AnomalibDataModule | None, image_size: int | tuple[int, int], seed: int) -> None:
+    """Vary the training images of a datamodule, unless it has training augmentations of its own.
+
+    Args:
+        datamodule: Where there is one.
+        image_size: Height and width in pixels, those of the model.
+        seed: Of the training; with the epoch and the image it decides what a dataset of this package draws.
+    """
     dataset = getattr(datamodule, "train_data", None)
     if dataset is not None and getattr(datamodule, "train_augmentations", None) is None:
         dataset.augmentations = TrainingAugmentation(image_size)
+        dataset.seed = seed

@@ -58,7 +58,7 @@ class ACDClip(ZeroShotMixin, AnomalibModule):  # type: ignore[misc]  # what the 
             or a YAML file.
         activation: "gelu" as the published adapters were trained, or "quick_gelu" as OpenAI's weights were.
         conv_lora: False for standard LoRA in the vision tower, without convolutions (table 2 of the paper).
-        dynamic_fusion: False for the mean of all levels of text in every group (table 2 of the paper).
+        dynamic_fusion: False for the text of its own level in every group (table 2 of the paper).
         kernels: Sides of the convolutions in patches, odd (eq. 2-3).
         rank: Rank of all adapters.
         conv_rank: Channels between the convolutions of a branch.
@@ -233,7 +233,7 @@ class ACDClip(ZeroShotMixin, AnomalibModule):  # type: ignore[misc]  # what the 
         domain = self.hparams["domain"] or domain_of(datamodule)
         self.model.scoring = _scoring(domain, self.model.variant, self.own_scoring)
         if stage == TrainerFn.FITTING and self.augmentation:
-            augment(datamodule, self._clip.image_size)
+            augment(datamodule, self._clip.image_size, self.hparams["seed"])
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:  # noqa: ARG002
         """Clip the gradient of each mixing vector by its norm."""

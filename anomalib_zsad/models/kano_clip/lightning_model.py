@@ -16,7 +16,7 @@ from anomalib_zsad.clip.backbone import Activation, FrozenClip, PositionResize
 from anomalib_zsad.data.class_names import own_names
 from anomalib_zsad.data.item import ANY_CATEGORY
 from anomalib_zsad.functional.losses import ScoreReduction
-from anomalib_zsad.functional.processes import pooled
+from anomalib_zsad.functional.processes import known_to_processes
 from anomalib_zsad.models.adapter_file import load_adapter
 from anomalib_zsad.models.feature_cache import CacheDtype
 from anomalib_zsad.models.kano_clip import diagnostics
@@ -343,8 +343,7 @@ class KAnoClip(KnowledgeMixin, ZeroShotMixin, AnomalibModule):  # type: ignore[m
 
     def on_train_epoch_end(self) -> None:
         """Log how well each part of the score does alone, and how much each attention counts."""
-        seen = pooled(each.cpu() for each in self._seen)
-        found = diagnostics.auroc_of(seen)
+        found = diagnostics.auroc_of(self._seen)
         if self.model.bicmci is not None:
             found.update(self.model.bicmci.scale_norms())
         self.log_dict({f"train_{name}": value for name, value in found.items()})
@@ -355,7 +354,9 @@ class KAnoClip(KnowledgeMixin, ZeroShotMixin, AnomalibModule):  # type: ignore[m
         found = diagnostics.of_step(logits, scores, active, distances)
         found = {f"train_{name}": value for name, value in found.items()}
         self.log_dict(found, on_step=False, on_epoch=True, batch_size=len(label), sync_dist=True)
-        self._seen.append(diagnostics.parts_of(scores, label))
+        # Processes are together in a step, not in the hooks at the end of an epoch: there the progress bar of the first
+        # one alone may be waiting for the others.
+        self._seen += known_to_processes(diagnostics.parts_of(scores, label).cpu())
 
 
 def _vv_start(layer: int | None, clip: FrozenClip) -> int:

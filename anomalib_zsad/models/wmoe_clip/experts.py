@@ -60,7 +60,8 @@ class SemanticExperts(nn.Module):
         n_experts: E.
         top_k: How many are chosen.
         hidden: Width of the hidden layer of each.
-        noise: Learn how much noise the router is given in training, for each expert from the context.
+        noise: Learn how much noise the router is given in training, for each expert from the context (Shazeer et al.
+            2017, eq. 4, with their W_noise of zeros at the start).
 
     Raises:
         ValueError: If more are to be chosen than there are.
@@ -93,7 +94,7 @@ class SemanticExperts(nn.Module):
     def forward(
         self,
         pooled: Tensor,  # (B, L, D)
-        noise: Tensor | None = None,  # (B, E) from `draw`
+        noise: Tensor | None = None,  # (B, E), standard normal
     ) -> Routed:
         """Choose and mix."""
         context = self.context(pooled)
@@ -104,15 +105,6 @@ class SemanticExperts(nn.Module):
         hidden = F.gelu(torch.einsum("bd,edh->beh", context, self.inner) + self.inner_bias)
         said = torch.einsum("beh,ehd->bed", hidden, self.outer) + self.outer_bias
         return Routed((weights[..., None] * said).sum(1), logits, weights)
-
-    def draw(self, batch: int) -> Tensor | None:  # (B, E)
-        """Draw noise for a training step; None without noise.
-
-        Source: Shazeer et al. 2017, eq. 4, with their W_noise of zeros at the start.
-        """
-        if self.noise_weight is None:
-            return None
-        return torch.randn(batch, self.noise_weight.shape[1], device=self.noise_weight.device)
 
     def route(
         self,

@@ -7,16 +7,18 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from anomalib.data import InferenceBatch
 from anomalib.models import AnomalibModule
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
-from torch import Tensor
+from torch import Generator, Tensor
 from torch.optim import Adam
 from torch.optim.lr_scheduler import LambdaLR
 
 from anomalib_zsad.arguments import check_choices
 from anomalib_zsad.clip.backbone import FrozenClip
+from anomalib_zsad.data.item import generators_of
 from anomalib_zsad.functional.losses import ScoreReduction
-from anomalib_zsad.functional.processes import pooled
+from anomalib_zsad.functional.processes import known_to_processes
 from anomalib_zsad.models.adapter_file import load_adapter
 from anomalib_zsad.models.feature_cache import CacheDtype
 from anomalib_zsad.models.mixin import ZeroShotMixin
@@ -66,7 +68,7 @@ class WMoEClip(ZeroShotMixin, AnomalibModule):  # type: ignore[misc]  # what the
         cls_scale: Length of the class token: "raw" as CLIP gives it, "unit" 1, "sqrt_dim" the square root of its width.
         vae_hidden: Width of the hidden layers of the autoencoder (eq. 1).
         inference_sampling: What is drawn outside of training: the "mean", "fixed" noise that is the same for all
-            images, or new noise every time ("monte_carlo", which cannot be exported).
+            images, or noise of its own for every image ("monte_carlo", which cannot be exported).
         patch_projection: "linear" trains a projection of patches for each layer, "clip" is CLIP's own.
         patch_projection_init: Trained projections start as CLIP's own ("clip"), or by "xavier".
         patch_ln_post: Whether CLIP's last layer norm comes before them.
@@ -245,17 +247,25 @@ class WMoEClip(ZeroShotMixin, AnomalibModule):  # type: ignore[misc]  # what the
         if weights is not None:
             load_trained(self, *load_adapter(Path(weights)), origin=str(weights))
 
+    def predict_batch(self, batch: Any) -> InferenceBatch:
+        """Score a batch; what "monte_carlo" draws depends on the image, not on its batch."""
+        if self.model.inference_sampling != "monte_carlo":
+            return self.model(batch.image)
+        noise, _ = self.model.draw(generators_of(batch, "evaluation", self.hparams["seed"], 0))
+        return self.model.score(self.model.logits(batch.image, noise), (batch.image.shape[-2], batch.image.shape[-1]))
+
     def loss_terms(self, batch: Any) -> dict[str, Tensor]:
         """Compute the losses, eq. 11."""
         size = (batch.image.shape[-2], batch.image.shape[-1])
-        count, grid = len(batch.image), self.model.clip.grid_of(*size)
-        noise, router_noise = self.model.draw(count), self.model.draw_for_router(count)
-        logits = self.model.compare(self.model.encode(batch.image), grid, noise, router_noise)
+        noise = self.model.draw(self._generators_of(batch))
+        logits = self.model.compare(self.model.encode(batch.image), self.model.clip.grid_of(*size), *noise)
         maps = self.model.layer_maps(logits, size)
         if self._trainer is not None and self.training:
             found = {f"train_{name}": value for name, value in diagnostics.of_step(logits).items()}
             self.log_dict(found, on_step=False, on_epoch=True, batch_size=len(batch.image), sync_dist=True)
-            self._seen.append(diagnostics.seen_in(logits, maps, batch.gt_label))
+            # Processes are together in a step, not in the hooks at the end of an epoch: there the progress bar of the
+            # first one alone may be waiting for the others.
+            self._seen += known_to_processes(diagnostics.seen_in(logits, maps, batch.gt_label).on_cpu())
         return self.loss(logits, maps, batch.gt_label, batch.gt_mask)
 
     def on_train_epoch_start(self) -> None:
@@ -264,8 +274,7 @@ class WMoEClip(ZeroShotMixin, AnomalibModule):  # type: ignore[misc]  # what the
 
     def on_train_epoch_end(self) -> None:
         """Log what only all images together show, those of every process."""
-        seen = pooled(each.on_cpu() for each in self._seen)
-        found = diagnostics.of_epoch(seen) if seen else {}
+        found = diagnostics.of_epoch(self._seen) if self._seen else {}
         self.log_dict({f"train_{name}": value for name, value in found.items()})
         self._seen = []
 
@@ -277,6 +286,11 @@ class WMoEClip(ZeroShotMixin, AnomalibModule):  # type: ignore[misc]  # what the
         steps = int(self.trainer.estimated_stepping_batches)
         schedule = LambdaLR(optimizer, partial(_cosine, steps=steps))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def _generators_of(self, batch: Any) -> list[Generator | None]:
+        if self._trainer is None:  # a loop of the user's own, whose epochs are unknown
+            return [None] * len(batch.image)
+        return generators_of(batch, "noise", self.hparams["seed"], self.current_epoch)
 
     def check_exportable(self) -> None:
         """Refuse to export what was not trained, and what draws random numbers."""

@@ -5,11 +5,12 @@ from typing import ClassVar, Literal, NamedTuple
 
 import torch
 from anomalib.data import InferenceBatch
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
 from anomalib_zsad.clip.backbone import FrozenClip
 from anomalib_zsad.functional.scoring import smooth_upsample
+from anomalib_zsad.functional.seeds import standard_normal
 from anomalib_zsad.models.feature_cache import cacheable
 from anomalib_zsad.models.wmoe_clip.adapter import Attended, PatchProjections, WaveletCrossAttention
 from anomalib_zsad.models.wmoe_clip.experts import Routed, SemanticExperts
@@ -183,15 +184,16 @@ class WMoEClipModel(nn.Module):
         score = (logits.image.softmax(-1)[:, 1] + self.map_weight * peak) / (1 + self.map_weight)
         return InferenceBatch(pred_score=score, anomaly_map=smooth[:, None])
 
-    def draw(self, batch: int) -> Tensor | None:  # (B, m, D)
-        """Draw noise for a training step; None where nothing is sampled."""
-        if self.sampler is None:
-            return None
-        return torch.randn(batch, *self._noise_shape, device=self.fixed_noise.device)
-
-    def draw_for_router(self, batch: int) -> Tensor | None:  # (B, E)
-        """Draw noise for the router of a training step; None where it is given none."""
-        return self.experts.draw(batch) if self.experts else None
+    def draw(
+        self,
+        generators: Sequence[Generator | None],  # B
+    ) -> tuple[Tensor | None, Tensor | None]:  # (B, m, D) and (B, E)
+        """Draw noise for a training step: for the prompts and for the router, None for what is given none."""
+        device = self.log_temperatures.device
+        noise = standard_normal(generators, *self._noise_shape).to(device) if self.sampler else None
+        noisy = self.experts is not None and self.experts.noise_weight is not None
+        n_experts = self.experts.router.out_features if self.experts else 0
+        return noise, standard_normal(generators, n_experts).to(device) if noisy else None
 
     def fold_text(self) -> None:
         """Leave out what inference does not need, for export: the text tower stays where images change the text."""
@@ -230,7 +232,7 @@ class WMoEClipModel(nn.Module):
         if noise is None and self.inference_sampling == "fixed":
             noise = self.fixed_noise
         elif noise is None and self.inference_sampling == "monte_carlo":
-            noise = self.draw(token.shape[0])
+            noise = torch.randn(token.shape[0], *self._noise_shape, device=token.device)
         sample = self.sampler(token, noise)
         drawn = sample.decoded if self.prompt_latent == "decoded" else sample.latent
         return self.prompts(self.clip, drawn), sample

@@ -5,6 +5,7 @@ from torchvision import tv_tensors
 from anomalib_zsad.data import VisA
 from anomalib_zsad.models.acd_clip import ACDClip
 from anomalib_zsad.models.acd_clip.augmentation import SparseNoise, TrainingAugmentation
+from anomalib_zsad.models.pre_processor import CLIP_MEAN
 from tests.contract import TRAINED_ON, engine_in
 
 
@@ -28,6 +29,16 @@ def test_geometry_moves_image_and_mask_together(seed):
     assert differing.float().mean() < 0.03  # interpolated edges
 
 
+def test_rotation_makes_no_value_that_was_not_there():
+    torch.manual_seed(0)
+    picture = tv_tensors.Image((torch.rand(1, 60, 60) > 0.5).float().expand(3, -1, -1))
+    augmentation = TrainingAugmentation(60, noise=0, jitter_probability=0, geometry_probability=1)
+    rotated = augmentation(picture)
+    brought_in = torch.tensor(CLIP_MEAN)[:, None, None].expand_as(rotated)
+    near = torch.minimum((rotated - rotated.round()).abs(), (rotated - brought_in).abs())
+    assert near.max() < 1e-4
+
+
 def test_colour_and_noise_leave_the_mask_alone():
     torch.manual_seed(0)
     image, mask = TrainingAugmentation((60, 48), noise=1, jitter_probability=1, geometry_probability=0)(*pair())
@@ -44,12 +55,14 @@ def test_without_chance_the_image_is_only_resized():
 
 def test_noise_is_sparse_and_stays_in_range():
     torch.manual_seed(0)
-    image = tv_tensors.Image(torch.full((3, 500, 500), 0.5))
+    image = tv_tensors.Image(torch.full((3, 500, 500), 0.2))
     noisy = SparseNoise(probability=1)(image)
-    is_hit = (noisy != image).any(dim=0)
-    assert 0.0008 < is_hit.float().mean() < 0.0019  # a standard normal exceeds 3 with 0.00135
-    assert 0 <= noisy.min() < 0.1
-    assert 0.9 < noisy.max() <= 1
+    hit = noisy[:, (noisy != image).any(dim=0)]
+    assert 0.0008 < hit.shape[1] / 500**2 < 0.0019  # a standard normal exceeds 3 with 0.00135
+    assert 0 <= noisy.min() <= noisy.max() <= 1
+    # Noise times the pixel takes its place: half of it is negative and becomes 0, the rest is 0.2 as far from 0.
+    assert 0.4 < (hit == 0).float().mean() < 0.6
+    assert 0.17 < hit[hit > 0].square().mean().sqrt() < 0.23
     assert torch.equal(SparseNoise(probability=0)(image), image)
 
 
