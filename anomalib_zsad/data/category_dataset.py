@@ -112,7 +112,7 @@ class CategoryDataset(AnomalibDataset):
         row = self.samples.iloc[index]
         image, mask = self._foreign_pair(row) if row.image_path in self.foreign else self._own_pair(row)
         if self.augmentations:
-            image, mask = self._varied(image, mask, index)
+            image, mask = self._varied(self.augmentations, image, mask, index)
         return CategoryItem(
             image=image,
             gt_mask=mask,
@@ -123,14 +123,14 @@ class CategoryDataset(AnomalibDataset):
             index=int(index),
         )
 
-    def _varied(self, image: tv_tensors.Image, mask: tv_tensors.Mask | None, index: int) -> Pair:
+    def _varied(self, vary: Callable, image: tv_tensors.Image, mask: tv_tensors.Mask | None, index: int) -> Pair:
         """Apply the augmentations; what they draw depends on the seed, the epoch and the image alone."""
         with isolate_rng(include_cuda=False):
             seed = seed_of("augmentation", self.seed, self.epoch, index)
             torch.default_generator.manual_seed(seed)
             np.random.seed(seed)  # noqa: NPY002  # what transforms of other packages may draw from
             random.seed(seed)
-            return (self.augmentations(image), None) if mask is None else self.augmentations(image, mask)
+            return (vary(image), None) if mask is None else vary(image, mask)
 
     def _keep(self, samples: pd.DataFrame) -> None:
         # What anomalib's setter does, which wants a file for every image: drawn pictures need none.

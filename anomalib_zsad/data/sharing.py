@@ -8,7 +8,6 @@ from anomalib.data import AnomalibDataset
 from lightning.pytorch.overrides.distributed import UnrepeatedDistributedSampler
 from torch.utils.data import DataLoader, DistributedSampler
 
-from anomalib_zsad.data.category_dataset import CategoryDataset
 from anomalib_zsad.functional.seeds import generator_of
 
 
@@ -17,7 +16,7 @@ class ShareInOrder(DistributedSampler):
 
     So n processes with batches of b images see together, at every step, the batch of n b images of a single process.
     Where the processes cannot have the same number of images, the first of the order come again at its end. The order
-    depends on the seed and the epoch alone, and the dataset is told the epoch, for what it draws.
+    depends on the seed and the epoch alone; a `CategoryDataset` is told the epoch, for what it draws.
 
     Args:
         dataset: The images.
@@ -25,9 +24,9 @@ class ShareInOrder(DistributedSampler):
         seed: Decides the order, another one in every epoch.
     """
 
-    def __init__(self, dataset: CategoryDataset, trainer: Any, seed: int) -> None:
+    def __init__(self, dataset: AnomalibDataset, trainer: Any, seed: int) -> None:
         super().__init__(dataset, *_processes(trainer), seed=seed)
-        self.images = dataset
+        self.images: Any = dataset
         self.first = 0
 
     def __iter__(self) -> Iterator[int]:

@@ -1,5 +1,6 @@
 """What the processes of one distributed training know together; in a single process everything is as it was."""
 
+from collections.abc import Iterable
 from typing import Any, TypeVar
 
 from torch import Tensor, distributed
@@ -33,6 +34,13 @@ def known_to_processes(known: Known) -> list[Known]:
     everyones: list[Known] = [known] * distributed.get_world_size()
     distributed.all_gather_object(everyones, known)
     return everyones
+
+
+def pooled(
+    own: Iterable[Known],
+) -> list[Known]:
+    """List the items of every process, as `known_to_processes` takes them."""
+    return [each for everyones in known_to_processes(list(own)) for each in everyones]
 
 
 class _Sum(Function):
