@@ -1,13 +1,18 @@
 """Pictures of results, one folder for each category."""
 
 import logging
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import BoundedSemaphore
 from typing import Any
 
-from anomalib.data import ImageBatch, ImageItem
+import torch
+from anomalib.data import ImageItem
 from anomalib.visualization import ImageVisualizer
+from anomalib.visualization.image.item_visualizer import visualize_image_item
 from lightning.pytorch import LightningModule, Trainer
-from PIL.Image import Image
+from torch import Tensor
+from torchvision.transforms.v2 import Compose, Normalize
 
 from anomalib_zsad.atomic import LONGEST_NAME, shortened, write_picture
 from anomalib_zsad.data.item import categories_of
@@ -17,18 +22,32 @@ from anomalib_zsad.paths import path_component
 
 logger = logging.getLogger(__name__)
 
+_DRAWN = ("image", "gt_mask", "pred_mask", "anomaly_map")
+_WAITING = 32
+"""Images, at most, that are scored and not drawn yet; 5 MB each at 518 px."""
+
 
 class CategoryVisualizer(ImageVisualizer):
-    """Anomalib's pictures at `images/<category>/<folder>/<name>`, on one scale for all images.
+    """Anomalib's pictures at `images/<category>/<folder>/<name>.jpg`, on one scale for all images.
 
-    Images of the same name and folder in one run are numbered rather than overwritten. Images are read as the model
-    reads them: upright, and any bit depth. A picture that cannot be drawn costs a warning, not the run.
+    Images of the same name and folder in one run are numbered rather than overwritten. A picture shows what the model
+    was given. It is drawn in a thread of its own while the next images are scored; one that cannot be drawn costs a
+    warning, not the run.
+
+    Args:
+        *args: Those of anomalib's `ImageVisualizer`.
+        least_score: Draw an image only if its normalised score is at least this, or it is known to be anomalous. 0.5
+            is the threshold, so that 0.4 leaves out what is clearly normal.
+        **kwargs: Those of anomalib's `ImageVisualizer`.
     """
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, least_score: float = 0.0, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self.least_score = least_score
         self._sources: dict[Path, Path] = {}
         self._missing = 0
+        self._thread: ThreadPoolExecutor | None = None
+        self._places_left = BoundedSemaphore(_WAITING)
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Let this run replace the pictures of earlier ones."""
@@ -43,51 +62,105 @@ class CategoryVisualizer(ImageVisualizer):
         trainer: Trainer,
         pl_module: LightningModule,
         outputs: Any,
-        batch: ImageBatch,
+        batch: Any,
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Save a picture of every image."""
-        del pl_module, outputs, batch_idx, dataloader_idx
+        """Have a picture of every image drawn."""
+        del outputs, batch_idx, dataloader_idx
         folder = Path(self.output_dir or Path(trainer.default_root_dir) / "images")
+        normalisation = _normalisation(getattr(pl_module, "pre_processor", None))
         categories = categories_of(batch, getattr(trainer, "datamodule", None))
         for item, category in zip(batch, categories, strict=True):
-            self._draw(item, folder / path_component(category))
+            if self._is_shown(item):
+                self._begin(item, normalisation, folder / path_component(category))
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Say how many pictures are missing, where it is more than the one that was told."""
+        """Wait for the last pictures; say how many are missing, where it is more than the one that was told."""
         del trainer, pl_module
+        self._finish()
         if self._missing > 1:
             logger.warning("%d images have no picture; all of them have their scores.", self._missing)
 
     on_predict_end = on_test_end
 
-    def _draw(self, item: ImageItem, folder: Path) -> None:
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Draw what was scored before the run ended."""
+        del trainer, pl_module, exception
+        self._finish()
+
+    def _is_shown(self, item: Any) -> bool:
+        is_anomalous = item.gt_label is not None and bool(item.gt_label)
+        return is_anomalous or item.pred_score is None or float(item.pred_score) >= self.least_score
+
+    def _begin(self, item: Any, normalisation: Normalize | None, folder: Path) -> None:
+        if item.image_path is None:
+            self._miss("an image", "it has no path")
+            return
+        place = self._place(folder, Path(str(item.image_path)))
+        # anomalib would open the file of an item that has a path, without regard to its EXIF entry.
+        fields: dict[str, Any] = {name: _on_cpu(getattr(item, name)) for name in _DRAWN}
+        # One thread, since anomalib's drawing shares fonts and colour maps.
+        self._thread = self._thread or ThreadPoolExecutor(1, "pictures")
+        self._places_left.acquire()
+        self._thread.submit(self._draw, fields, item.image_path, normalisation, place)
+
+    def _draw(self, fields: dict[str, Any], path: str, normalisation: Normalize | None, place: Path) -> None:
         try:
-            picture = self.visualize(_readable(item))
-            if isinstance(picture, Image):
-                write_picture(picture, self._place(folder, Path(str(item.image_path))))
+            picture = visualize_image_item(
+                ImageItem(**{**fields, "image": _as_seen(fields["image"], path, normalisation)}),
+                self.fields,
+                self.overlay_fields,
+                self.field_size,
+                self.fields_config,
+                self.overlay_fields_config,
+                self.text_config,
+            )
+            if picture is not None:
+                write_picture(picture.convert("RGB"), place, quality=90)
         except Exception as error:  # whatever is wrong with a picture, the scores are what counts
-            self._missing += 1
-            if self._missing == 1:
-                words = "No picture of %s: %s. The run goes on without it."
-                logger.warning(words, item.image_path or "an image", reason_of(error))
+            self._miss(path, reason_of(error))
+        finally:
+            self._places_left.release()
+
+    def _miss(self, what: str, reason: str) -> None:
+        self._missing += 1
+        if self._missing == 1:
+            logger.warning("No picture of %s: %s. The run goes on without it.", what, reason)
+
+    def _finish(self) -> None:
+        if self._thread is not None:
+            self._thread.shutdown()
+            self._thread = None
 
     def _place(self, folder: Path, source: Path) -> Path:
-        place, number = folder / path_component(source.parent.name) / source.name, 1
-        while self._sources.setdefault(place, source) != source:
+        number, tail = 1, ".jpg"
+        while True:
+            stem = shortened(source.stem, LONGEST_NAME - len(tail))
+            place = folder / path_component(source.parent.name) / f"{stem}{tail}"
+            if self._sources.setdefault(place, source) == source:
+                return place
             number += 1
-            tail = f"_{number}{source.suffix}"
-            place = place.with_name(f"{shortened(source.stem, LONGEST_NAME - len(tail))}{tail}")
-        return place
+            tail = f"_{number}.jpg"
 
 
-def _readable(item: ImageItem) -> ImageItem:
-    if item.image_path is None:
-        msg = "it has no path"
-        raise ValueError(msg)
-    image = read_image(item.image_path)
+def _normalisation(pre_processor: Any) -> Normalize | None:
+    """Find the last step of a pre-processor, where that is a normalisation."""
+    transform = getattr(pre_processor, "transform", None)
+    last = transform.transforms[-1] if isinstance(transform, Compose) else transform
+    return last if isinstance(last, Normalize) else None
+
+
+def _as_seen(image: Tensor, path: str, normalisation: Normalize | None) -> Tensor:  # (3, H, W) -> the same, in [0, 1]
+    """Undo the normalisation; images of a model that normalises in a way of its own are read again."""
+    if normalisation is not None:
+        mean, std = (torch.tensor(each)[:, None, None] for each in (normalisation.mean, normalisation.std))
+        image = (image * std + mean).clamp(0, 1)
+    elif image.min() < 0 or image.max() > 1:
+        image = read_image(path)
     # anomalib drops sides of one pixel, and takes what is left for something else.
-    image = image.expand(-1, *(max(side, 2) for side in image.shape[1:]))
-    # Where an item has a path, anomalib opens the file itself, without regard to its EXIF entry.
-    return item.update(in_place=False, image=image, image_path=None)
+    return image.expand(-1, *(max(side, 2) for side in image.shape[1:]))
+
+
+def _on_cpu(values: Tensor | None) -> Tensor | None:
+    return None if values is None else values.detach().float().cpu() if values.is_floating_point() else values.cpu()

@@ -18,7 +18,8 @@ class ScoredBatches(Dataset):
 
     def __init__(self, batches: Sequence[CategoryBatch]) -> None:
         self.batches = batches
-        self.samples = pd.DataFrame({"category": [name for batch in batches for name in batch.category or []]})
+        names = [name for batch in batches for name in getattr(batch, "category", None) or []]
+        self.samples = pd.DataFrame({"category": names})
 
     def __len__(self) -> int:
         return len(self.batches)
