@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 import pytest
 import torch
-from anomalib.data import InferenceBatch
+from anomalib.data import InferenceBatch, MVTecAD
 from anomalib.engine import Engine
 from anomalib.models import AnomalibModule, list_models
 from torch import Tensor
@@ -85,6 +85,14 @@ class MethodContract:
             [(1 - 0.48145466) / 0.26862954, (1 - 0.4578275) / 0.26130258, (1 - 0.40821073) / 0.27577711]
         )
         torch.testing.assert_close(white[0, :, 0, 0], expected)
+
+    def test_training_data_without_masked_anomalies_are_refused_before_the_first_step(
+        self, model: Any, mvtec_root: Path, tmp_path: Path
+    ) -> None:
+        engine, normal = engine_in(tmp_path), MVTecAD(mvtec_root, "bottle", num_workers=0)
+        with pytest.raises(ValueError, match=rf"MVTecAD cannot train {self.model_class.__name__}.*--data Auxiliary"):
+            engine.fit(model, datamodule=normal)
+        assert engine.trainer.global_step == 0
 
     # Scores
 

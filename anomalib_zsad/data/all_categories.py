@@ -15,6 +15,8 @@ class AllCategories(CategoryDataModule):
         >>> datamodule = AllCategories(MVTecAD("./datasets/MVTecAD"), categories=["bottle", "cable"])
     """
 
+    trains_on_normal_images = True
+
     def _setup(self, stage: str | None = None) -> None:  # noqa: ARG002
         if hasattr(self, "test_data"):
             return

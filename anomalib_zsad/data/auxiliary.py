@@ -12,6 +12,7 @@ from anomalib_zsad.data.category_datamodule import CategoryDataModule, Parts, la
 from anomalib_zsad.data.category_dataset import CategoryDataset
 from anomalib_zsad.data.held_out import hold_out
 from anomalib_zsad.data.parts import parts_of
+from anomalib_zsad.data.trainable import check_model
 
 logger = logging.getLogger(__name__)
 
@@ -48,6 +49,16 @@ class Auxiliary(CategoryDataModule):
         self.target = target
         self.val_ratio = val_ratio
         self._target_parts: Parts | None = None
+
+    def setup(self, stage: str | None = None) -> None:
+        """Prepare the datasets of a stage.
+
+        Raises:
+            ValueError: A model of anomalib that learns from normal images is to be trained.
+        """
+        if stage == TrainerFn.FITTING and self.trainer is not None:
+            check_model(self, self.trainer.lightning_module)
+        super().setup(stage)
 
     def prepare_data(self) -> None:
         """Find or download the source and the target."""

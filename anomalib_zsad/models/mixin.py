@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from anomalib_zsad.clip.backbone import FrozenClip
 from anomalib_zsad.clip.embedded import default_size
 from anomalib_zsad.data.predicting import adopt
+from anomalib_zsad.data.trainable import check_before_setup, check_trainable
 from anomalib_zsad.evaluation.evaluator import ZeroShotEvaluator
 from anomalib_zsad.evaluation.post_processor import MonotonePostProcessor
 from anomalib_zsad.evaluation.predictions import PredictionWriter
@@ -50,6 +51,9 @@ class ZeroShotMixin(ExportHooks):
     model: nn.Module
     trained_on: list[str]
     """"dataset/category" of all training data; None stands for an unknown origin. Empty: not trained."""
+
+    trains_on_anomalies = True
+    """Whether the training data must have anomalous images with masks."""
 
     def loss_terms(self, batch: Any) -> dict[str, Tensor]:
         """Compute the losses of a batch: "loss", which is minimised, and whatever else is worth logging."""
@@ -121,7 +125,14 @@ class ZeroShotMixin(ExportHooks):
         return CategoryVisualizer()
 
     def configure_callbacks(self) -> list[Callback]:
-        """Order the components: what measures and records raw scores comes before what changes them."""
+        """Order the components: what measures and records raw scores comes before what changes them.
+
+        Raises:
+            ValueError: If the training data are known to be all normal: here no data have been looked for yet.
+        """
+        trainer = self._module.trainer
+        if self.trains_on_anomalies and trainer.state.fn == TrainerFn.FITTING:
+            check_before_setup(trainer.datamodule, type(self))
         callbacks = list(super().configure_callbacks())  # type: ignore[misc]
         raw = [PredictionWriter(), *(each for each in callbacks if isinstance(each, ZeroShotEvaluator))]
         others = [each for each in callbacks if not isinstance(each, ZeroShotEvaluator)]
@@ -183,7 +194,13 @@ class ZeroShotMixin(ExportHooks):
         self._resumed_from = trainer.ckpt_path
 
     def on_train_start(self) -> None:
-        """Keep on disk what the frozen backbone computes, where `cache_features` names a folder."""
+        """Keep on disk what the frozen backbone computes, where `cache_features` names a folder.
+
+        Raises:
+            ValueError: If the training data have no anomalous image with a mask.
+        """
+        if self.trains_on_anomalies:
+            check_trainable(self._module.trainer.train_dataloader, self._module.trainer.datamodule, type(self))
         super().on_train_start()  # type: ignore[misc]
         options, trainer = self._module.hparams, self._module.trainer
         if options.get("cache_features") is not None:

@@ -53,6 +53,7 @@ class Ensemble(ZeroShotMixin, AnomalibModule):  # type: ignore[misc]  # what the
     """
 
     model: EnsembleModel
+    trains_on_anomalies = False
 
     def __init__(
         self,
