@@ -4,6 +4,7 @@ import logging
 import random
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,6 +17,7 @@ from torchvision import tv_tensors
 
 from anomalib_zsad.data.item import CategoryBatch, CategoryItem
 from anomalib_zsad.data.reading import is_there, read_image, read_mask
+from anomalib_zsad.data.soft_mask import SoftMask
 from anomalib_zsad.functional.seeds import seed_of
 
 logger = logging.getLogger(__name__)
@@ -25,6 +27,8 @@ Pair = tuple[tv_tensors.Image, tv_tensors.Mask | None]
 
 class CategoryDataset(AnomalibDataset):
     """Labelled images of any number of categories, each sample with the name of its own.
+
+    With `soft_masks` every sample also has its mask resized as the image is (`SoftMask`).
 
     Args:
         samples: One row an image: `image_path`, `split`, `label_index`, `mask_path` and `category`, and where they
@@ -36,6 +40,8 @@ class CategoryDataset(AnomalibDataset):
         FileNotFoundError: An image, or the mask of an anomalous one, does not exist.
         ValueError: An anomalous image has no mask while others of its category have one.
     """
+
+    soft_masks = False
 
     def __init__(
         self,
@@ -111,8 +117,9 @@ class CategoryDataset(AnomalibDataset):
     def __getitem__(self, index: int) -> CategoryItem:
         row = self.samples.iloc[index]
         image, mask = self._foreign_pair(row) if row.image_path in self.foreign else self._own_pair(row)
+        soft = SoftMask.of(mask) if self.soft_masks and mask is not None else None
         if self.augmentations:
-            image, mask = self._varied(self.augmentations, image, mask, index)
+            image, mask, soft = self._varied(self.augmentations, index, image, mask, soft)
         return CategoryItem(
             image=image,
             gt_mask=mask,
@@ -121,16 +128,17 @@ class CategoryDataset(AnomalibDataset):
             mask_path=row.mask_path if isinstance(row.mask_path, str) else row.mask_path[0],
             category=row.category,
             index=int(index),
+            soft_mask=soft,
         )
 
-    def _varied(self, vary: Callable, image: tv_tensors.Image, mask: tv_tensors.Mask | None, index: int) -> Pair:
+    def _varied(self, vary: Callable, index: int, *parts: tv_tensors.TVTensor | None) -> tuple[Any, ...]:
         """Apply the augmentations; what they draw depends on the seed, the epoch and the image alone."""
         with isolate_rng(include_cuda=False):
             seed = seed_of("augmentation", self.seed, self.epoch, index)
             torch.default_generator.manual_seed(seed)
             np.random.seed(seed)  # noqa: NPY002  # what transforms of other packages may draw from
             random.seed(seed)
-            return (vary(image), None) if mask is None else vary(image, mask)
+            return vary(*parts)
 
     def _keep(self, samples: pd.DataFrame) -> None:
         # What anomalib's setter does, which wants a file for every image: drawn pictures need none.

@@ -21,6 +21,7 @@ class NumpyCategoryItem(NumpyImageItem):
 
     category: str | None = None
     index: int | None = None
+    soft_mask: Any = None
 
 
 @dataclass
@@ -30,6 +31,7 @@ class NumpyCategoryBatch(NumpyImageBatch):
     item_class: ClassVar[type[NumpyImageItem]] = NumpyCategoryItem
     category: list[str] | None = None
     index: np.ndarray | None = None
+    soft_mask: Any = None
 
 
 @dataclass
@@ -39,6 +41,8 @@ class CategoryItem(ImageItem):
     numpy_class: ClassVar[type[NumpyImageItem]] = NumpyCategoryItem
     category: str | None = None
     index: int | None = None
+    soft_mask: Tensor | None = None
+    """A `SoftMask` (H, W), where the training asks for it."""
 
 
 @dataclass
@@ -49,6 +53,8 @@ class CategoryBatch(ImageBatch):
     numpy_class: ClassVar[type[NumpyImageBatch]] = NumpyCategoryBatch
     category: list[str] | None = None
     index: Tensor | None = None  # (B,)
+    soft_mask: Tensor | None = None
+    """(B, H, W), where the training asks for it."""
 
 
 def categories_of(

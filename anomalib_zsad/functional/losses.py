@@ -13,15 +13,18 @@ ScoreReduction = Literal["half", "clamp", "separate", "logits"]
 
 def binary_focal_loss(
     log_odds: Tensor,  # any shape
-    target: Tensor,  # the same shape, in {0, 1}
+    target: Tensor,  # the same shape, in [0, 1]
     gamma: float,
 ) -> Tensor:
     """Mean focal loss without class weights, (1 - p_t)^gamma * BCE, from log-odds so that it never overflows.
 
+    p_t = p y + (1 - p) (1 - y), so that a target of one half has the focus of one half, whatever p.
+
     Source: Lin et al. 2017, eq. 4; AF-CLIP eq. 11.
     """
     cross_entropy = F.binary_cross_entropy_with_logits(log_odds, target, reduction="none")
-    return ((1 - torch.exp(-cross_entropy)) ** gamma * cross_entropy).mean()
+    missed = target * torch.sigmoid(-log_odds) + (1 - target) * torch.sigmoid(log_odds)  # 1 - p_t
+    return (missed**gamma * cross_entropy).mean()
 
 
 def masked_alignment(

@@ -6,12 +6,14 @@ from typing import Any
 
 import torch
 from anomalib.models import AnomalibModule
+from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 from torch.optim import Adam, Optimizer
 
 from anomalib_zsad.arguments import check_choices
 from anomalib_zsad.clip.backbone import FrozenClip
 from anomalib_zsad.clip.embedded import embedded_file
+from anomalib_zsad.data.category_dataset import CategoryDataset
 from anomalib_zsad.models.adapter_file import load_adapter
 from anomalib_zsad.models.af_clip.adapter import Adaptor, StatePrompts, WindowAggregation
 from anomalib_zsad.models.af_clip.loss import AFClipLoss, Variant
@@ -159,9 +161,17 @@ class AFClip(FewShotMixin, ZeroShotMixin, AnomalibModule):  # type: ignore[misc]
         load_trained(model, read_released(Path(prompt), Path(adaptor)), {}, origin=f"{prompt} and {adaptor}")
         return model
 
+    def setup(self, stage: str) -> None:
+        """Have the training masks resized as the images are, for the published targets."""
+        super().setup(stage)
+        images = getattr(self._module.trainer.datamodule, "train_data", None)
+        if stage == TrainerFn.FITTING and isinstance(images, CategoryDataset):
+            images.soft_masks = True
+
     def loss_terms(self, batch: Any) -> dict[str, Tensor]:
         """Compute the losses, eq. 15."""
-        return self.loss(self.model.logits(batch.image), batch.gt_label, batch.gt_mask)
+        soft = getattr(batch, "soft_mask", None)
+        return self.loss(self.model.logits(batch.image), batch.gt_label, batch.gt_mask if soft is None else soft)
 
     def configure_optimizers(self) -> Optimizer:
         """Train the adaptor and the prompt vectors with Adam."""

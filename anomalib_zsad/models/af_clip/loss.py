@@ -44,10 +44,10 @@ class AFClipLoss(nn.Module):
         self,
         logits: Logits,
         label: Tensor,  # (B,) true where anomalous
-        mask: Tensor,  # (B, H, W) nonzero where anomalous
+        mask: Tensor,  # (B, H, W) nonzero where anomalous; of floats, how anomalous from 0 to 1
     ) -> dict[str, Tensor]:
         """Compute every term and their weighted sum, `loss`."""
-        target = _at_map_resolution(mask, logits.patches.shape[1:3])
+        target = patch_targets(mask, logits.patches.shape[1:3])
         log_odds = logits.patches[..., 1] - logits.patches[..., 0]
         terms = {
             "loss_image": binary_focal_loss(logits.image[:, 1] - logits.image[:, 0], label.float(), self.gamma),
@@ -62,10 +62,20 @@ class AFClipLoss(nn.Module):
     def _map_focal(
         self,
         log_odds: Tensor,  # (B, gh, gw)
-        target: Tensor,  # (B, gh, gw) in {0, 1}
+        target: Tensor,  # (B, gh, gw) in {0, 0.5, 1}
     ) -> Tensor:
         loss = binary_focal_loss(log_odds, target, self.gamma)
         return loss + _overwritten_mask(log_odds, target, self.gamma) if self.variant == "released" else loss
+
+
+def patch_targets(
+    mask: Tensor,  # (B, H, W) nonzero where anomalous; of floats, how anomalous from 0 to 1
+    grid: torch.Size | tuple[int, int],
+) -> Tensor:  # (B, gh, gw) in {0, 0.5, 1}
+    """Say which patches are anomalous: bilinear to the grid, above one half 1, below 0, exactly one half as it is."""
+    share = mask if mask.is_floating_point() else (mask != 0).float()
+    share = F.interpolate(share[:, None], size=tuple(grid), mode="bilinear", align_corners=False)[:, 0]
+    return torch.where(share == 0.5, share, (share > 0.5).to(share))
 
 
 def _overwritten_mask(log_odds: Tensor, target: Tensor, gamma: float) -> Tensor:
@@ -74,25 +84,17 @@ def _overwritten_mask(log_odds: Tensor, target: Tensor, gamma: float) -> Tensor:
     There the patch alignment marks normal patches with -1, in the very tensor that the focal loss before it has saved
     for its backward pass. With t = -1 the cross-entropy's gradient (p - t) is 1 too large, and that of p_t is doubled.
     """
-    focus = (1 - target) * log_odds.sigmoid() ** gamma
+    focus = (target == 0) * log_odds.sigmoid() ** gamma
     cross_entropy = F.softplus(log_odds)
     extra = (focus.detach() * log_odds + focus * cross_entropy.detach()).mean()
     return extra - extra.detach()
 
 
-def _at_map_resolution(
-    mask: Tensor,  # (B, H, W)
-    grid: torch.Size,
-) -> Tensor:  # (B, gh, gw) in {0, 1}
-    small = F.interpolate((mask > 0).float()[:, None], size=grid, mode="bilinear", align_corners=False)
-    return (small[:, 0] > 0.5).float()
-
-
 def _alignment(
     logits: Logits,
-    target: Tensor,  # (B, N) in {0, 1}
+    target: Tensor,  # (B, N) in {0, 0.5, 1}
 ) -> Tensor:
-    # One entry a token; the class token, which stands first, is neither normal nor anomalous here.
-    anomalous, normal = (F.pad(kind, (1, 0)) for kind in (target, 1 - target))
+    # One entry a token; the class token, which stands first, is neither normal nor anomalous here, as are ties.
+    anomalous, normal = (F.pad((target == kind).to(target), (1, 0)) for kind in (1, 0))
     anomalous_sum, normal_sum = (torch.cat([t.unit_sums(kind) for t in logits.tokens]) for kind in (anomalous, normal))
     return masked_alignment(normal_sum, anomalous_sum, normal.sum(1), anomalous.sum(1))

@@ -1,7 +1,15 @@
+import numpy as np
+import pandas as pd
 import pytest
 import torch
+from PIL import Image
+from torch.nn import functional as F
+from torchvision.transforms.v2 import InterpolationMode, Resize
 
-from anomalib_zsad.models.af_clip.loss import AFClipLoss, _at_map_resolution
+from anomalib_zsad.data.category_dataset import CategoryDataset
+from anomalib_zsad.models.af_clip.adapter import PlainTokens
+from anomalib_zsad.models.af_clip.loss import AFClipLoss, _alignment, patch_targets
+from anomalib_zsad.models.af_clip.torch_model import Logits
 
 
 def gradient(variant, log_odds, mask):
@@ -36,11 +44,45 @@ def test_both_variants_have_the_same_value_and_agree_on_anomalous_patches():
     assert (released[mask == 0] > paper[mask == 0]).all()
 
 
-def test_masks_are_reduced_to_the_map_and_any_value_above_zero_counts():
-    mask = torch.zeros(1, 8, 8)
+def test_any_value_above_zero_counts_and_an_exact_half_stays():
+    mask = torch.zeros(1, 8, 8, dtype=torch.uint8)
     mask[:, :4, :4] = 255
-    target = _at_map_resolution(mask, torch.Size([2, 2]))
-    assert target.tolist() == [[[1, 0], [0, 0]]]
+    mask[:, :4, 6:] = 1
+    assert patch_targets(mask, (2, 2)).tolist() == [[[1, 0.5], [0, 0]]]
+
+
+def test_patches_of_half_a_defect_are_of_neither_kind_where_patches_are_aligned():
+    target = torch.tensor([[0.0, 0.5, 1.0, 0.5]])
+    tokens = F.normalize(torch.randn(3, 1, 5, 8), dim=-1)
+    without_halves = tokens[:, :, [0, 1, 3]]
+    alignment = [
+        _alignment(Logits(tokens[0, :, 0], tokens[0], [PlainTokens(each)]), kinds)
+        for each, kinds in ((tokens, target), (without_halves, target[:, [0, 2]]))
+    ]
+    assert alignment[0] == alignment[1]
+
+
+def test_a_training_has_the_published_targets_of_a_mask_file(tmp_path):
+    """The defect begins within the middle of patches: by the nearest pixels they are a tie, not so published."""
+    mask = np.zeros((40, 60), np.uint8)
+    mask[:, 22:30] = 255
+    for folder, name in (("images", "a"), ("masks", "a"), ("images", "b")):
+        (tmp_path / folder).mkdir(exist_ok=True)
+        Image.fromarray(mask if folder == "masks" else mask // 2).save(tmp_path / folder / f"{name}.png")
+    samples = pd.DataFrame({"image_path": [str(tmp_path / "images" / f"{name}.png") for name in "ab"]})
+    samples = samples.assign(mask_path=[str(tmp_path / "masks" / "a.png"), ""], label_index=[1, 0])
+    data = CategoryDataset(samples.assign(split="test", category="things"))
+    data.augmentations = Resize((56, 56), interpolation=InterpolationMode.BICUBIC, antialias=True)
+    data.soft_masks = True
+    batch = data.collate_fn([data[0], data[1]])
+
+    published = torch.from_numpy(mask / 255)[None, None].float()
+    published = F.interpolate(published, (56, 56), mode="bicubic", antialias=True, align_corners=False).clamp(0, 1)
+    published = F.interpolate(published, (4, 4), mode="bilinear", align_corners=False)[0, 0]
+    assert published[:, 1].min() > 0.5
+    assert patch_targets(batch.soft_mask, (4, 4)).tolist() == [[[0, 1, 0, 0]] * 4, [[0] * 4] * 4]
+    assert patch_targets(batch.gt_mask, (4, 4))[0].tolist() == [[0, 0.5, 0, 0]] * 4
+    assert batch.gt_mask.dtype == torch.bool
 
 
 def test_unknown_variants_are_refused():
