@@ -2,12 +2,15 @@
 
 import re
 import socket
+from functools import cache
 from inspect import signature
 from pathlib import Path
 
 import pytest
+from jsonargparse.typing import import_object
 
-from anomalib_zsad.benchmark.reading import check_classes, read_benchmark
+from anomalib_zsad.benchmark.grid import Benchmark
+from anomalib_zsad.benchmark.reading import read_benchmark
 from anomalib_zsad.data import Synthetic
 from anomalib_zsad.evaluation.published import PAPERS, published_figures
 
@@ -23,6 +26,12 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
         raise AssertionError(msg)
 
     monkeypatch.setattr(socket.socket, "connect", refuse)
+
+
+@cache
+def benchmark_of(name: str) -> Benchmark:
+    """Read and check it once for all tests."""
+    return read_benchmark(ROOT / name)
 
 
 def read(path: Path, monkeypatch: pytest.MonkeyPatch) -> object:
@@ -42,11 +51,15 @@ def test_it_is_read(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     config = read(ROOT / name, monkeypatch)
 
     assert config.model.class_path.startswith("anomalib_zsad.")
+    if "ensemble" not in name:  # a paper's: trained on all images, in its batches
+        assert config.data.init_args.val_ratio == 0
+        published = import_object(config.model.class_path).paper_batch_size
+        assert published in {None, config.data.init_args.train_batch_size}
 
 
 @pytest.mark.parametrize("name", BENCHMARKS)
 def test_every_class_of_a_benchmark_takes_its_arguments(name: str) -> None:
-    check_classes(read_benchmark(ROOT / name))
+    assert benchmark_of(name).models
 
 
 @pytest.mark.parametrize("name", CONFIGS + BENCHMARKS)
@@ -76,7 +89,7 @@ def test_every_figure_that_a_paper_prints_of_its_method_has_a_configuration(pape
     for name in BENCHMARKS:
         if f"--compare {paper}" not in (ROOT / name).read_text(encoding="utf-8"):
             continue
-        benchmark = read_benchmark(ROOT / name)
+        benchmark = benchmark_of(name)
         targets = [target for protocol in benchmark.protocols for target in protocol.targets]
         for entry in benchmark.models.values():
             model, variant = entry.class_path.split(".")[-1], entry.variant or ""
@@ -90,13 +103,24 @@ def test_every_variant_is_one_that_the_paper_prints(name: str) -> None:
     paper = re.search(r"--compare (\w+)", (ROOT / name).read_text(encoding="utf-8"))
     figures = published_figures(paper.group(1)) if paper else published_figures()
     printed = set(zip(figures["model"], figures["variant"], strict=True))
-    for entry in read_benchmark(ROOT / name).models.values():
+    for entry in benchmark_of(name).models.values():
         assert entry.variant is None or (entry.class_path.split(".")[-1], entry.variant) in printed
 
 
 @pytest.mark.parametrize("name", BENCHMARKS)
+def test_a_paper_is_compared_with_trainings_on_all_images_in_its_batches(name: str) -> None:
+    if "--compare" not in (ROOT / name).read_text(encoding="utf-8"):
+        return
+    benchmark = benchmark_of(name)
+    assert all(protocol.auxiliary.init_args["val_ratio"] == 0 for protocol in benchmark.protocols)
+    for entry in benchmark.models.values():
+        published = getattr(entry.model_class, "paper_batch_size", None)
+        assert published in {None, entry.train_batch_size or benchmark.train_batch_size}
+
+
+@pytest.mark.parametrize("name", BENCHMARKS)
 def test_pictures_of_other_numbers_are_drawn_elsewhere_than_those_of_the_readme(name: str) -> None:
-    for protocol in read_benchmark(ROOT / name).protocols:
+    for protocol in benchmark_of(name).protocols:
         for spec in (protocol.auxiliary, *protocol.targets.values()):
             if spec.class_path == "anomalib_zsad.Synthetic" and {"test_good", "test_defective"} & set(spec.init_args):
                 assert spec.init_args["root"] != signature(Synthetic).parameters["root"].default

@@ -16,20 +16,24 @@ from anomalib_zsad.data.trainable import check_model
 
 logger = logging.getLogger(__name__)
 
+_SEEN_SHARE = 0.1
+"""The share of the training images that thresholds are fitted on where none is held out."""
+
 
 class Auxiliary(CategoryDataModule):
     """Train on the labelled test images, with their masks, of all or some categories of any anomalib datamodule.
 
-    A share of them is held out for validation, of every category and label alike. Testing and predicting use the
-    target. Without a target they use all images of the source, unless this datamodule was fitted on before: then the
-    held-out share.
+    A share of them is held out for validation, of every category and label alike. Where none is held out, as in the
+    papers, thresholds and validation metrics come from a tenth of the very training images. Testing and predicting use
+    the target. Without a target they use all images of the source, unless this datamodule was fitted on before: then
+    the held-out share.
 
     Args:
         source: The datamodule that knows the dataset to train on. Its own category counts for nothing.
         categories: The categories to use. None: all that are there.
         target: The datamodule to test on: all its categories where it is one of this package, else the one it is
             set to.
-        val_ratio: The share of the images held out for validation, from 0 to below 1.
+        val_ratio: The share of the images held out for validation, from 0 (train on all) to below 1.
         **plumbing: Batch sizes, workers, augmentations and seed, as in `CategoryDataModule`.
 
     Example:
@@ -94,7 +98,15 @@ class Auxiliary(CategoryDataModule):
         self.train_data = pool.subsample((~held_out).nonzero()[0])
         self.val_data = pool.subsample(held_out.nonzero()[0])
         self.test_data = self.val_data if self.target is None else labelled(self.target_parts(), self.seed)
-        if self.target is None:
+        if not self.val_ratio:
+            self.val_data = pool.subsample(hold_out(pool.samples, _SEEN_SHARE, self.seed).nonzero()[0])
+            logger.info(
+                "val_ratio=0: all %d images are trained on, and thresholds are fitted on %d of these same images, "
+                "whose scores are better than those of new ones.",
+                len(pool),
+                len(self.val_data),
+            )
+        elif self.target is None:
             logger.warning(
                 "No target: testing after this training uses the %d images of %s that were held out. That is not "
                 "zero-shot, since the model was trained on the same categories.",

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Sized
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import torch
 from anomalib import LearningType
@@ -15,7 +15,7 @@ from lightning.pytorch.utilities.types import STEP_OUTPUT
 from torch import Tensor, nn
 
 from anomalib_zsad.clip.backbone import FrozenClip
-from anomalib_zsad.clip.embedded import default_size
+from anomalib_zsad.clip.embedded import default_size, embedded_file
 from anomalib_zsad.data.predicting import adopt
 from anomalib_zsad.data.trainable import check_before_setup, check_trainable
 from anomalib_zsad.evaluation.evaluator import ZeroShotEvaluator
@@ -33,6 +33,7 @@ from anomalib_zsad.models.checkpoint import (
 from anomalib_zsad.models.export import ExportHooks
 from anomalib_zsad.models.feature_cache import FeatureCache, check_images_repeat, datasets_of
 from anomalib_zsad.models.pre_processor import ClipPreProcessor
+from anomalib_zsad.models.protocol import compare_batch_size
 from anomalib_zsad.models.trained_weights import save_trained
 
 logger = logging.getLogger(__name__)
@@ -51,6 +52,9 @@ class ZeroShotMixin(ExportHooks):
     model: nn.Module
     trained_on: list[str]
     """"dataset/category" of all training data; None stands for an unknown origin. Empty: not trained."""
+
+    paper_batch_size: ClassVar[int | None] = None
+    """Images in a training batch of the paper, where it is printed or released."""
 
     trains_on_anomalies = True
     """Whether the training data must have anomalous images with masks."""
@@ -194,7 +198,7 @@ class ZeroShotMixin(ExportHooks):
         self._resumed_from = trainer.ckpt_path
 
     def on_train_start(self) -> None:
-        """Keep on disk what the frozen backbone computes, where `cache_features` names a folder.
+        """Say where batches are not the paper's; keep what the backbone computes, where `cache_features` is given.
 
         Raises:
             ValueError: If the training data have no anomalous image with a mask.
@@ -203,6 +207,8 @@ class ZeroShotMixin(ExportHooks):
             check_trainable(self._module.trainer.train_dataloader, self._module.trainer.datamodule, type(self))
         super().on_train_start()  # type: ignore[misc]
         options, trainer = self._module.hparams, self._module.trainer
+        if self.paper_batch_size and embedded_file(options["backbone"]) is None:  # the small CLIP is no paper's
+            compare_batch_size(trainer, self.paper_batch_size)
         if options.get("cache_features") is not None:
             datasets = datasets_of(trainer.train_dataloader, trainer.val_dataloaders)
             check_images_repeat(datasets)

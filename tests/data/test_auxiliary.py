@@ -190,11 +190,24 @@ def test_training_without_masks_is_refused(mvtec_root: Path) -> None:
         Auxiliary(folder).setup("fit")
 
 
+def test_where_nothing_is_held_out_thresholds_come_from_some_of_the_training_images(
+    mvtec_root: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    datamodule = MVTec(mvtec_root, ["bottle", "grid"], target=MVTec(mvtec_root, ["pill"]), val_ratio=0)
+    with caplog.at_level(logging.INFO):
+        datamodule.setup("fit")
+
+    assert len(datamodule.train_data) == 2 * 7
+    assert paths(datamodule.val_data) < paths(datamodule.train_data)
+    assert set(datamodule.val_data.samples["label_index"]) == {0, 1}
+    assert datamodule.val_data.categories == ["bottle", "grid"]
+    assert "all 14 images are trained on, and thresholds are fitted on 4 of these same images" in caplog.text
+
+
 def test_nothing_to_test_on_is_refused(mvtec_root: Path) -> None:
     datamodule = MVTec(mvtec_root, val_ratio=0)
     datamodule.setup("fit")
 
-    assert len(datamodule.train_data) == 15 * 7
     with pytest.raises(ValueError, match="left to test on: expected a target or a val_ratio above 0"):
         datamodule.setup("test")
 

@@ -103,6 +103,7 @@ class ACDClip(ZeroShotMixin, AnomalibModule):  # type: ignore[misc]  # what the 
         >>> Engine().train(ACDClip(), datamodule=VisA(root="./datasets/visa", target=MVTec()))  # doctest: +SKIP
     """
 
+    paper_batch_size = 6
     model: ACDClipModel
     loss: ACDClipLoss
 

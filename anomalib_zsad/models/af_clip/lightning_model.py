@@ -82,6 +82,7 @@ class AFClip(FewShotMixin, ZeroShotMixin, AnomalibModule):  # type: ignore[misc]
         >>> Engine().train(AFClip(), datamodule=VisA(root="./datasets/visa", target=MVTec()))  # doctest: +SKIP
     """
 
+    paper_batch_size = 8
     model: AFClipModel
     loss: AFClipLoss
 

@@ -126,6 +126,7 @@ class WMoEClip(ZeroShotMixin, AnomalibModule):  # type: ignore[misc]  # what the
         >>> Engine().train(WMoEClip(), datamodule=VisA(root="./datasets/visa", target=MVTec()))  # doctest: +SKIP
     """
 
+    paper_batch_size = 32
     model: WMoEClipModel
     loss: WMoEClipLoss
 
