@@ -1,7 +1,144 @@
-"""Checks of arguments, for the backbone and all methods."""
+"""What arguments may be: types with their ranges, written once in a signature, and the check of them before a call."""
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+import inspect
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache, wraps
+from pathlib import Path
+from types import UnionType
+from typing import Annotated, Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
+
+from annotated_types import GroupedMetadata, Interval, MinLen, Predicate
+from pydantic import ConfigDict, Strict, TypeAdapter, ValidationError
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_STRICT = ConfigDict(strict=True, arbitrary_types_allowed=True, allow_inf_nan=False)
+
+
+class Range(Interval):
+    """The numbers that an argument may be."""
+
+    def __repr__(self) -> str:
+        low = f"({self.gt}" if self.ge is None else f"[{self.ge}"
+        high = f"{self.lt})" if self.le is None else f"{self.le}]"
+        return f"in {low}, {high}"
+
+
+class Odd(Range):
+    """The odd ones of them."""
+
+    def __iter__(self) -> Iterator[Any]:
+        yield from super().__iter__()
+        yield Predicate(lambda value: value % 2 == 1)
+
+    def __repr__(self) -> str:
+        return f"{super().__repr__()} that is odd"
+
+
+class NotEmpty(GroupedMetadata):
+    """A text or a list with something in it."""
+
+    def __iter__(self) -> Iterator[Any]:
+        yield MinLen(1)
+
+    def __repr__(self) -> str:
+        return "that is not empty"
+
+
+class Placeholder(GroupedMetadata):
+    """A text with a place for another one."""
+
+    def __iter__(self) -> Iterator[Any]:
+        yield Predicate(lambda text: sorted(filter("{}".__contains__, text)) == ["{", "}"] and "{}" in text)
+
+    def __repr__(self) -> str:
+        return "with one {}"
+
+
+class ListOrTuple(GroupedMetadata):
+    """A tuple that files write as a list."""
+
+    def __iter__(self) -> Iterator[Any]:
+        yield Strict(strict=False)
+
+    def __repr__(self) -> str:
+        return ""
+
+
+Count = Annotated[int, Range(ge=1, le=1024)]
+CountOrNone = Annotated[int, Range(ge=0, le=1024)]
+"""A count that may be 0."""
+Epochs = Annotated[int, Range(ge=1, le=1_000_000)]
+Images = Annotated[int, Range(ge=1, le=1_000_000)]
+ImagesOrNone = Annotated[int, Range(ge=0, le=1_000_000)]
+"""A number of images that may be 0."""
+Width = Annotated[int, Range(ge=1, le=16384)]
+"""Channels of a layer."""
+Side = Annotated[int, Range(ge=1, le=8192)]
+"""Pixels or patches."""
+OddSide = Annotated[int, Odd(ge=1, le=1023)]
+ImageSize = Side | Annotated[tuple[Side, Side], ListOrTuple()]
+"""Height and width in pixels, one number where they are the same."""
+Layers = Annotated[Sequence[Count], NotEmpty()]
+Seed = Annotated[int, Range(ge=0, le=2**31 - 1)]
+
+Share = Annotated[float, Range(ge=0, le=1)]
+ShareBelowOne = Annotated[float, Range(ge=0, lt=1)]
+ShareInside = Annotated[float, Range(gt=0, lt=1)]
+Weight = Annotated[float, Range(ge=0, le=1000)]
+"""A factor of a term."""
+Exponent = Annotated[float, Range(ge=0, le=100)]
+Positive = Annotated[float, Range(ge=1e-6, le=1e6)]
+Temperature = Annotated[float, Range(ge=1e-3, le=1000)]
+Sigma = Annotated[float, Range(ge=0, le=1000)]
+"""A standard deviation in pixels; 0 for no blur."""
+PositiveSigma = Annotated[float, Range(ge=0.01, le=1000)]
+Rate = Annotated[float, Range(gt=0, le=1)]
+"""A learning rate, or a factor on it."""
+Betas = Annotated[tuple[ShareBelowOne, ShareBelowOne], ListOrTuple()]
+"""Of Adam."""
+
+Text = Annotated[str, NotEmpty()]
+TextPair = Annotated[tuple[Text, Text], ListOrTuple()]
+Texts = Annotated[Sequence[Text], NotEmpty()]
+Templates = Annotated[Sequence[Annotated[str, Placeholder()]], NotEmpty()]
+OddSides = Annotated[Sequence[OddSide], NotEmpty()]
+
+_NOUNS: dict[Any, str] = {
+    int: "an integer",
+    float: "a number",
+    str: "a text",
+    bool: "True or False",
+    type(None): "None",
+    Path: "a path",
+    dict: "a mapping",
+}
+
+
+def checked(function: F) -> F:
+    """Have all annotated arguments of a function checked before its first line runs.
+
+    Types are taken strictly: neither a text nor True is a number; a whole number is. NaN and infinity are refused.
+
+    Raises:
+        ValueError: From the function: if an argument is of another type or out of its range.
+    """
+    parameters = inspect.signature(function)
+
+    @cache
+    def adapters() -> dict[str, tuple[Any, TypeAdapter[Any]]]:
+        hints = get_type_hints(function, include_extras=True).items()
+        named = ((name, hint) for name, hint in hints if name != "return" and hint is not Any)
+        return {name: (hint, TypeAdapter(hint, config=_STRICT)) for name, hint in named}
+
+    @wraps(function)
+    def call(*values: Any, **named: Any) -> Any:
+        for name, value in parameters.bind(*values, **named).arguments.items():
+            if name in adapters():
+                _check(name, value, *adapters()[name])
+        return function(*values, **named)
+
+    return cast("F", call)
 
 
 def check_choice(name: str, value: object, choices: Sequence[object]) -> None:
@@ -15,14 +152,26 @@ def check_choice(name: str, value: object, choices: Sequence[object]) -> None:
         raise ValueError(msg)
 
 
-def check_choices(function: Callable[..., Any], given: Mapping[str, object]) -> None:
-    """Check all arguments that a function annotates as one of a few values, or as one of them or None.
+def _check(name: str, value: object, hint: Any, adapter: TypeAdapter[Any]) -> None:
+    try:
+        adapter.validate_python(value)
+    except ValidationError:
+        msg = f"{name} must be {_words(hint)}, got {value!r:.200}"
+        raise ValueError(msg) from None
 
-    Raises:
-        ValueError: If one of them is another.
-    """
-    for name, hint in get_type_hints(function).items():
-        parts = (hint, *get_args(hint))
-        choices = [value for part in parts if get_origin(part) is Literal for value in get_args(part)]
-        if choices:
-            check_choice(name, given[name], [*choices, None] if type(None) in parts else choices)
+
+def _words(hint: Any) -> str:
+    """Describe a type in words."""
+    kind, parts = get_origin(hint), get_args(hint)
+    if kind is Annotated:
+        whole, each, item = _words(parts[0]).partition(", each ")
+        return " ".join(filter(None, (whole, *map(repr, parts[1:])))) + each + item
+    if kind is Literal:
+        return f"one of {', '.join(map(str, parts))}"
+    if kind in {Union, UnionType}:
+        return " or ".join(map(_words, parts))
+    if kind is tuple:
+        return f"a pair, each {_words(parts[0])}"
+    if kind is not None and issubclass(kind, Sequence):
+        return f"a list, each {_words(parts[0])}"
+    return _NOUNS.get(kind or hint) or str(getattr(kind or hint, "__name__", hint))

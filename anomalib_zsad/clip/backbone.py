@@ -4,14 +4,14 @@ from collections.abc import Callable, Sequence
 from copy import deepcopy
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal, cast, get_args
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from anomalib_zsad.arguments import check_choice
+from anomalib_zsad.arguments import ImageSize, checked
 from anomalib_zsad.clip.attention import self_attention, with_value_attention
 from anomalib_zsad.clip.embedded import default_size
 from anomalib_zsad.clip.loading import load_shared
@@ -43,17 +43,16 @@ class FrozenClip(nn.Module):
 
     positions: Tensor
 
+    @checked
     def __init__(
         self,
         clip: nn.Module,
-        image_size: int | tuple[int, int],
+        image_size: ImageSize,
         activation: Activation = "quick_gelu",
         position_resize: PositionResize = "bilinear",
         identity: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
-        check_choice("activation", activation, get_args(Activation))
-        check_choice("position_resize", position_resize, get_args(PositionResize))
         self.clip = clip
         self.activation = activation
         self.position_resize = position_resize

@@ -8,6 +8,7 @@ from anomalib import TaskType
 from anomalib.data import AnomalibDataModule
 from lightning.pytorch.trainer.states import TrainerFn
 
+from anomalib_zsad import arguments as arg
 from anomalib_zsad.data.category_datamodule import CategoryDataModule, Parts, labelled, prepare
 from anomalib_zsad.data.category_dataset import CategoryDataset
 from anomalib_zsad.data.held_out import hold_out
@@ -41,12 +42,13 @@ class Auxiliary(CategoryDataModule):
         >>> datamodule = Auxiliary(BTech("./datasets/BTech"), target=MVTecAD("./datasets/MVTecAD", "bottle"))
     """
 
+    @arg.checked
     def __init__(
         self,
         source: AnomalibDataModule,
         categories: Sequence[str] | None = None,
         target: AnomalibDataModule | None = None,
-        val_ratio: float = 0.1,
+        val_ratio: arg.ShareBelowOne = 0.1,
         **plumbing: Any,
     ) -> None:
         super().__init__(source, categories, **plumbing)

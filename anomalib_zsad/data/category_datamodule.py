@@ -10,6 +10,7 @@ from anomalib.data.utils import LabelName
 from torch.utils.data import DataLoader, DistributedSampler
 from torchvision.transforms.v2 import Transform
 
+from anomalib_zsad import arguments as arg
 from anomalib_zsad.data.category_dataset import CategoryDataset
 from anomalib_zsad.data.parts import load, parts_of
 from anomalib_zsad.data.sharing import ShareInOrder, TrainingLoader, share_categories, share_once
@@ -36,18 +37,19 @@ class CategoryDataModule(AnomalibDataModule, ABC):
         seed: Seed of splits, of the order of the training images and of what their augmentations draw.
     """
 
+    @arg.checked
     def __init__(
         self,
         source: AnomalibDataModule,
         categories: Sequence[str] | None = None,
-        train_batch_size: int = 8,
-        eval_batch_size: int = 8,
-        num_workers: int = 2,
+        train_batch_size: arg.Images = 8,
+        eval_batch_size: arg.Images = 8,
+        num_workers: arg.CountOrNone = 2,
         train_augmentations: Transform | None = None,
         val_augmentations: Transform | None = None,
         test_augmentations: Transform | None = None,
         augmentations: Transform | None = None,
-        seed: int = 0,
+        seed: arg.Seed = 0,
     ) -> None:
         super().__init__(
             train_batch_size=train_batch_size,

@@ -5,10 +5,13 @@ import zlib
 import numpy as np
 import pandas as pd
 
+from anomalib_zsad.arguments import ShareBelowOne, checked
 
+
+@checked
 def hold_out(
     samples: pd.DataFrame,
-    ratio: float,
+    ratio: ShareBelowOne,
     seed: int,
 ) -> np.ndarray:  # (len(samples),) bool
     """Choose a share of every category's normal and anomalous samples.
@@ -25,9 +28,6 @@ def hold_out(
     Returns:
         Which rows are held out.
     """
-    if not 0 <= ratio < 1:
-        msg = f"Expected a share to hold out from 0 to below 1, got {ratio}."
-        raise ValueError(msg)
     if ratio == 0 or samples.empty:
         return np.zeros(len(samples), dtype=bool)
     unit = _units(samples)

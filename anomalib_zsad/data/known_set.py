@@ -11,6 +11,7 @@ import pandas as pd
 from anomalib.data import AnomalibDataModule
 from anomalib.data.utils import LabelName, Split
 
+from anomalib_zsad import arguments as arg
 from anomalib_zsad.data.auxiliary import Auxiliary
 from anomalib_zsad.data.labelled_category import LabelledCategory
 from anomalib_zsad.data.layouts import Layout
@@ -50,12 +51,13 @@ class KnownSet(Auxiliary):
         **plumbing: Batch sizes, workers, augmentations and seed, as in `CategoryDataModule`.
     """
 
+    @arg.checked
     def __init__(
         self,
         root: str | Path | None = None,
         categories: Sequence[str] | None = None,
         target: AnomalibDataModule | None = None,
-        val_ratio: float = 0.1,
+        val_ratio: arg.ShareBelowOne = 0.1,
         **plumbing: Any,
     ) -> None:
         name = type(self).__name__

@@ -5,12 +5,13 @@ import os.path
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import pandas as pd
 from anomalib.data import AnomalibDataModule
 from anomalib.data.utils import LabelName, Split
 
+from anomalib_zsad import arguments as arg
 from anomalib_zsad.data.auxiliary import Auxiliary
 from anomalib_zsad.data.labelled_category import LabelledCategory
 from anomalib_zsad.data.layouts.listing import mask_threshold
@@ -42,15 +43,16 @@ class Listed(Auxiliary):
         >>> datamodule = Listed("./dataset/hub/MVTec.jsonl", root="./datasets/MVTecAD", name="MVTec")
     """
 
+    @arg.checked
     def __init__(
         self,
         file: str | Path,
         root: str | Path | None = None,
-        name: str | None = None,
-        mask_threshold: int | None = None,
+        name: arg.Text | None = None,
+        mask_threshold: Annotated[int, arg.Range(ge=0, le=254)] | None = None,
         categories: Sequence[str] | None = None,
         target: AnomalibDataModule | None = None,
-        val_ratio: float = 0.1,
+        val_ratio: arg.ShareBelowOne = 0.1,
         **plumbing: Any,
     ) -> None:
         file = Path(file)

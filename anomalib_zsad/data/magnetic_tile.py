@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from anomalib.data.utils import LabelName, Split
 
+from anomalib_zsad import arguments as arg
 from anomalib_zsad.data.auxiliary import Auxiliary
 from anomalib_zsad.data.category_dataset import CategoryDataset
 from anomalib_zsad.data.held_out import hold_out
@@ -51,19 +52,17 @@ class MagneticTile(Auxiliary):
         >>> datamodule = MagneticTile("./datasets/MagneticTile", train_defects=["MT_Blowhole", "MT_Crack", "MT_Fray"])
     """
 
+    @arg.checked
     def __init__(
         self,
         root: str | Path = "./datasets/MagneticTile",
         train_defects: Sequence[str] | None = None,
         test_defects: Sequence[str] | None = None,
-        free_train_share: float = 2 / 3,
-        val_ratio: float = 0.1,
-        seed: int = 0,
+        free_train_share: arg.ShareInside = 2 / 3,
+        val_ratio: arg.ShareBelowOne = 0.1,
+        seed: arg.Seed = 0,
         **plumbing: Any,
     ) -> None:
-        if not 0 < free_train_share < 1:
-            msg = f"Expected free_train_share between 0 and 1, got {free_train_share}."
-            raise ValueError(msg)
         trained, tested = _sides(train_defects, test_defects)
         target = None
         if trained:

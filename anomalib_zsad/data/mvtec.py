@@ -6,6 +6,7 @@ from typing import Any
 
 from anomalib.data import AnomalibDataModule, MVTecAD
 
+from anomalib_zsad import arguments as arg
 from anomalib_zsad.data.auxiliary import Auxiliary
 
 
@@ -24,12 +25,13 @@ class MVTec(Auxiliary):
         >>> datamodule = MVTec("./datasets/MVTecAD", target=VisA("./datasets/visa"))
     """
 
+    @arg.checked
     def __init__(
         self,
         root: str | Path = "./datasets/MVTecAD",
         categories: Sequence[str] | None = None,
         target: AnomalibDataModule | None = None,
-        val_ratio: float = 0.1,
+        val_ratio: arg.ShareBelowOne = 0.1,
         **plumbing: Any,
     ) -> None:
         super().__init__(_MVTecCategory(root), categories, target, val_ratio, **plumbing)

@@ -2,12 +2,13 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import pandas as pd
 from anomalib.data import AnomalibDataModule
 from anomalib.data.utils import LabelName, Split
 
+from anomalib_zsad import arguments as arg
 from anomalib_zsad.data.all_categories import AllCategories
 from anomalib_zsad.data.auxiliary import Auxiliary
 from anomalib_zsad.data.category_dataset import CategoryDataset
@@ -42,28 +43,22 @@ class Synthetic(Auxiliary):
         >>> datamodule = Synthetic(root=None, target_categories=["coin", "leather"])
     """
 
+    @arg.checked
     def __init__(
         self,
         root: str | Path | None = "./datasets/Synthetic",
         categories: Sequence[str] | None = None,
         target: AnomalibDataModule | None = None,
         target_categories: Sequence[str] | None = None,
-        train_good: int = 8,
-        test_good: int = 20,
-        test_defective: int = 4,
-        image_size: int = 224,
-        val_ratio: float = 0.1,
-        seed: int = 0,
+        train_good: arg.Images = 8,
+        test_good: arg.Images = 20,
+        test_defective: arg.Images = 4,
+        image_size: Annotated[int, arg.Range(ge=32, le=8192)] = 224,
+        val_ratio: arg.ShareBelowOne = 0.1,
+        seed: arg.Seed = 0,
         **plumbing: Any,
     ) -> None:
         counts = {"train_good": train_good, "test_good": test_good, "test_defective": test_defective}
-        for name, value, least in (
-            *((name, count, 1) for name, count in counts.items()),
-            ("image_size", image_size, 32),
-        ):
-            if value < least:
-                msg = f"Expected {name} of at least {least}, got {value}."
-                raise ValueError(msg)
         drawn = _DrawnCategory(root, **counts, image_size=image_size, seed=seed)
         trained = tuple(categories or SEEN)
         if target is None:

@@ -10,6 +10,7 @@ from anomalib.data import AnomalibDataModule, VisaDataset
 from anomalib.data.datamodules.image.visa import DOWNLOAD_INFO, VISA_CATEGORIES
 from anomalib.data.utils import LabelName, Split, download_and_extract
 
+from anomalib_zsad import arguments as arg
 from anomalib_zsad.data.auxiliary import Auxiliary
 from anomalib_zsad.data.category_dataset import CategoryDataset
 from anomalib_zsad.data.labelled_category import SplitAsGiven
@@ -39,12 +40,13 @@ class VisA(Auxiliary):
         >>> datamodule = VisA("./datasets/visa", target=MVTec("./datasets/MVTecAD"))
     """
 
+    @arg.checked
     def __init__(
         self,
         root: str | Path = "./datasets/visa",
         categories: Sequence[str] | None = None,
         target: AnomalibDataModule | None = None,
-        val_ratio: float = 0.1,
+        val_ratio: arg.ShareBelowOne = 0.1,
         **plumbing: Any,
     ) -> None:
         super().__init__(_VisACategory(root), categories, target, val_ratio, **plumbing)

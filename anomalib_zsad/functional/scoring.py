@@ -58,7 +58,7 @@ def blur_then_upsample(
 def _smooth_matrix(n: int, size: int, sigma: float, align_corners: bool) -> Tensor:  # (size, n)
     with torch.inference_mode(mode=False):
         upsample = F.interpolate(torch.eye(n)[None], size=size, mode="linear", align_corners=align_corners)[0].T
-        if not sigma:
+        if sigma < 1 / 8:  # a window of one pixel
             return upsample
         return torch.from_numpy(gaussian_filter1d(upsample.double().numpy(), sigma, axis=0)).float()
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial, wraps
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -18,7 +18,7 @@ from safetensors.torch import save
 from torch import Tensor
 from torchvision.transforms.v2 import CenterCrop, Compose, Normalize, Resize
 
-from anomalib_zsad.arguments import check_choice
+from anomalib_zsad.arguments import checked
 from anomalib_zsad.atomic import whole_file
 from anomalib_zsad.clip.backbone import FrozenClip
 
@@ -64,6 +64,7 @@ class FeatureCache:
         ValueError: If the type is another one.
     """
 
+    @checked
     def __init__(
         self,
         folder: str | Path,
@@ -71,7 +72,6 @@ class FeatureCache:
         dtype: CacheDtype = "float16",
         n_images: int = 0,
     ) -> None:
-        check_choice("cache_dtype", dtype, get_args(CacheDtype))
         text = json.dumps({"format": _FORMAT, "dtype": dtype, **recipe}, sort_keys=True)
         self.folder = Path(folder) / hashlib.sha256(text.encode()).hexdigest()[:16]
         self.recipe = text

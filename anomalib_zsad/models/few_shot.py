@@ -185,20 +185,3 @@ class FewShotMixin:
                 self.threshold_shots,
                 shots,
             )
-
-
-def check_few_shot(k_shot: int, alpha: float, coreset_ratio: float | None) -> None:
-    """Check the arguments of few-shot detection.
-
-    Raises:
-        ValueError: If one is out of its range.
-    """
-    if k_shot < 0:
-        msg = f"k_shot must be 0 or more, got {k_shot}"
-        raise ValueError(msg)
-    if alpha < 0:
-        msg = f"alpha must be 0 or more, got {alpha}"
-        raise ValueError(msg)
-    if coreset_ratio is not None and not 0 < coreset_ratio < 1:
-        msg = f"coreset_ratio must lie between 0 and 1, got {coreset_ratio}; None keeps every patch"
-        raise ValueError(msg)

@@ -65,5 +65,5 @@ def test_another_seed_chooses_other_samples() -> None:
 
 @pytest.mark.parametrize("ratio", [-0.1, 1.0])
 def test_a_share_out_of_range_is_refused(ratio: float) -> None:
-    with pytest.raises(ValueError, match="Expected a share"):
+    with pytest.raises(ValueError, match="ratio must be a number in"):
         hold_out(pd.DataFrame(), ratio, seed=0)

@@ -66,9 +66,6 @@ class ConvLora(nn.Module):
         variant: Variant = "released",
     ) -> None:
         super().__init__()
-        if not kernels or any(kernel < 1 or kernel % 2 == 0 for kernel in kernels):
-            msg = f"kernels must be odd and positive, got {list(kernels)}"
-            raise ValueError(msg)
         released = alpha / conv_rank * alpha / math.sqrt(rank)
         scales = [released if variant == "released" else 1 / kernel**2 for kernel in kernels]
         self.branches: Any = nn.ModuleList(

@@ -1,6 +1,5 @@
 """How ACD-CLIP is built, trained and loaded."""
 
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from torch.nn.utils import clip_grad_norm_
 from torch.optim import Adam, Optimizer
 from torch.optim.lr_scheduler import StepLR
 
-from anomalib_zsad.arguments import check_choices
+from anomalib_zsad import arguments as arg
 from anomalib_zsad.clip.backbone import Activation, FrozenClip
 from anomalib_zsad.data.domains import Domain, domain_of
 from anomalib_zsad.data.item import ANY_CATEGORY, categories_of
@@ -107,53 +106,53 @@ class ACDClip(ZeroShotMixin, AnomalibModule):  # type: ignore[misc]  # what the 
     model: ACDClipModel
     loss: ACDClipLoss
 
+    @arg.checked
     def __init__(
         self,
-        backbone: str = "ViT-L-14-336",
+        backbone: arg.Text = "ViT-L-14-336",
         pretrained: str | Path | None = "openai",
-        image_size: int | tuple[int, int] | None = None,
-        n_groups: int = 4,
+        image_size: arg.ImageSize | None = None,
+        n_groups: arg.Count = 4,
         variant: Variant = "released",
         domain: Domain | None = None,
-        class_name: str | None = None,
+        class_name: arg.Text | None = None,
         class_names: dict[str, str] | str | Path | None = None,
         activation: Activation = "gelu",
         conv_lora: bool = True,
         dynamic_fusion: bool = True,
-        kernels: Sequence[int] = (3, 5),
-        rank: int = 16,
-        conv_rank: int = 8,
-        alpha: float = 2.0,
-        mix: float = 0.2,
-        head_width: int = 256,
-        gate_width: int = 256,
-        temperature: float = 0.1,
-        normal_states: Sequence[str] = NORMAL_STATES,
-        abnormal_states: Sequence[str] = ABNORMAL_STATES,
-        templates: Sequence[str] = TEMPLATES,
-        class_weight: float | None = None,
-        blur_size: int | None = None,
-        blur_sigma: float | None = None,
-        focal_gamma: float = 2.0,
-        dice_smooth: float = 1.0,
-        lambda_focal: float = 1.0,
-        lambda_dice: float = 1.0,
-        lambda_class: float = 1.0,
+        kernels: arg.OddSides = (3, 5),
+        rank: arg.Count = 16,
+        conv_rank: arg.Count = 8,
+        alpha: arg.Weight = 2.0,
+        mix: arg.Share = 0.2,
+        head_width: arg.Width = 256,
+        gate_width: arg.Width = 256,
+        temperature: arg.Temperature = 0.1,
+        normal_states: arg.Templates = NORMAL_STATES,
+        abnormal_states: arg.Templates = ABNORMAL_STATES,
+        templates: arg.Templates = TEMPLATES,
+        class_weight: arg.Share | None = None,
+        blur_size: arg.OddSide | None = None,
+        blur_sigma: arg.PositiveSigma | None = None,
+        focal_gamma: arg.Exponent = 2.0,
+        dice_smooth: arg.Positive = 1.0,
+        lambda_focal: arg.Weight = 1.0,
+        lambda_dice: arg.Weight = 1.0,
+        lambda_class: arg.Weight = 1.0,
         augmentation: bool = True,
-        lr_text: float = 5e-4,
-        lr_vision: float = 1e-3,
-        lr_decay: float = 0.9,
-        betas: tuple[float, float] = (0.9, 0.999),
-        mix_clip: float = 1.0,
-        epochs: int = 20,  # noqa: ARG002  # read as a hyper-parameter
+        lr_text: arg.Rate = 5e-4,
+        lr_vision: arg.Rate = 1e-3,
+        lr_decay: arg.Rate = 0.9,
+        betas: arg.Betas = (0.9, 0.999),
+        mix_clip: arg.Positive = 1.0,
+        epochs: arg.Epochs = 20,  # noqa: ARG002  # read as a hyper-parameter
         precision: Precision = "fp32",
         gradient_checkpointing: bool = False,
         weights: str | Path | None = None,
-        seed: int = 0,
+        seed: arg.Seed = 0,
         **components: Any,
     ) -> None:
         super().__init__(**components)
-        check_choices(ACDClip.__init__, self.hparams)
         clip = FrozenClip.load(backbone, pretrained, image_size, activation, position_resize="bicubic_antialias")
         _check_groups(n_groups, clip)
         with torch.random.fork_rng(devices=[]):

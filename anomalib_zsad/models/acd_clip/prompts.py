@@ -29,9 +29,6 @@ class ClassPrompts:
         normal: Ways to name a normal object; {} stands for the class.
         abnormal: Ways to name an anomalous one.
         templates: Sentences; {} stands for the named object.
-
-    Raises:
-        ValueError: If one of them has no {}.
     """
 
     def __init__(
@@ -40,10 +37,6 @@ class ClassPrompts:
         abnormal: Sequence[str] = ABNORMAL_STATES,
         templates: Sequence[str] = TEMPLATES,
     ) -> None:
-        for name, texts in (("normal_states", normal), ("abnormal_states", abnormal), ("templates", templates)):
-            if not texts or any(text.count("{}") != 1 for text in texts):
-                msg = f"{name} must be texts with one {{}} each, got {list(texts)}"
-                raise ValueError(msg)
         self.states = (tuple(normal), tuple(abnormal))
         self.templates = tuple(templates)
 

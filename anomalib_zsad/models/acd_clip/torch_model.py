@@ -34,14 +34,6 @@ class Scoring:
     blur_size: int
     blur_sigma: float
 
-    def __post_init__(self) -> None:
-        if not 0 <= self.class_weight <= 1:
-            msg = f"class_weight must lie between 0 and 1, got {self.class_weight}"
-            raise ValueError(msg)
-        if self.blur_size < 1 or self.blur_size % 2 == 0 or self.blur_sigma <= 0:
-            msg = f"blur_size must be odd and blur_sigma positive, got {self.blur_size} and {self.blur_sigma}"
-            raise ValueError(msg)
-
 
 SCORING: dict[Domain, Scoring] = {
     "industrial": Scoring(class_weight=0.9, blur_size=7, blur_sigma=1.0),

@@ -19,16 +19,10 @@ class WindowAggregation(nn.Module):
     Args:
         windows: Side of each window in patches, odd; 1 is the identity.
         sigma: Standard deviation of the weights in patches.
-
-    Raises:
-        ValueError: If a window is even or not positive.
     """
 
     def __init__(self, windows: Sequence[int] = (1, 3, 5), sigma: float = 4.0) -> None:
         super().__init__()
-        if not windows or any(window < 1 or window % 2 == 0 for window in windows):
-            msg = f"scales must be odd and positive window sides, got {list(windows)}"
-            raise ValueError(msg)
         self.windows = tuple(windows)
         self.sigma = sigma
 

@@ -10,7 +10,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 from torch.optim import Adam, Optimizer
 
-from anomalib_zsad.arguments import check_choices
+from anomalib_zsad import arguments as arg
 from anomalib_zsad.clip.backbone import FrozenClip
 from anomalib_zsad.clip.embedded import embedded_file
 from anomalib_zsad.data.category_dataset import CategoryDataset
@@ -20,7 +20,7 @@ from anomalib_zsad.models.af_clip.loss import AFClipLoss, Variant
 from anomalib_zsad.models.af_clip.released import read_released
 from anomalib_zsad.models.af_clip.torch_model import AFClipModel, Precision
 from anomalib_zsad.models.feature_cache import CacheDtype
-from anomalib_zsad.models.few_shot import FewShotMixin, check_few_shot
+from anomalib_zsad.models.few_shot import FewShotMixin
 from anomalib_zsad.models.mixin import ZeroShotMixin
 from anomalib_zsad.models.trained_weights import load_trained
 
@@ -86,42 +86,41 @@ class AFClip(FewShotMixin, ZeroShotMixin, AnomalibModule):  # type: ignore[misc]
     model: AFClipModel
     loss: AFClipLoss
 
+    @arg.checked
     def __init__(
         self,
-        backbone: str = "ViT-L-14-336",
+        backbone: arg.Text = "ViT-L-14-336",
         pretrained: str | Path | None = "openai",
-        image_size: int | tuple[int, int] | None = None,
-        feature_layers: Sequence[int] | None = None,
-        scales: Sequence[int] = (1, 3, 5),
-        window_sigma: float = 4.0,
-        heads: int = 8,
-        head_width: int = 64,
-        states: tuple[str, str] = ("without defect.", "with defect."),
-        prompt_length: int = 12,
+        image_size: arg.ImageSize | None = None,
+        feature_layers: arg.Layers | None = None,
+        scales: arg.OddSides = (1, 3, 5),
+        window_sigma: arg.PositiveSigma = 4.0,
+        heads: arg.Count = 8,
+        head_width: arg.Width = 64,
+        states: arg.TextPair = ("without defect.", "with defect."),
+        prompt_length: arg.CountOrNone = 12,
         adaptor: bool = True,
-        temperature: float = 0.07,
-        blur_sigma: float = 4.0,
-        focal_gamma: float = 4.0,
-        lambda1: float = 1.0,
-        lambda2: float = 1.0,
+        temperature: arg.Temperature = 0.07,
+        blur_sigma: arg.Sigma = 4.0,
+        focal_gamma: arg.Exponent = 4.0,
+        lambda1: arg.Weight = 1.0,
+        lambda2: arg.Weight = 1.0,
         variant: Variant = "released",
-        lr: float | None = None,
-        betas: tuple[float, float] = (0.5, 0.999),
-        epochs: int = 2,  # noqa: ARG002  # read as a hyper-parameter
-        k_shot: int = 0,
+        lr: arg.Rate | None = None,
+        betas: arg.Betas = (0.5, 0.999),
+        epochs: arg.Epochs = 2,  # noqa: ARG002  # read as a hyper-parameter
+        k_shot: arg.ImagesOrNone = 0,  # noqa: ARG002  # likewise
         reference: str | Path | Sequence[str | Path] | None = None,  # noqa: ARG002  # read as a hyper-parameter
-        alpha: float = 0.1,
-        coreset_ratio: float | None = None,
+        alpha: arg.Weight = 0.1,
+        coreset_ratio: arg.ShareInside | None = None,  # noqa: ARG002  # likewise
         precision: Precision = "fp32",
         cache_features: str | Path | None = None,  # noqa: ARG002  # read as a hyper-parameter
         cache_dtype: CacheDtype = "float16",  # noqa: ARG002  # likewise
         weights: str | Path | None = None,
-        seed: int = 0,
+        seed: arg.Seed = 0,
         **components: Any,
     ) -> None:
         super().__init__(**components)
-        check_choices(AFClip.__init__, self.hparams)
-        check_few_shot(k_shot, alpha, coreset_ratio)
         clip = FrozenClip.load(backbone, pretrained, image_size, activation="quick_gelu", position_resize="bilinear")
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)

@@ -1,11 +1,12 @@
 """How AF-CLIP is trained: focal, L1 and patch alignment losses."""
 
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from anomalib_zsad.arguments import checked
 from anomalib_zsad.functional.losses import binary_focal_loss, masked_alignment
 from anomalib_zsad.models.af_clip.torch_model import Logits
 
@@ -24,6 +25,7 @@ class AFClipLoss(nn.Module):
             Their values are the same.
     """
 
+    @checked
     def __init__(
         self,
         gamma: float = 4.0,
@@ -32,9 +34,6 @@ class AFClipLoss(nn.Module):
         variant: Variant = "released",
     ) -> None:
         super().__init__()
-        if variant not in get_args(Variant):
-            msg = f"variant must be one of {', '.join(get_args(Variant))}, got {variant!r}"
-            raise ValueError(msg)
         self.gamma = gamma
         self.lambda1 = lambda1
         self.lambda2 = lambda2

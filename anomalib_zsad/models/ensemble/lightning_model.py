@@ -13,6 +13,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.types import STEP_OUTPUT
 from torch import Tensor
 
+from anomalib_zsad import arguments as arg
 from anomalib_zsad.models.checkpoint import CheckedCheckpointIO, check_method
 from anomalib_zsad.models.ensemble.members import as_member, describe, is_untrained
 from anomalib_zsad.models.ensemble.raw_images import RawImages
@@ -55,11 +56,12 @@ class Ensemble(ZeroShotMixin, AnomalibModule):  # type: ignore[misc]  # what the
     model: EnsembleModel
     trains_on_anomalies = False
 
+    @arg.checked
     def __init__(
         self,
-        models: Sequence[AnomalibModule | str | Path] | None = None,
-        weights: Sequence[float] | None = None,
-        image_size: int | tuple[int, int] | None = None,
+        models: Sequence[AnomalibModule | str | Path | dict[str, Any]] | None = None,
+        weights: Sequence[arg.Weight] | None = None,
+        image_size: arg.ImageSize | None = None,
         **components: Any,
     ) -> None:
         members = [as_member(each) for each in models or ()]
@@ -67,7 +69,7 @@ class Ensemble(ZeroShotMixin, AnomalibModule):  # type: ignore[misc]  # what the
             weights = _check_weights(weights, len(members))
             image_size = _map_size(image_size, members)
         # The base class reads the hyper-parameters from these very names: plain data, no live models.
-        models = None if models is None else [describe(each) for each in members]  # type: ignore[misc]
+        models = None if models is None else [describe(each) for each in members]
         super().__init__(**components)
         self.model = EnsembleModel(members, weights or [], _pair(image_size) or (0, 0))
 
@@ -224,7 +226,7 @@ def _check_weights(weights: Sequence[float] | None, members: int) -> list[float]
         msg = "models must name at least one member, got none"
         raise ValueError(msg)
     found = [1.0] * members if weights is None else [float(each) for each in weights]
-    if len(found) != members or not all(0 <= each < math.inf for each in found) or not any(found):
+    if len(found) != members or not any(found):
         msg = f"weights must be {members} numbers of at least 0, one for each member and not all 0, got {found}"
         raise ValueError(msg)
     return found

@@ -27,7 +27,7 @@ class ConvAdapter(nn.Module):
             with a learnt scale of the result (arXiv 2208.07463); "linear" a pointwise one, without a kernel.
 
     Raises:
-        ValueError: If the kernel is even, or the bottleneck of a grouped convolution does not divide the width.
+        ValueError: If the bottleneck of a grouped convolution does not divide the width.
     """
 
     def __init__(
@@ -40,11 +40,8 @@ class ConvAdapter(nn.Module):
         kind: ConvKind = "dwsep",
     ) -> None:
         super().__init__()
-        if kernel < 1 or kernel % 2 == 0:
-            msg = f"conv_kernel must be odd and positive, got {kernel}"
-            raise ValueError(msg)
         grouped = kind == "conv_adapter"
-        if grouped and (bottleneck < 1 or width % bottleneck):
+        if grouped and (width % bottleneck):
             msg = (
                 f'conv_adapter="conv_adapter" needs a bottleneck that divides the joint width {width}, got {bottleneck}'
             )

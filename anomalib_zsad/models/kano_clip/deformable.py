@@ -20,7 +20,7 @@ class DeformableAttention(nn.Module):
         offset_range: How far a point may move, in halves of the distance to the next point.
 
     Raises:
-        ValueError: If the kernel is even, or heads or groups do not divide the inner width.
+        ValueError: If heads or groups do not divide the inner width.
     """
 
     def __init__(
@@ -34,9 +34,6 @@ class DeformableAttention(nn.Module):
         offset_range: float = 2.0,
     ) -> None:
         super().__init__()
-        if kernel < 1 or kernel % 2 == 0 or stride < 1:
-            msg = f"deform_kernel must be odd and deform_stride positive, got {kernel} and {stride}"
-            raise ValueError(msg)
         if inner % groups or inner % heads:
             msg = f"bica_heads and deform_groups must divide bica_dim={inner}, got {heads} and {groups}"
             raise ValueError(msg)

@@ -1,9 +1,8 @@
 """How KAnoCLIP is built, trained and loaded."""
 
 import logging
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from anomalib.data import InferenceBatch
@@ -11,7 +10,7 @@ from anomalib.models import AnomalibModule
 from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 
-from anomalib_zsad.arguments import check_choices
+from anomalib_zsad import arguments as arg
 from anomalib_zsad.clip.backbone import Activation, FrozenClip, PositionResize
 from anomalib_zsad.data.class_names import own_names
 from anomalib_zsad.data.item import ANY_CATEGORY
@@ -148,80 +147,80 @@ class KAnoClip(KnowledgeMixin, ZeroShotMixin, AnomalibModule):  # type: ignore[m
     model: KAnoClipModel
     loss: KAnoClipLoss
 
+    @arg.checked
     def __init__(
         self,
-        backbone: str = "ViT-L-14-336",
+        backbone: arg.Text = "ViT-L-14-336",
         pretrained: str | Path | None = "openai",
-        image_size: int | tuple[int, int] | None = None,
+        image_size: arg.ImageSize | None = None,
         activation: Activation = "quick_gelu",
         position_resize: PositionResize = "bicubic_antialias",
-        feature_layers: Sequence[int] | None = None,
-        class_name: str | None = None,
+        feature_layers: arg.Layers | None = None,
+        class_name: arg.Text | None = None,
         class_names: dict[str, str] | str | Path | None = None,
         knowledge: str | Path = "builtin",  # noqa: ARG002  # read as a hyper-parameter
         use_knpl: bool = True,
         use_vv: bool = True,
         use_bicmci: bool = True,
         use_conv_adapter: bool = True,
-        prompt_length: int = 12,
-        normal_states: Sequence[str] = ("normal", "perfect"),
-        abnormal_states: Sequence[str] = ("abnormal", "defective"),
+        prompt_length: arg.Count = 12,
+        normal_states: arg.Texts = ("normal", "perfect"),
+        abnormal_states: arg.Texts = ("abnormal", "defective"),
         prompt_suffix: str = ".",
         text_ensemble: TextEnsemble = "mean_raw",
-        deep_prompt_depth: int = 0,
-        deep_prompt_length: int = 4,
-        vv_start_layer: int | None = None,
+        deep_prompt_depth: arg.CountOrNone = 0,
+        deep_prompt_length: arg.Count = 4,
+        vv_start_layer: arg.Count | None = None,
         vv_ffn: bool = False,
         cls_source: ClassSource = "original",
         cls_ln_post: bool = True,
         patch_projection: PatchProjection = "clip",
-        bica_dim: int = 256,
-        bica_heads: int = 8,
-        bica_residual_init: float = 0.1,
+        bica_dim: arg.Width = 256,
+        bica_heads: arg.Count = 8,
+        bica_residual_init: arg.Weight = 0.1,
         bica_order: Order = "self_first",
         bica_cross: Cross = "parallel",
         bica_ffn: bool = False,
         bica_shared: bool = False,
         deform_attention: DeformAttention = "dat",
-        deform_kernel: int = 7,
-        deform_stride: int = 4,
-        deform_groups: int = 4,
-        deform_offset_range: float = 2.0,
+        deform_kernel: arg.OddSide = 7,
+        deform_stride: arg.Side = 4,
+        deform_groups: arg.Count = 4,
+        deform_offset_range: arg.Weight = 2.0,
         conv_adapter: ConvKind = "dwsep",
-        bottleneck: int = 192,
-        conv_kernel: int = 3,
+        bottleneck: arg.Width = 192,
+        conv_kernel: arg.OddSide = 3,
         conv_adapter_context: bool = True,
-        conv_adapter_residual: float = 0.0,
-        temperature: float = 0.07,
-        score_temperature: float = 0.07,
+        conv_adapter_residual: arg.Weight = 0.0,
+        temperature: arg.Temperature = 0.07,
+        score_temperature: arg.Temperature = 0.07,
         stage_reduction: StageReduction = "sum",
         map_norm: MapNorm = "softmax",
         upsample_align_corners: bool = False,
-        sigma: float = 4.0,
+        sigma: arg.Sigma = 4.0,
         smooth_in_training: bool = True,
         score_reduction: ScoreReduction = "half",
-        focal_gamma: float = 2.0,
-        dice_smooth: float = 1.0,
+        focal_gamma: arg.Exponent = 2.0,
+        dice_smooth: arg.Positive = 1.0,
         local_loss_on: LocalLossOn = "aggregate",
-        kd_margin: float = 0.0,
+        kd_margin: Annotated[float, arg.Range(ge=-2, le=2)] = 0.0,
         kd_scope: KdScope = "class",
         kd_weighting: KdWeighting = "count",
-        lambda_kd: float = 1.0,
-        lambda_global: float = 1.0,
-        lambda_local: float = 1.0,
-        lr_prompts: float = 1e-3,
-        lr_adapters: float = 5e-4,
-        betas: tuple[float, float] = (0.5, 0.999),
-        epochs: int = 15,  # noqa: ARG002  # read as a hyper-parameter
+        lambda_kd: arg.Weight = 1.0,
+        lambda_global: arg.Weight = 1.0,
+        lambda_local: arg.Weight = 1.0,
+        lr_prompts: arg.Rate = 1e-3,
+        lr_adapters: arg.Rate = 5e-4,
+        betas: arg.Betas = (0.5, 0.999),
+        epochs: arg.Epochs = 15,  # noqa: ARG002  # read as a hyper-parameter
         precision: Precision = "fp32",
         cache_features: str | Path | None = None,  # noqa: ARG002  # read as a hyper-parameter
         cache_dtype: CacheDtype = "float16",  # noqa: ARG002  # likewise
         weights: str | Path | None = None,
-        seed: int = 111,
+        seed: arg.Seed = 111,
         **components: Any,
     ) -> None:
         super().__init__(**components)
-        check_choices(KAnoClip.__init__, self.hparams)
         clip = FrozenClip.load(backbone, pretrained, image_size, activation, position_resize)
         layers = clip.check_layers(clip.quarters() if feature_layers is None else feature_layers)
         width = clip.joint_width

@@ -1,13 +1,12 @@
 """What KAnoCLIP says about a class: learnable prompts of both states (eq. 1), and what they are drawn to (eq. 3)."""
 
 from collections.abc import Mapping, Sequence
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from anomalib_zsad.arguments import check_choice
 from anomalib_zsad.clip.backbone import FrozenClip
 from anomalib_zsad.data.class_names import category_key
 from anomalib_zsad.knowledge.class_names import readable
@@ -43,7 +42,7 @@ class KnowledgePrompts(nn.Module):
         deep: Learnable tokens deeper in the text tower; None for none.
 
     Raises:
-        ValueError: If a state has no adjective, or the vectors do not fit into the text tower's context.
+        ValueError: If the vectors do not fit into the text tower's context.
     """
 
     def __init__(
@@ -57,11 +56,6 @@ class KnowledgePrompts(nn.Module):
         deep: DeepPrompts | None = None,
     ) -> None:
         super().__init__()
-        check_choice("text_ensemble", ensemble, get_args(TextEnsemble))
-        for name, words in (("normal_states", normal), ("abnormal_states", abnormal)):
-            if not words or not all(words):
-                msg = f"{name} must be adjectives, at least one, got {list(words)}"
-                raise ValueError(msg)
         self.states = (tuple(normal), tuple(abnormal))
         self.suffix = suffix
         self.ensemble = ensemble

@@ -1,7 +1,6 @@
 """How WMoE-CLIP is built, trained and loaded."""
 
 import math
-from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -14,7 +13,7 @@ from torch import Generator, Tensor
 from torch.optim import Adam
 from torch.optim.lr_scheduler import LambdaLR
 
-from anomalib_zsad.arguments import check_choices
+from anomalib_zsad import arguments as arg
 from anomalib_zsad.clip.backbone import FrozenClip
 from anomalib_zsad.data.item import generators_of
 from anomalib_zsad.functional.losses import ScoreReduction
@@ -130,21 +129,22 @@ class WMoEClip(ZeroShotMixin, AnomalibModule):  # type: ignore[misc]  # what the
     model: WMoEClipModel
     loss: WMoEClipLoss
 
+    @arg.checked
     def __init__(
         self,
-        backbone: str = "ViT-L-14-336",
+        backbone: arg.Text = "ViT-L-14-336",
         pretrained: str | Path | None = "openai",
-        image_size: int | tuple[int, int] | None = None,
-        feature_layers: Sequence[int] | None = None,
+        image_size: arg.ImageSize | None = None,
+        feature_layers: arg.Layers | None = None,
         use_ctds: bool = True,
         use_wcma: bool = True,
         use_samoe: bool = True,
-        states: tuple[str, str] = ("a photo of a good", "a photo of a damaged"),
-        prompt_length: int = 2,
-        prompt_scale: float = 1.0,
+        states: arg.TextPair = ("a photo of a good", "a photo of a damaged"),
+        prompt_length: arg.Count = 2,
+        prompt_scale: arg.Weight = 1.0,
         prompt_latent: Latent = "decoded",
         cls_scale: TokenScale = "raw",
-        vae_hidden: int = 512,
+        vae_hidden: arg.Width = 512,
         inference_sampling: InferenceSampling = "mean",
         patch_projection: Projection = "linear",
         patch_projection_init: ProjectionInit = "clip",
@@ -153,43 +153,42 @@ class WMoEClip(ZeroShotMixin, AnomalibModule):  # type: ignore[misc]  # what the
         wavelet_return: wavelet.Return = "idwt",
         wavelet_pad: wavelet.Pad = "symmetric",
         wcma_shared: bool = True,
-        wcma_heads: int = 1,
+        wcma_heads: arg.Count = 1,
         wcma_residual: bool = False,
-        gate_reduction: int = 1,
+        gate_reduction: arg.Count = 1,
         gate_bn: bool = False,
         map_features: MapFeatures = "patch",
         moe_adapter: ContextAdapter = "split",
-        n_experts: int = 8,
-        top_k: int = 2,
-        expert_hidden: int = 192,
+        n_experts: arg.Count = 8,
+        top_k: arg.Count = 2,
+        expert_hidden: arg.Width = 192,
         gate_noise: bool = False,
-        temperature: float = 0.07,
-        score_temperature: float = 0.07,
+        temperature: arg.Temperature = 0.07,
+        score_temperature: arg.Temperature = 0.07,
         learn_temperature: bool = False,
-        sigma: float = 8.0,
+        sigma: arg.Sigma = 8.0,
         smooth_score: bool = False,
         map_reduction: MapReduction = "mean",
         score_reduction: ScoreReduction = "half",
-        focal_gamma: float = 2.0,
-        dice_smooth: float = 1.0,
-        global_weight: float = 1.0,
-        local_weight: float = 1.0,
-        kl_weight: float = 1.0,
-        rec_weight: float = 1.0,
-        balance_weight: float = 0.0,
-        lr: float = 2e-4,
-        betas: tuple[float, float] = (0.5, 0.999),
+        focal_gamma: arg.Exponent = 2.0,
+        dice_smooth: arg.Positive = 1.0,
+        global_weight: arg.Weight = 1.0,
+        local_weight: arg.Weight = 1.0,
+        kl_weight: arg.Weight = 1.0,
+        rec_weight: arg.Weight = 1.0,
+        balance_weight: arg.Weight = 0.0,
+        lr: arg.Rate = 2e-4,
+        betas: arg.Betas = (0.5, 0.999),
         lr_schedule: Schedule = "constant",
-        epochs: int = 20,  # noqa: ARG002  # read as a hyper-parameter
+        epochs: arg.Epochs = 20,  # noqa: ARG002  # read as a hyper-parameter
         precision: Precision = "fp32",
         cache_features: str | Path | None = None,  # noqa: ARG002  # read as a hyper-parameter
         cache_dtype: CacheDtype = "float16",  # noqa: ARG002  # likewise
         weights: str | Path | None = None,
-        seed: int = 111,
+        seed: arg.Seed = 111,
         **components: Any,
     ) -> None:
         super().__init__(**components)
-        check_choices(WMoEClip.__init__, self.hparams)
         clip = FrozenClip.load(backbone, pretrained, image_size, "quick_gelu", position_resize="bicubic_antialias")
         layers = clip.check_layers(clip.quarters() if feature_layers is None else feature_layers)
         width = clip.joint_width

@@ -2,6 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from anomalib_zsad import ACDClip
 from anomalib_zsad.models.acd_clip.prompts import ClassNames, ClassPrompts
 from tests.trees import MVTEC_CATEGORIES, VISA_CATEGORIES
 
@@ -19,11 +20,13 @@ def test_any_class_name_stands_in_every_prompt(name):
     assert all(name in text for state in ClassPrompts().of(name) for text in state)
 
 
-@pytest.mark.parametrize("argument", ["normal", "abnormal", "templates"])
-@pytest.mark.parametrize("texts", [[], ["a thing"], ["{} on {}"]])
+@pytest.mark.parametrize("argument", ["normal_states", "abnormal_states", "templates"])
+@pytest.mark.parametrize("texts", [[], ["a thing"], ["{} on {}"], ["{0} {}"]])
 def test_texts_without_a_place_for_the_class_are_refused(argument, texts):
-    with pytest.raises(ValueError, match=f"{argument}.* must be texts with one {{}} each"):
-        ClassPrompts(**{argument: texts})
+    with pytest.raises(
+        ValueError, match=f"{argument} must be a list that is not empty, each a text with one {{}}, got"
+    ):
+        ACDClip(**{argument: texts})
 
 
 def test_published_names():

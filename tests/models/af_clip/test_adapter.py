@@ -76,11 +76,6 @@ def test_factored_tokens_are_those_of_the_equations(clip, heads, head_width):
         torch.testing.assert_close(factored.unit_sums(weights)[scale], sums, atol=2e-4, rtol=0)
 
 
-def test_windows_must_be_odd():
-    with pytest.raises(ValueError, match=r"scales must be odd and positive window sides, got \[1, 4\]"):
-        WindowAggregation([1, 4])
-
-
 def test_the_adaptor_at_vit_l_has_the_size_the_paper_states():
     adaptor = sum(parameter.numel() for parameter in Adaptor(1024).parameters())
     assert adaptor + 12 * 768 == 2_109_440
