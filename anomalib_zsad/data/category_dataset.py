@@ -11,6 +11,7 @@ import pandas as pd
 import torch
 from anomalib import TaskType
 from anomalib.data import AnomalibDataset
+from anomalib.data.datasets.image.mvtec_loco import MVTecLOCODataset
 from anomalib.data.utils import LabelName
 from lightning.pytorch.utilities.seed import isolate_rng
 from torchvision import tv_tensors
@@ -19,8 +20,12 @@ from anomalib_zsad.data.item import CategoryBatch, CategoryItem
 from anomalib_zsad.data.reading import is_there, read_image, read_mask
 from anomalib_zsad.data.soft_mask import SoftMask
 from anomalib_zsad.functional.seeds import seed_of
+from anomalib_zsad.image_files import foreign_among
 
 logger = logging.getLogger(__name__)
+
+READ_HERE = (AnomalibDataset.__getitem__, MVTecLOCODataset.__getitem__)
+"""How datasets of anomalib read samples, which this package does by its own rules; a user's may do otherwise."""
 
 Pair = tuple[tv_tensors.Image, tv_tensors.Mask | None]
 
@@ -32,7 +37,8 @@ class CategoryDataset(AnomalibDataset):
 
     Args:
         samples: One row an image: `image_path`, `split`, `label_index`, `mask_path` and `category`, and where they
-            differ from the default `mask_threshold` (0) and `group` (near-duplicates that a split keeps together).
+            differ from the default `mask_threshold` (`reading.mask_threshold`) and `group` (near-duplicates that a
+            split keeps together).
         foreign: Where the images of datasets that read their samples in a way of their own come from: path to
             dataset and index.
 
@@ -52,6 +58,7 @@ class CategoryDataset(AnomalibDataset):
         self.foreign = dict(foreign or {})
         self.seed = 0
         self.epoch = 0
+        self.origin: AnomalibDataset | None = None  # kept, because anomalib deletes drawn anomalies with their dataset
         task = samples.attrs.get("task", TaskType.CLASSIFICATION.value)
         samples = samples.assign(
             image_path=samples["image_path"].map(str),
@@ -63,22 +70,24 @@ class CategoryDataset(AnomalibDataset):
             _check_masks_exist(samples[~samples["image_path"].isin(self.foreign)])
         self._keep(samples)
         # In shared memory, so that one worker's warning silences all of them, in every epoch.
-        self._warned_of_empty_masks = torch.zeros(1, dtype=torch.bool).share_memory_()
+        self._warned_of_masks = torch.zeros(1, dtype=torch.bool).share_memory_()
 
     @classmethod
     def of(cls, dataset: AnomalibDataset, category: str) -> "CategoryDataset":
-        """Take over the samples of an anomalib dataset.
+        """Take over the samples of an anomalib dataset, without files that systems keep for themselves.
 
         Args:
-            dataset: Any image dataset. One that overrides `__getitem__` goes on reading its own samples.
+            dataset: Any image dataset. One of a user that overrides `__getitem__` goes on reading its own samples.
             category: The category of all its samples, where they do not carry their own.
         """
         if isinstance(dataset, cls):
             return dataset
-        reads_itself = type(dataset).__getitem__ is not AnomalibDataset.__getitem__
+        reads_itself = type(dataset).__getitem__ not in READ_HERE
         paths = dataset.samples["image_path"] if reads_itself else ()
-        dataset.augmentations = None  # They are applied here, once.
-        return cls(dataset.samples.assign(category=category), {str(path): (dataset, i) for i, path in enumerate(paths)})
+        if reads_itself:
+            dataset.augmentations = None  # They are applied here, once.
+        samples = dataset.samples[~np.array(foreign_among(list(dataset.samples["image_path"])), dtype=bool)]
+        return cls(samples.assign(category=category), {str(path): (dataset, i) for i, path in enumerate(paths)})
 
     @classmethod
     def concatenate(cls, datasets: Sequence["CategoryDataset"]) -> "CategoryDataset":
@@ -125,7 +134,7 @@ class CategoryDataset(AnomalibDataset):
             gt_mask=mask,
             gt_label=None if row.label_index == LabelName.UNKNOWN else torch.tensor(int(row.label_index)),
             image_path=row.image_path,
-            mask_path=row.mask_path if isinstance(row.mask_path, str) else row.mask_path[0],
+            mask_path=_first(row.mask_path),
             category=row.category,
             index=int(index),
             soft_mask=soft,
@@ -151,8 +160,8 @@ class CategoryDataset(AnomalibDataset):
         if row.label_index == LabelName.NORMAL:
             return image, tv_tensors.Mask(torch.zeros(image.shape[-2:], dtype=torch.uint8))
         mask = _mask_of(row, tuple(image.shape[-2:]))
-        if not mask.any():
-            self._warn_of_empty_masks(row.mask_path)
+        if mask.all() or not mask.any():
+            self._warn_of_masks(row)
         return image, mask
 
     def _foreign_pair(self, row: pd.Series) -> Pair:
@@ -160,26 +169,34 @@ class CategoryDataset(AnomalibDataset):
         item = dataset[index]
         return item.image, item.gt_mask if self.task == TaskType.SEGMENTATION else None
 
-    def _warn_of_empty_masks(self, path: str) -> None:
-        if self._warned_of_empty_masks:
+    def _warn_of_masks(self, row: pd.Series) -> None:
+        if self._warned_of_masks:
             return
-        self._warned_of_empty_masks.fill_(True)
+        self._warned_of_masks.fill_(True)
         anomalous = self.samples[self.samples["label_index"] == LabelName.ABNORMAL]
         own = anomalous[~anomalous["image_path"].isin(self.foreign)]
-        empty = sum(not _mask_of(row).any() for _, row in own.iterrows())
+        masks = [_mask_of(each) for _, each in own.iterrows()]
         logger.warning(
-            "%d of %d anomalous images have an empty mask (%s is one): their label stays anomalous, "
-            "all their pixels count as normal.",
-            empty,
+            "Of %d anomalous images %d have an empty mask and %d one that marks the whole image (%s is one): they stay "
+            "anomalous, and their pixels count as their masks say.",
             len(anomalous),
-            path,
+            sum(not mask.any() for mask in masks),
+            sum(bool(mask.all()) for mask in masks),
+            _first(row.mask_path),
         )
 
 
 def _mask_of(row: pd.Series, size: tuple[int, int] | None = None) -> tv_tensors.Mask:
     size = size or tuple(read_image(row.image_path).shape[-2:])
-    threshold = row.get("mask_threshold", 0)
-    return read_mask(row.mask_path, row.image_path, size, 0 if pd.isna(threshold) else int(threshold))
+    threshold = row.get("mask_threshold")
+    level = None if pd.isna(threshold) else int(threshold)
+    paths = [row.mask_path] if isinstance(row.mask_path, str) else row.mask_path
+    masks = [read_mask(path, row.image_path, size, level) for path in paths]
+    return tv_tensors.Mask(torch.stack(masks).amax(0))
+
+
+def _first(path: str | list[str]) -> str:
+    return path if isinstance(path, str) else path[0]
 
 
 def _mask_path(path: object) -> str | list[str]:
@@ -218,6 +235,7 @@ def _check_masks_exist(samples: pd.DataFrame) -> None:
         if not mask:
             msg = f"Anomalous image {image} has no mask, while others of {category} have one."
             raise ValueError(msg)
-        if not is_there(mask):
-            msg = f"Mask {mask} of anomalous image {image} does not exist."
+        missing = next((path for path in ([mask] if isinstance(mask, str) else mask) if not is_there(path)), None)
+        if missing is not None:
+            msg = f"Mask {missing} of anomalous image {image} does not exist."
             raise FileNotFoundError(msg)

@@ -47,10 +47,13 @@ class LabelledCategory(SplitAsGiven, ABC):
         """List the samples of this datamodule's category, of both splits."""
 
     def _setup(self, _stage: str | None = None) -> None:
-        samples = self.read().assign(category=self.category)
-        training, tested = (samples[samples["split"] == split.value].copy() for split in (Split.TRAIN, Split.TEST))
-        training = training[training["label_index"] == LabelName.NORMAL]
-        self.test_data = CategoryDataset(tested)
-        # Normal images alone do not show whether there are masks.
-        training.attrs["task"] = self.test_data.task.value
-        self.train_data = CategoryDataset(training)
+        self.train_data, self.test_data = by_split(self.read().assign(category=self.category))
+
+
+def by_split(samples: pd.DataFrame) -> tuple[CategoryDataset, CategoryDataset]:
+    """Make datasets of the normal training images and of the test images of one category."""
+    training, tested = (samples[samples["split"] == split.value].copy() for split in (Split.TRAIN, Split.TEST))
+    test_data = CategoryDataset(tested)
+    # Normal images alone do not show whether there are masks.
+    training.attrs["task"] = test_data.task.value
+    return CategoryDataset(training[training["label_index"] == LabelName.NORMAL]), test_data

@@ -14,7 +14,6 @@ from anomalib.data.utils import LabelName, Split
 from anomalib_zsad import arguments as arg
 from anomalib_zsad.data.auxiliary import Auxiliary
 from anomalib_zsad.data.labelled_category import LabelledCategory
-from anomalib_zsad.data.layouts.listing import mask_threshold
 
 # Of the two formats: image, mask, category, label.
 _JSONL = ("image_path", "mask_path", "class_name", "label")
@@ -81,8 +80,7 @@ class _ListedCategory(LabelledCategory):
     @cached_property
     def all_samples(self) -> pd.DataFrame:
         samples = read_list(self.file, self.root)
-        by_file = samples["mask_path"].map(lambda path: mask_threshold(Path(path)))
-        return samples.assign(mask_threshold=by_file if self.mask_threshold is None else self.mask_threshold)
+        return samples if self.mask_threshold is None else samples.assign(mask_threshold=self.mask_threshold)
 
     @property
     def categories(self) -> list[str]:

@@ -16,6 +16,8 @@ from anomalib_zsad.data.auxiliary import Auxiliary
 from anomalib_zsad.data.category_dataset import CategoryDataset
 from anomalib_zsad.data.held_out import hold_out
 from anomalib_zsad.data.labelled_category import SplitAsGiven
+from anomalib_zsad.data.reading import is_lossy
+from anomalib_zsad.image_files import images_in
 
 logger = logging.getLogger(__name__)
 
@@ -169,7 +171,7 @@ def _sides(
 
 def _list(root: Path, kinds: Sequence[str]) -> pd.DataFrame:
     samples = pd.DataFrame(
-        [(kind, path) for kind in kinds for path in sorted((root / kind / "Imgs").glob("*.jpg"))],
+        [(kind, path) for kind in kinds for path in images_in(root / kind / "Imgs") if is_lossy(path)],
         columns=["kind", "path"],
     )
     is_free = samples["kind"] == _FREE

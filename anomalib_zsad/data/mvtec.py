@@ -8,6 +8,8 @@ from anomalib.data import AnomalibDataModule, MVTecAD
 
 from anomalib_zsad import arguments as arg
 from anomalib_zsad.data.auxiliary import Auxiliary
+from anomalib_zsad.data.labelled_category import by_split
+from anomalib_zsad.data.layouts import StateFolders
 
 
 class MVTec(Auxiliary):
@@ -38,7 +40,10 @@ class MVTec(Auxiliary):
 
 
 class _MVTecCategory(MVTecAD):
-    """anomalib's reader, which would otherwise download the whole dataset into a root that lacks one category."""
+    """anomalib's datamodule, which downloads, with this package's reader.
+
+    anomalib's own would take hidden files for images, and download the dataset into a root that lacks one category.
+    """
 
     @property
     def name(self) -> str:  # type: ignore[override]
@@ -52,3 +57,7 @@ class _MVTecCategory(MVTecAD):
             )
             raise FileNotFoundError(msg)
         super().prepare_data()
+
+    def _setup(self, _stage: str | None = None) -> None:
+        samples = StateFolders().read((self.root / self.category).resolve())
+        self.train_data, self.test_data = by_split(samples.assign(category=self.category))

@@ -1,10 +1,9 @@
 """Image and mask files as tensors: any bit depth, upright, and one clear sentence where a file cannot be read."""
 
-import zlib
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from struct import error as StructError
 
 import numpy as np
 import torch
@@ -14,8 +13,12 @@ from torchvision.transforms.v2.functional import to_dtype, to_image
 
 from anomalib_zsad.drawing.recipe import recipe_of
 
+FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP", "PPM")
+"""Of images, as Pillow names them. It knows others, some of which start another program to draw a picture."""
+
 _WHITE_8_BIT = 255
 _WHITE_16_BIT = 65535
+_ORIENTATION, _ON_ITS_SIDE = 0x0112, 5  # of EXIF: from 5 to 8 width and height change places
 
 
 def is_there(path: str | Path) -> bool:
@@ -31,14 +34,15 @@ def read_image(path: str | Path) -> tv_tensors.Image:
     format: a bit depth guessed from the brightest pixel would make one speck change the whole image.
 
     Args:
-        path: A file that Pillow can read, or the name of a drawn picture (`Recipe`).
+        path: A file in one of `FORMATS`, or the name of a drawn picture (`Recipe`).
 
     Returns:
         RGB, shape (3, H, W), float32 in [0, 1].
 
     Raises:
         FileNotFoundError: There is no such file.
-        OSError: The file is no image, is truncated, or holds floating-point values.
+        OSError: The file is no image, is truncated, has more pixels than Pillow takes to be safe
+            (`PIL.Image.MAX_IMAGE_PIXELS`, 89 million), or holds floating-point values.
     """
     if (recipe := recipe_of(path)) is not None:
         return to_dtype(to_image(recipe.picture().image), torch.float32, scale=True)
@@ -50,39 +54,50 @@ def read_image(path: str | Path) -> tv_tensors.Image:
         return to_dtype(to_image(_rgb(picture)), torch.float32, scale=True)
 
 
+def is_lossy(path: Path) -> bool:
+    """Tell a file whose format changes grey levels."""
+    return path.suffix.lower() in {".jpg", ".jpeg"}
+
+
+def mask_threshold(path: str | Path) -> int:
+    """Say the highest grey level of a mask, of 255, that still counts as normal.
+
+    JPEG smears grey levels around the edges of a mask; other masks mean every level above 0.
+    """
+    return 127 if is_lossy(Path(path)) else 0
+
+
 def read_mask(
     path: str | Path,
     image_path: str | Path,
     size: tuple[int, int],
-    threshold: int = 0,
+    threshold: int | None = None,
 ) -> tv_tensors.Mask:
     """Read a defect mask: a pixel is defective where any of its channels is above the threshold.
+
+    What is fully transparent is normal, whatever colour it has.
 
     Args:
         path: The mask's file, or the name of a drawn one.
         image_path: The image that the mask belongs to, for the error.
         size: Height and width of that image in pixels.
-        threshold: The highest grey level, of 255, that still counts as normal. 16-bit masks are compared on their
-            own scale.
+        threshold: The highest grey level, of 255, that still counts as normal. None: `mask_threshold` says it. 16-bit
+            masks are compared on their own scale.
 
     Returns:
         0 or 1, shape (H, W), uint8.
 
     Raises:
         FileNotFoundError: There is no such file.
-        OSError: The file is no image or is truncated.
+        OSError: As in `read_image`.
         ValueError: The mask's size is not the image's.
     """
     if (recipe := recipe_of(path)) is not None:
         return tv_tensors.Mask(torch.from_numpy(recipe.picture().mask.astype(np.uint8)))
     with _reading(path):
         picture = _open(path)
-        if _is_16_bit(picture):
-            defective = _grey_16_bit(picture) > threshold * (_WHITE_16_BIT // _WHITE_8_BIT)
-        elif picture.mode in {"1", "L", "LA"}:
-            defective = np.asarray(picture.convert("L")) > threshold
-        else:
-            defective = np.asarray(_rgb(picture)).max(axis=-1) > threshold
+        level = mask_threshold(path) if threshold is None else threshold
+        defective = _above(picture, level) & _visible(picture)
     if defective.shape != tuple(size):
         msg = (
             f"Mask {path} is {_as_size(defective.shape)} pixels, but its image {image_path} is {_as_size(size)}: "
@@ -92,11 +107,55 @@ def read_mask(
     return tv_tensors.Mask(torch.from_numpy(defective.astype(np.uint8)))
 
 
+def size_of(path: str | Path) -> tuple[int, int]:
+    """Say the height and width of an image file in pixels, as it is read: upright.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        OSError: As in `read_image`.
+    """
+    with _reading(path), _opened(path) as picture:
+        width, height = picture.size
+        return (width, height) if picture.getexif().get(_ORIENTATION, 1) >= _ON_ITS_SIDE else (height, width)
+
+
 def _open(path: str | Path) -> Image.Image:
-    with Image.open(path) as picture:
+    with _opened(path) as picture:
         upright = ImageOps.exif_transpose(picture)
         upright.load()
     return upright
+
+
+@contextmanager
+def _opened(path: str | Path) -> Iterator[Image.Image]:
+    if Path(path).exists() and not Path(path).is_file():  # opening a pipe would wait for somebody to write into it
+        msg = "it is no regular file"
+        raise ValueError(msg)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        picture = Image.open(path, formats=FORMATS)
+    with picture:
+        yield picture
+
+
+def _above(
+    picture: Image.Image,
+    threshold: int,
+) -> np.ndarray:  # (H, W) bool
+    if _is_16_bit(picture):
+        return _grey_16_bit(picture) > threshold * (_WHITE_16_BIT // _WHITE_8_BIT)
+    if picture.mode in {"1", "L", "LA"}:
+        return np.asarray(picture.convert("L")) > threshold
+    return np.asarray(_rgb(picture)).max(axis=-1) > threshold
+
+
+def _visible(picture: Image.Image) -> np.ndarray:  # (H, W) bool
+    transparent = picture.info.get("transparency")
+    if _is_16_bit(picture):
+        return np.asarray(picture) != (-1 if transparent is None else transparent)
+    if transparent is None and not picture.mode.lower().endswith("a"):
+        return np.ones((picture.height, picture.width), dtype=bool)
+    return np.asarray(picture.convert("RGBA"))[..., 3] > 0
 
 
 def _is_16_bit(picture: Image.Image) -> bool:
@@ -129,10 +188,13 @@ def _reading(path: str | Path) -> Iterator[None]:
         msg = f"Image file {path} does not exist."
         raise FileNotFoundError(msg) from error
     except UnidentifiedImageError as error:
-        msg = f"{path} cannot be read: it is no image, or its header is damaged."
+        msg = f"{path} cannot be read: it is no image in one of {', '.join(FORMATS)}, or its header is damaged."
         raise OSError(msg) from error
-    except (OSError, SyntaxError, ValueError, StructError, zlib.error, Image.DecompressionBombError) as error:
-        msg = f"Image file {path} cannot be read: {str(error).rstrip('.')}."
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        msg = f"Image file {path} cannot be read: expected at most {Image.MAX_IMAGE_PIXELS} pixels, got more ({error})."
+        raise OSError(msg) from error
+    except Exception as error:  # a damaged file may break any of Pillow's plugins in any way
+        msg = f"Image file {path} cannot be read: {str(error).rstrip('.') or type(error).__name__}."
         raise OSError(msg) from error
 
 

@@ -8,13 +8,14 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from anomalib_zsad.image_files import folders_below, folders_in, images_below
+
 if TYPE_CHECKING:
     from anomalib.data import AnomalibDataModule
 
 _NORMAL = re.compile(r"good|ok|normal|no|(.*[ _-])?free", re.IGNORECASE)
 _NOT_ANOMALOUS = {"train", "test", "masks", "ground_truth", "label"}
 _OF_A_MASK = re.compile(r"[_-](mask|label|gt)$", re.IGNORECASE)
-_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
 _TEST = "test"
 _LONGEST_SIDE = 1024  # pixels: what vision models make of more is less
 
@@ -95,21 +96,20 @@ def png_of(path: Path) -> bytes:
 def _in_folder(folder: Path, classes: Sequence[str] | None) -> LabelledData:
     if (folder / _TEST).is_dir():
         folder, classes = folder.resolve().parent, classes or [folder.resolve().name]
-    names = classes or sorted(path.name for path in folder.iterdir() if path.is_dir())
+    names = classes or [path.name for path in folders_in(folder)]
     return LabelledData(folder.resolve().name, {name: _of_class(folder, name) for name in names})
 
 
 def _of_class(folder: Path, name: str) -> list[AnomalousImage]:
     own = folder / name
     if (own / _TEST).is_dir():
-        kinds = [kind for kind in sorted((own / _TEST).iterdir()) if not _NORMAL.fullmatch(kind.name)]
+        kinds = [kind for kind in folders_in(own / _TEST) if not _NORMAL.fullmatch(kind.name)]
     else:
         kinds = [own]
-        inside = (path for path in own.rglob("*") if path.is_dir())
-        other = next((path for path in (own, *inside) if _is_not_anomalous(path)), None)
+        other = next(filter(_is_not_anomalous, folders_below(own)), None)
         if other is not None:
             raise ValueError(_mixed(own, folder, f"{other}, by its name a folder of normal images or masks"))
-    files = sorted(file for kind in kinds for file in kind.rglob("*") if file.suffix.lower() in _SUFFIXES)
+    files = sorted(file for kind in kinds for file in images_below(kind))
     _check_masks_apart(files, own, folder)
     return [AnomalousImage(file, file.relative_to(folder).as_posix()) for file in files]
 

@@ -7,7 +7,7 @@ from typing import Any, ClassVar, cast
 
 import torch
 from anomalib import LearningType
-from anomalib.data import Batch, InferenceBatch, PredictDataset
+from anomalib.data import Batch, InferenceBatch
 from anomalib.pre_processing import PreProcessor
 from lightning.pytorch import Callback, seed_everything
 from lightning.pytorch.trainer.states import TrainerFn
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from anomalib_zsad.clip.backbone import FrozenClip
 from anomalib_zsad.clip.embedded import default_size, embedded_file
-from anomalib_zsad.data.predicting import adopt
+from anomalib_zsad.data.adopting import adopt
 from anomalib_zsad.data.trainable import check_before_setup, check_trainable
 from anomalib_zsad.evaluation.evaluator import ZeroShotEvaluator
 from anomalib_zsad.evaluation.post_processor import MonotonePostProcessor
@@ -173,7 +173,7 @@ class ZeroShotMixin(ExportHooks):
     # Hooks
 
     def setup(self, stage: str) -> None:
-        """Have checkpoints checked before they are read, and seed the training.
+        """Have checkpoints checked before they are read and images read by this package's rules; seed the training.
 
         Raises:
             ValueError: If there is nothing to train.
@@ -185,6 +185,7 @@ class ZeroShotMixin(ExportHooks):
         # anomalib numbers its folders of results in every process; all write to that of the first one.
         trainer._default_root_dir = trainer.strategy.broadcast(trainer._default_root_dir)
         trainer.strategy.checkpoint_io = CheckedCheckpointIO(self._module.checkpoint_safe_globals())
+        adopt(trainer, self._module.pre_processor)
         self._use_cache(None)  # of a training that did not come to its end
         if stage == TrainerFn.FITTING:
             seed_everything(self._module.hparams["seed"], workers=True, verbose=False)
@@ -226,13 +227,9 @@ class ZeroShotMixin(ExportHooks):
             logger.warning("%s", _untrained(self))
 
     def on_predict_start(self) -> None:
-        """Refuse to predict with untrained adapters; read image files as in training."""
+        """Refuse to predict with untrained adapters."""
         if self.holds_nothing:
             raise ValueError(_untrained(self))
-        loaders = self._module.trainer.predict_dataloaders
-        for loader in loaders if isinstance(loaders, list) else [loaders]:
-            if isinstance(getattr(loader, "dataset", None), PredictDataset):
-                adopt(loader.dataset)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Name the backbone, whose weights are not in the checkpoint, and the training data.

@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from anomalib.data.utils import LabelName, get_image_filenames
+from anomalib.data.utils import LabelName
 from torch import Tensor
 
 from anomalib_zsad.data.category_datamodule import CategoryDataModule
 from anomalib_zsad.data.reading import read_image
+from anomalib_zsad.image_files import images_of
 
 
 def normal_images_of(datamodule: Any, category: str, stage: str | None) -> list[Path]:
@@ -39,7 +40,7 @@ def files_of(reference: str | Path | Sequence[str | Path]) -> list[Path]:
     if missing or not named:
         msg = f"reference: expected a folder of images or image files, found no {missing[0] if missing else 'name'}"
         raise FileNotFoundError(msg)
-    return sorted(file for path in named for file in get_image_filenames(path))
+    return sorted(file for path in named for file in images_of(path))
 
 
 def draw(

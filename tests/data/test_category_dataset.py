@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 import torch
 from anomalib import TaskType
-from anomalib.data import AnomalibDataset, ImageItem, MVTecADDataset, MVTecLOCODataset
+from anomalib.data import AnomalibDataset, FolderDataset, ImageItem, MVTecADDataset, MVTecLOCODataset
 from PIL import Image
 from torch.utils.data import DataLoader
 from torchvision.transforms.v2 import Resize
@@ -178,4 +178,23 @@ def test_empty_masks_are_counted_in_one_warning(
     logging.getLogger("anomalib_zsad.data").removeHandler(handler)
 
     assert labels == [True] * 8
-    assert capfd.readouterr().err.count("3 of 4 anomalous images have an empty mask") == 1
+    assert capfd.readouterr().err.count("Of 4 anomalous images 3 have an empty mask and 1 one that marks") == 1
+
+
+def test_a_table_of_anomalib_follows_the_rules_of_masks_and_files(tmp_path: Path) -> None:
+    for name in ("good", "bad", "mask"):
+        (tmp_path / name).mkdir()
+    for name in ("good/0.png", "bad/1.png", "bad/._1.png"):
+        image_file(tmp_path / name)
+    levels = np.zeros((8, 8), dtype=np.uint8)
+    levels[2:6, 2:6], levels[:2] = 255, 100
+    for name in ("mask/1.jpg", "mask/._1.jpg"):
+        Image.fromarray(levels).save(tmp_path / name, quality=100)
+    stock = FolderDataset(
+        "parts", tmp_path / "good", abnormal_dir=tmp_path / "bad", mask_dir=tmp_path / "mask", split="test"
+    )
+
+    (item,) = CategoryDataset.of(stock, "parts")
+
+    assert Path(item.image_path).name == "1.png"
+    assert item.gt_mask.sum() == 16

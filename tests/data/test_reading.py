@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import numpy as np
@@ -6,7 +7,7 @@ import torch
 from anomalib.data.utils import read_image as anomalib_read_image
 from PIL import Image
 
-from anomalib_zsad.data.reading import read_image, read_mask
+from anomalib_zsad.data.reading import read_image, read_mask, size_of
 
 GRADIENT = np.arange(6 * 4, dtype=np.uint8).reshape(6, 4) * 10
 ROTATED_BY_90 = 6
@@ -133,3 +134,54 @@ def test_a_mask_of_another_size_names_both_files_and_sizes(tmp_path: Path) -> No
 
     with pytest.raises(ValueError, match=r"mask\.png is 4 x 6 pixels, but its image photo\.jpg is 6 x 4"):
         read_mask(path, "photo.jpg", (4, 6))
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P", "L", "I;16"])
+def test_what_is_fully_transparent_in_a_mask_is_normal(tmp_path: Path, mode: str) -> None:
+    levels = np.array([[0, 200, 90]], dtype=np.uint8)
+    options: dict[str, object] = {}
+    if mode == "I;16":
+        picture, options = Image.fromarray(levels.astype(np.uint16)), {"transparency": 90}
+    elif mode in {"P", "L"}:
+        picture, options = Image.fromarray(levels).convert(mode), {"transparency": 90}
+    else:
+        picture = Image.merge("LA", [Image.fromarray(each) for each in (levels, np.array([[0, 1, 0]], np.uint8))])
+        picture = picture.convert(mode)
+    path = save(picture, tmp_path / "mask.png", **options)
+
+    assert read_mask(path, "image.png", (1, 3)).tolist() == [[0, 1, 0]]
+
+
+def test_a_format_that_starts_a_program_is_refused_whatever_the_suffix(tmp_path: Path) -> None:
+    path = tmp_path / "drawing.png"
+    colourful().save(path, "EPS")
+
+    with pytest.raises(OSError, match=r"drawing\.png cannot be read: it is no image in one of JPEG, PNG, "):
+        read_image(path)
+
+
+def test_a_pipe_and_a_folder_are_named_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.png")
+    (tmp_path / "folder.png").mkdir()
+
+    for name in ("pipe.png", "folder.png"):
+        with pytest.raises(OSError, match=rf"{name} cannot be read: it is no regular file"):
+            read_mask(tmp_path / name, "image.png", (1, 1))
+
+
+@pytest.mark.parametrize("side", [11, 40])
+def test_an_image_of_too_many_pixels_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, side: int) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    path = save(Image.new("1", (side, side)), tmp_path / "huge.png")
+
+    with pytest.raises(OSError, match=r"huge\.png cannot be read: expected at most 100 pixels, got more"):
+        read_image(path)
+
+
+@pytest.mark.parametrize("orientation", [1, ROTATED_BY_90])
+def test_the_size_is_that_of_the_upright_image(tmp_path: Path, orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = save(Image.fromarray(GRADIENT), tmp_path / "image.jpg", exif=exif)
+
+    assert size_of(path) == tuple(read_image(path).shape[1:])

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pandas as pd
 from anomalib.data.utils import LabelName, Split
-from PIL import Image
 
-from anomalib_zsad.data.layouts.listing import Layout, Row, images_in, mask_threshold, masks_by_stem, subfolder, table
-from anomalib_zsad.data.reading import read_mask
+from anomalib_zsad.data.layouts.listing import Layout, Row, masks_by_stem, subfolder, table
+from anomalib_zsad.data.reading import read_mask, size_of
+from anomalib_zsad.image_files import images_in
 
 _SPLITS = (Split.TRAIN, Split.TEST)
 
@@ -83,6 +83,4 @@ def _labelled(split: Split, pairs: list[tuple[Path, Path | None]]) -> Iterator[R
 
 def is_defective(image: Path, mask: Path) -> bool:
     """Tell whether the mask of an image shows a defect."""
-    with Image.open(image) as picture:
-        width, height = picture.size
-    return bool(read_mask(mask, image, (height, width), mask_threshold(mask)).any())
+    return bool(read_mask(mask, image, size_of(image)).any())

@@ -1,4 +1,4 @@
-"""What every layout needs: images of a folder, the mask of an image, a table of samples."""
+"""What every layout needs: folders by name, the mask of an image, a table of samples."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
@@ -7,8 +7,9 @@ from pathlib import Path
 import pandas as pd
 from anomalib.data.utils import LabelName, Split
 
-_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff")
-_LOSSY = (".jpg", ".jpeg")
+from anomalib_zsad.data.reading import is_lossy
+from anomalib_zsad.image_files import folders_in, images_in
+
 _MASK_TAILS = ("_mask", "_label", "_segmentation", "_gt")
 _COLUMNS = ["split", "label_index", "image_path", "mask_path"]
 
@@ -33,23 +34,9 @@ class Layout(ABC):
         """Do what is to be done once for all processes."""
 
 
-def images_in(folder: Path | None) -> list[Path]:
-    """List the images of a folder, sorted, whatever the spelling of their suffixes; hidden files are left out."""
-    if folder is None or not folder.is_dir():
-        return []
-    return sorted(path for path in folder.iterdir() if is_image(path))
-
-
-def is_image(path: Path) -> bool:
-    """Tell an image by its suffix; what macOS packs beside a file ("._1.png") is none."""
-    return path.suffix.lower() in _SUFFIXES and not path.name.startswith(".")
-
-
 def subfolder(folder: Path | None, *names: str) -> Path | None:
     """Find the first of some folders in a folder, whatever the spelling of upper and lower case."""
-    if folder is None or not folder.is_dir():
-        return None
-    there = {path.name.lower(): path for path in sorted(folder.iterdir()) if path.is_dir()}
+    there = {path.name.lower(): path for path in folders_in(folder)}
     return next((there[name.lower()] for name in names if name.lower() in there), None)
 
 
@@ -58,7 +45,7 @@ def masks_by_stem(folder: Path) -> dict[str, Path]:
 
     Of two masks for one image the one without compression losses counts.
     """
-    masks = sorted(images_in(folder), key=lambda path: path.suffix.lower() not in _LOSSY)
+    masks = sorted(images_in(folder), key=lambda path: not is_lossy(path))
     return {_without_tail(path.stem): path for path in masks}
 
 
@@ -88,20 +75,11 @@ def masks_in(folder: Path) -> Callable[[Path], Path]:
     return mask_of
 
 
-def mask_threshold(mask: Path | None) -> int:
-    """Say the highest grey level that still counts as normal.
-
-    JPEG smears grey levels around the edges of a mask; other masks mean every level above 0.
-    """
-    return 127 if mask is not None and mask.suffix.lower() in _LOSSY else 0
-
-
 def table(rows: Iterable[Row]) -> pd.DataFrame:
     """Put samples into the table that `CategoryDataset` reads, all but their category."""
     samples = pd.DataFrame([(split.value, int(label), *paths) for split, label, *paths in rows], columns=_COLUMNS)
     return samples.assign(
         image_path=samples["image_path"].map(str),
-        mask_threshold=samples["mask_path"].map(mask_threshold).astype(int),
         mask_path=samples["mask_path"].map(lambda path: str(path or "")),
     )
 

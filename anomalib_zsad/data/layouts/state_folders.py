@@ -7,7 +7,8 @@ from pathlib import Path
 import pandas as pd
 from anomalib.data.utils import LabelName, Split
 
-from anomalib_zsad.data.layouts.listing import Layout, Row, images_in, masks_in, subfolder, table, truth_in
+from anomalib_zsad.data.layouts.listing import Layout, Row, masks_in, subfolder, table, truth_in
+from anomalib_zsad.image_files import folders_in, images_in
 
 _NORMAL = ("good", "ok")
 
@@ -36,12 +37,12 @@ class StateFolders(Layout):
     def _rows(self, folder: Path) -> Iterator[Row]:
         for image in images_in(subfolder(subfolder(folder, "train"), *_NORMAL)):
             yield Split.TRAIN, LabelName.NORMAL, image, None
-        truth = truth_in(folder, *self.truth) if self.truth else None
         for state in _states(subfolder(folder, "test")):
             if state.name.lower() in _NORMAL:
                 for image in images_in(state):
                     yield Split.TEST, LabelName.NORMAL, image, None
                 continue
+            truth = truth_in(folder, *self.truth) if self.truth else None
             masks = subfolder(truth, state.name) or truth
             mask_of = masks_in(masks) if masks else lambda _: None
             for image in images_in(state):
@@ -49,4 +50,4 @@ class StateFolders(Layout):
 
 
 def _states(test: Path | None) -> list[Path]:
-    return sorted(path for path in test.iterdir() if images_in(path)) if test else []
+    return [path for path in folders_in(test) if images_in(path)]

@@ -13,9 +13,10 @@ from anomalib.data.utils import LabelName
 from PIL import Image
 
 from anomalib_zsad.data.held_out import hold_out
-from anomalib_zsad.data.layouts.listing import Layout, images_in, mask_threshold, masks_in, subfolder, truth_in
+from anomalib_zsad.data.layouts.listing import Layout, masks_in, subfolder, truth_in
 from anomalib_zsad.data.layouts.state_folders import StateFolders
 from anomalib_zsad.data.reading import read_image, read_mask
+from anomalib_zsad.image_files import folders_in, images_in
 
 logger = logging.getLogger(__name__)
 
@@ -90,7 +91,7 @@ class Tiles(Layout):
     def _cut_one(self, out: Path, name: str, image: Path, mask: Path) -> Iterator[tuple[str, int]]:
         picture = (read_image(image).permute(1, 2, 0).numpy() * 255).round().astype(np.uint8)
         height, width = picture.shape[:2]
-        defects = read_mask(mask, image, (height, width), mask_threshold(mask)).numpy() * 255
+        defects = read_mask(mask, image, (height, width)).numpy() * 255
         for number, (top, bottom) in enumerate(self.boxes(height, width)):
             tile, defect = f"{name}_{number}.png", defects[top:bottom]
             if not defect.any():
@@ -173,7 +174,7 @@ class RailTiles(Tiles):
 
 
 def _commutators(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.glob("kos*") if path.is_dir() and images_in(path))
+    return [path for path in folders_in(folder) if path.name.startswith("kos") and images_in(path)]
 
 
 def _of_type(folder: Path, kind: str) -> Path | None:

@@ -1,0 +1,81 @@
+"""Which files are images: one rule for everything that is read."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
+"""Of images, as anomalib has them, in lower case."""
+
+_FOREIGN = frozenset({"__macosx", "@eadir", "$recycle.bin", "system volume information", "lost+found"})
+
+
+def is_image(path: Path) -> bool:
+    """Tell an image by its suffix; a folder, a pipe, and what systems put beside images ("._1.png") are none.
+
+    A link whose end is missing counts: whoever reads it says so.
+    """
+    ours = path.suffix.lower() in SUFFIXES and not is_foreign(path.name)
+    return ours and (path.is_file() or not path.exists())
+
+
+def is_foreign(name: str) -> bool:
+    """Tell a file or folder that a system or a program keeps for itself: hidden, `__MACOSX` and the like."""
+    return name.startswith(".") or name.lower() in _FOREIGN
+
+
+def images_in(folder: Path | None) -> list[Path]:
+    """List the images of a folder itself, sorted; none where there is no such folder."""
+    if folder is None or not folder.is_dir():
+        return []
+    return sorted(path for path in folder.iterdir() if is_image(path))
+
+
+def folders_in(folder: Path | None) -> list[Path]:
+    """List the folders of a folder itself, sorted, without those that systems keep for themselves."""
+    if folder is None or not folder.is_dir():
+        return []
+    return sorted(path for path in folder.iterdir() if not is_foreign(path.name) and path.is_dir())
+
+
+def images_below(folder: Path) -> list[Path]:
+    """List the images of a folder and of all folders in it, sorted."""
+    return sorted(image for each in folders_below(folder) for image in images_in(each))
+
+
+def folders_below(folder: Path) -> list[Path]:
+    """List a folder and all folders in it, however deep, as `folders_in`; links to folders are not followed."""
+    return [folder, *(deeper for each in folders_in(folder) if not each.is_symlink() for deeper in folders_below(each))]
+
+
+def images_of(path: str | Path) -> list[Path]:
+    """List the images of a folder, as `images_below`; or take a single file as it is named.
+
+    Raises:
+        FileNotFoundError: If there is no such file or folder.
+        ValueError: If it is no image, or a folder without any.
+    """
+    path = Path(path)
+    if not path.exists():
+        msg = f"There is no file or folder {path}: expected an image or a folder of images."
+        raise FileNotFoundError(msg)
+    images = images_below(path) if path.is_dir() else [path] if path.suffix.lower() in SUFFIXES else []
+    if not images:
+        what = "holds none" if path.is_dir() else f"has the suffix {path.suffix!r}"
+        msg = f"Expected images ({', '.join(SUFFIXES)}), but {path} {what}."
+        raise ValueError(msg)
+    return images
+
+
+def foreign_among(paths: Sequence[str | Path]) -> list[bool]:
+    """Tell the foreign files of a dataset by their names and those of their folders, below the folder of them all."""
+    names = [Path(path) for path in paths]
+    root = _common(names)
+    return [any(map(is_foreign, path.parts[len(root.parts) :])) for path in names]
+
+
+def _common(paths: Sequence[Path]) -> Path:
+    try:
+        return Path(os.path.commonpath([path.parent for path in paths]))
+    except ValueError:  # none, on several drives, or absolute and relative ones
+        return Path()
