@@ -2,8 +2,9 @@
 
 import os
 import secrets
+import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
@@ -16,7 +17,7 @@ LONGEST_NAME = 255
 
 _UNFINISHED = ".unfinished"
 _OURS = f".{'[0-9a-f]' * 8}{_UNFINISHED}"
-_STALE_SECONDS = 3600.0
+_STALE_SECONDS = {"file": 3600.0, "folder": 24 * 3600.0}
 """What was not written to for so long belongs to a process that was killed."""
 
 
@@ -40,6 +41,34 @@ def whole_file(path: Path) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def unfinished_folder(folder: Path) -> Iterator[Path]:
+    """Yield a temporary folder in `folder`, for files that move on from there; it is removed in any case."""
+    folder.mkdir(parents=True, exist_ok=True)
+    _remove_leftovers(folder.absolute())
+    temporary = folder / f".{secrets.token_hex(4)}{_UNFINISHED}"
+    temporary.mkdir()
+    try:
+        yield temporary
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def replace_together(files: Sequence[Path], folder: Path) -> None:
+    """Move files that belong together into another folder of the file system, over those of the same names.
+
+    A process that is killed in between leaves no last file, rather than one beside others that are not its own.
+
+    Args:
+        files: Those that are only read through the last one, and that one.
+        folder: Where they go; made where it is missing.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / files[-1].name).unlink(missing_ok=True)
+    for file in files:
+        file.replace(folder / file.name)
 
 
 def write_picture(picture: Image.Image, path: Path, **options: Any) -> None:
@@ -68,8 +97,10 @@ def shortened(name: str, length: int) -> str:
 
 @lru_cache(maxsize=4096)  # once a process: looking through a large folder for each of its files would take hours
 def _remove_leftovers(folder: Path) -> None:
-    old = time.time() - _STALE_SECONDS
     for path in folder.glob(_OURS):
         with suppress(OSError):  # another process was faster
-            if path.stat().st_mtime < old:
+            age = time.time() - path.stat().st_mtime
+            if path.is_dir() and age > _STALE_SECONDS["folder"]:
+                shutil.rmtree(path)
+            elif path.is_file() and age > _STALE_SECONDS["file"]:
                 path.unlink()

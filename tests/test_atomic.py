@@ -1,10 +1,11 @@
 import os
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
-from anomalib_zsad.atomic import whole_file, write_picture
+from anomalib_zsad.atomic import replace_together, unfinished_folder, whole_file, write_picture
 
 
 def test_the_file_appears_with_its_whole_content_in_a_new_folder(tmp_path):
@@ -57,3 +58,26 @@ def test_a_name_of_the_greatest_length_is_written_in_the_format_of_its_suffix(tm
 def test_a_picture_of_an_unknown_format_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"expected the suffix of a picture's format, such as \.png, got .*notes\.txt"):
         write_picture(Image.new("RGB", (2, 2)), tmp_path / "notes.txt")
+
+
+@pytest.mark.parametrize("done", range(3))
+def test_files_that_belong_together_are_never_mixed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, done: int) -> None:
+    names = ["model.bin", "model.xml"]
+    for name in names:
+        (tmp_path / name).write_text("old")
+    replace, calls = Path.replace, []
+
+    def killed_after(path: Path, target: Path) -> Path:
+        calls.append(target)
+        if len(calls) > done:
+            raise KeyboardInterrupt
+        return replace(path, target)
+
+    monkeypatch.setattr(Path, "replace", killed_after)
+    with suppress(KeyboardInterrupt), unfinished_folder(tmp_path) as folder:
+        for name in names:
+            (folder / name).write_text("new")
+        replace_together([folder / name for name in names], tmp_path)
+    found = {path.name: path.read_text() for path in tmp_path.iterdir()}
+    assert "model.xml" not in found or set(found.values()) == {"new"}
+    assert found.keys() <= set(names)

@@ -8,11 +8,21 @@ from anomalib.engine.plugins import AnomalibCheckpointIO
 from anomalib.utils.serialization import anomalib_safe_globals
 from lightning.pytorch import LightningModule
 
+from anomalib_zsad.atomic import whole_file
+
 _SETTINGS = {"activation": "another activation", "position_resize": "another resizing of position embeddings"}
 
 
 class CheckedCheckpointIO(AnomalibCheckpointIO):
-    """anomalib's reader and writer of checkpoints, with a sentence about a file that cannot be read."""
+    """anomalib's reader and writer of checkpoints: files are written whole, and one that cannot be read is named."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
+        """Write a checkpoint beside its place, and then into it: Lightning's detour may lead to another file system."""
+        if storage_options is not None or "://" in str(path):
+            super().save_checkpoint(checkpoint, path, storage_options)
+            return
+        with whole_file(Path(path)) as temporary, temporary.open("wb") as file:
+            torch.save(checkpoint, file)
 
     def load_checkpoint(self, path: str | Path, *options: Any, **more: Any) -> dict[str, Any]:
         """Check the file, then read it."""

@@ -1,5 +1,6 @@
 """What is exported of a model, and how it is made smaller, through anomalib's export."""
 
+from collections.abc import Callable
 from copy import deepcopy
 from importlib import import_module
 from importlib.util import find_spec
@@ -12,7 +13,7 @@ from anomalib.deploy import CompressionType
 from torch import Tensor, nn
 from torchmetrics import Metric
 
-from anomalib_zsad.atomic import whole_file
+from anomalib_zsad.atomic import replace_together, unfinished_folder, whole_file
 from anomalib_zsad.clip.backbone import FrozenClip
 from anomalib_zsad.models import quantisation
 
@@ -39,7 +40,11 @@ class ExportHooks:
 
     def to_torch(self, export_root: Path | str, model_file_name: str = "model") -> Path:
         """Write a file for anomalib's `TorchInferencer`: a pickle, which needs this package to be read."""
-        return super(ExportHooks, _deployable(self)).to_torch(export_root, model_file_name)  # type: ignore[misc]
+        deployed = _deployable(self)
+        return _whole(
+            lambda folder: super(ExportHooks, deployed).to_torch(folder, model_file_name),  # type: ignore[misc]
+            export_root,
+        )
 
     def to_onnx(
         self,
@@ -61,9 +66,13 @@ class ExportHooks:
         deployed = _deployable(self)
         deployed.model.precision = "fp32"  # the runtime decides
         options.setdefault("opset_version", OPSET)
-        path = super(ExportHooks, deployed).to_onnx(export_root, model_file_name, input_size, **options)  # type: ignore[misc]
-        _forget_origin(path)
-        return path
+
+        def write(folder: Path) -> Path:
+            path = super(ExportHooks, deployed).to_onnx(folder, model_file_name, input_size, **options)  # type: ignore[misc]
+            _forget_origin(path)
+            return path
+
+        return _whole(write, export_root)
 
     def to_openvino(
         self,
@@ -91,8 +100,11 @@ class ExportHooks:
         if compression_type == CompressionType.INT8_PTQ and datamodule is None:
             msg = "INT8_PTQ needs images that set the ranges: expected a datamodule (--data), got none"
             raise ValueError(msg)
-        return super().to_openvino(  # type: ignore[misc]
-            export_root, model_file_name, input_size, compression_type, datamodule, **options
+        return _whole(
+            lambda folder: super(ExportHooks, self).to_openvino(  # type: ignore[misc]
+                folder, model_file_name, input_size, compression_type, datamodule, **options
+            ),
+            export_root,
         )
 
     def _compress_ov_model(
@@ -123,6 +135,16 @@ def _deployable(module: Any) -> Any:
         copy.model.feature_cache = None  # of a training that did not come to its end
         copy.model.fold_text()
     return copy
+
+
+def _whole(write: Callable[[Path], Path], export_root: Path | str) -> Path:
+    """Write a model beside its place: what a killed export leaves is the old one, none, or the new one."""
+    root = Path(export_root)
+    with unfinished_folder(root) as folder:
+        made = write(folder)
+        target = root / made.relative_to(folder)
+        replace_together([*(each for each in made.parent.iterdir() if each != made), made], target.parent)
+    return target
 
 
 def _forget_origin(path: Path) -> None:

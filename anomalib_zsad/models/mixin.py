@@ -34,6 +34,7 @@ from anomalib_zsad.models.export import ExportHooks
 from anomalib_zsad.models.feature_cache import FeatureCache, check_images_repeat, datasets_of
 from anomalib_zsad.models.pre_processor import ClipPreProcessor
 from anomalib_zsad.models.protocol import compare_batch_size
+from anomalib_zsad.models.termination import Termination
 from anomalib_zsad.models.trained_weights import save_trained
 
 logger = logging.getLogger(__name__)
@@ -141,7 +142,7 @@ class ZeroShotMixin(ExportHooks):
         raw = [PredictionWriter(), *(each for each in callbacks if isinstance(each, ZeroShotEvaluator))]
         others = [each for each in callbacks if not isinstance(each, ZeroShotEvaluator)]
         first = [each for each in others if isinstance(each, PreProcessor)]
-        return [*first, *raw, *(each for each in others if each not in first)]
+        return [*first, *raw, *(each for each in others if each not in first), Termination()]
 
     # Steps
 

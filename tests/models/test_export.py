@@ -1,3 +1,5 @@
+import errno
+import os
 from pathlib import Path
 from typing import ClassVar
 
@@ -55,6 +57,24 @@ class TestKAnoClip(ExportContract):
     model_class = KAnoClip
     arguments: ClassVar = {"deform_kernel": 3, "deform_stride": 2}
     matrices = 5  # out of V-V attention too, which OpenVINO stores a second time
+
+
+def test_a_failed_export_leaves_the_model_that_was_there(small_clip, tmp_path, monkeypatch):
+    model = AFClip(pretrained=small_clip, image_size=IMAGE_SIZE)
+    model.trained_on = ["unknown"]
+    path = model.to_torch(tmp_path)
+    assert path == tmp_path / "weights" / "torch" / "model.pt"
+    before = path.read_bytes()
+
+    def full(obj, f):
+        f.write_bytes(b"half")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(OSError, match="No space left"):
+        model.to_torch(tmp_path)
+    assert path.read_bytes() == before
+    assert [each for each in tmp_path.rglob("*") if each.is_file()] == [path]
 
 
 @pytest.mark.slow
