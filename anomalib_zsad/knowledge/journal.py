@@ -7,27 +7,29 @@ from pathlib import Path
 from typing import Any
 
 _KEY = "key"
+_START = json.dumps({_KEY: ""})[:-2].encode()
 
 
 class Journal:
-    """A file with one answer a line.
+    """A file with one answer a line, to which several builds may add at a time.
 
     Args:
-        path: The file; read where it is there. A last line that was cut off counts for nothing.
+        path: The file; read where it is there. A line that was cut off counts for nothing, but for a whole answer that
+            another build wrote behind it.
 
     Raises:
-        ValueError: If the file is something else.
+        OSError: If the file cannot be read.
+        ValueError: If it is something else.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._answers: dict[str, dict[str, Any]] = {}
-        *lines, self._tail = path.read_bytes().split(b"\n") if path.exists() else [b""]
-        for number, line in enumerate([*lines, self._tail], start=1):
+        for number, line in enumerate(path.read_bytes().split(b"\n") if path.exists() else [], start=1):
             record = _record(line)
             if record:
-                self._answers[record["key"]] = record
-            elif line and (number <= len(lines) or not _is_torn(line)):
+                self._answers[record[_KEY]] = record
+            elif not _is_torn(line):
                 msg = f"{path}, line {number}: expected an answer of an earlier build; move the file away to start anew"
                 raise ValueError(msg)
 
@@ -39,23 +41,16 @@ class Journal:
         """Keep an answer, on the disk when this returns."""
         record = {_KEY: key, **answer}
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._end_last_line()
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(record) + "\n")
+        # Only ever at the end, and on a line of its own whatever was cut off before: nothing of others is changed.
+        with self.path.open("a+b") as file:
+            if file.tell():
+                file.seek(-1, os.SEEK_END)
+            start = b"" if file.read(1) in {b"", b"\n"} else b"\n"
+            file.write(start + json.dumps(record).encode() + b"\n")
             file.flush()
             os.fsync(file.fileno())
         self._answers[key] = record
         return record
-
-    def _end_last_line(self) -> None:
-        if not self._tail:
-            return
-        if _record(self._tail):
-            with self.path.open("ab") as file:
-                file.write(b"\n")
-        else:
-            os.truncate(self.path, self.path.stat().st_size - len(self._tail))
-        self._tail = b""
 
 
 def key_of(*parts: object) -> str:
@@ -64,8 +59,9 @@ def key_of(*parts: object) -> str:
 
 
 def _record(line: bytes) -> dict[str, Any] | None:
+    """Read the answer at the end of a line: before it may be what another build could not finish."""
     try:
-        record = json.loads(line)
+        record = json.loads(line[max(line.rfind(_START), 0) :])
     except (ValueError, RecursionError):
         return None
     fields = {_KEY: str, "content": str, "thinking": str, "complete": bool}
@@ -74,6 +70,6 @@ def _record(line: bytes) -> dict[str, Any] | None:
 
 
 def _is_torn(line: bytes) -> bool:
-    """Tell whether a line is the beginning of an answer, rather than somebody's text."""
-    start = json.dumps({_KEY: ""})[:-2].encode()
-    return line.startswith(start[: len(line)])
+    """Tell whether a line is the beginning of an answer, or what a lost power supply left, not somebody's text."""
+    text = line.strip(b"\0\r")
+    return text.startswith(_START[: len(text)])

@@ -38,6 +38,19 @@ def test_a_last_line_without_its_end_is_whole(tmp_path):
     assert all(Journal(path).get(key) for key in "ab")
 
 
+@pytest.mark.parametrize("torn", [b'{"key": "t", "cont', b"{", b"\0\0\0\0", b'{"key": "\xc3'])
+def test_builds_that_share_a_torn_journal_lose_no_answer(tmp_path, torn):
+    path = tmp_path / "kb.jsonl"
+    path.write_bytes(torn)
+    builds = [Journal(path), Journal(path)]
+    for number in range(4):
+        builds[number % 2].add(f"answer {number}", **ANSWER)
+    # What was cut off under the lines of another build, as where the disk was full for a moment.
+    path.write_bytes(path.read_bytes() + torn + b'{"key": "last", "content": "", "thinking": "", "complete": true}\n')
+    again = Journal(path)
+    assert all(again.get(key) for key in ("answer 0", "answer 1", "answer 2", "answer 3", "last"))
+
+
 @pytest.mark.parametrize("content", [b"my notes", b"my notes\n", b'{"a": 1}\n', b"\xff\xfe\n\n"])
 def test_other_files_are_left_alone(tmp_path, content):
     path = tmp_path / "kb.jsonl"
