@@ -1,9 +1,11 @@
 """A model on an Ollama server, asked through the `ollama` package."""
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from anomalib_zsad.knowledge.answers import MalformedAnswerError
@@ -58,15 +60,15 @@ class OllamaModel:
         stream: Whether answers come piece by piece.
 
     Raises:
-        OSError: If the `ollama` package is not installed.
+        OSError: If the `ollama` package is not installed, or what the environment's proxy needs.
         UnreachableError: If the host is no address.
         ValueError: If the timeout is not positive.
     """
 
     def __init__(self, name: str, host: str | None = None, timeout: float = 120.0, *, stream: bool = False) -> None:
         self.name = name
-        self.host = host or os.environ.get("OLLAMA_HOST") or DEFAULT_HOST
-        if timeout <= 0:
+        self.host = (host or os.environ.get("OLLAMA_HOST") or "").strip() or DEFAULT_HOST
+        if not 0 < timeout < threading.TIMEOUT_MAX:
             msg = f"timeout must be more than 0 seconds, got {timeout:g}"
             raise ValueError(msg)
         self.timeout = timeout
@@ -76,8 +78,14 @@ class OllamaModel:
         except ImportError as error:
             msg = "asking a model needs the ollama package: pip install ollama"
             raise OSError(msg) from error
+        from anomalib_zsad.knowledge.connection import masked, proxy_for
+
+        self._shown = masked(self.host)
         with self._talking():
-            self._client: Any = ollama.Client(self.host, timeout=timeout)
+            self._proxy = proxy_for(self.host)
+            transport = self._transport()
+            headers = {"Accept-Encoding": "identity"}
+            self._client: Any = ollama.Client(self.host, timeout=timeout, transport=transport, headers=headers)
 
     def check(self, *, vision: bool = False) -> str:
         """Check that the model is there and can do what it is asked for.
@@ -94,8 +102,8 @@ class OllamaModel:
             ConnectionError: If the server cannot be reached.
         """
         with self._talking():
-            shown = self._client.show(self.name)
-            listed = self._client.list().models
+            shown = self._within(lambda _: self._client.show(self.name))
+            listed = self._within(lambda _: self._client.list()).models
         abilities = getattr(shown, "capabilities", None)  # servers before 2025 do not tell
         if vision and abilities is not None and "vision" not in abilities:
             msg = (
@@ -129,7 +137,8 @@ class OllamaModel:
             MalformedAnswerError: If what comes is not Ollama's protocol.
         """
         with self._talking():
-            replied = self._client.chat(
+            replied = partial(
+                self._client.chat,
                 self.name,
                 messages,
                 format="json" if answer is None else dict(answer),
@@ -137,7 +146,7 @@ class OllamaModel:
                 stream=self.stream,
                 keep_alive=_KEEP_ALIVE,
             )
-            pieces = list(replied) if self.stream else [replied]
+            pieces = self._within(lambda hear: list(_heard(replied(), hear)) if self.stream else [replied()])
             last = pieces[-1] if pieces else None
             if last is None or not last.done:
                 raise BrokenConnectionError(self._broken())
@@ -147,6 +156,23 @@ class OllamaModel:
                 last.done_reason != "length",
             )
 
+    def _within(self, work: Callable[[Callable[[], None]], Any]) -> Any:
+        from anomalib_zsad.knowledge.connection import within
+
+        return within(self.timeout, work)
+
+    def _transport(self) -> Any:
+        import httpx
+
+        from anomalib_zsad.knowledge.connection import BoundedTransport, masked
+
+        try:
+            return BoundedTransport(proxy=self._proxy)
+        except (ImportError, ValueError, httpx.InvalidURL) as error:
+            needs = "needs a package: pip install socksio" if isinstance(error, ImportError) else "is none"
+            msg = f"the proxy {masked(str(self._proxy))} of the environment {needs}; NO_PROXY names hosts without one"
+            raise OSError(msg) from error
+
     @contextmanager
     def _talking(self) -> Iterator[None]:
         """Say in one sentence what went wrong."""
@@ -155,17 +181,20 @@ class OllamaModel:
 
         try:
             yield
-        except BrokenConnectionError:
+        except (BrokenConnectionError, MalformedAnswerError):
             raise
         except ollama.ResponseError as error:
             raise self._reported(error) from error
         except httpx.TransportError as error:
-            if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.UnsupportedProtocol):
+            if isinstance(
+                error, httpx.ConnectError | httpx.ConnectTimeout | httpx.ProxyError | httpx.UnsupportedProtocol
+            ):
                 raise UnreachableError(self._unreachable()) from error
             if isinstance(error, httpx.TimeoutException):
-                msg = f"Ollama at {self.host} gave no answer of {self.name} within {self.timeout:g} s: pass --timeout"
-                raise SlowAnswerError(msg) from error
+                raise SlowAnswerError(self._slow()) from error
             raise BrokenConnectionError(self._broken()) from error
+        except TimeoutError as error:
+            raise SlowAnswerError(self._slow()) from error
         except (ConnectionError, httpx.InvalidURL) as error:
             raise UnreachableError(self._unreachable()) from error
         except (ValueError, TypeError, AttributeError, RecursionError, httpx.HTTPError) as error:
@@ -179,18 +208,30 @@ class OllamaModel:
         reason = "".join(filter(str.isprintable, str(error.error)))[:200]
         if error.status_code == _NOT_FOUND and "not found" in reason and "model" in reason:
             return ModelMissingError(
-                f"Ollama at {self.host} has no model {self.name}: fetch it with `ollama pull {self.name}`"
+                f"Ollama at {self._shown} has no model {self.name}: fetch it with `ollama pull {self.name}`"
             )
-        return RefusedError(f"Ollama at {self.host} reports an error of {self.name}: {reason} ({error.status_code})")
+        return RefusedError(f"Ollama at {self._shown} reports an error of {self.name}: {reason} ({error.status_code})")
 
     def _unreachable(self) -> str:
-        return f"Ollama cannot be reached at {self.host}: start it with `ollama serve`, or set OLLAMA_HOST"
+        from anomalib_zsad.knowledge.connection import masked
+
+        way = f" through the proxy {masked(proxy)}" if (proxy := getattr(self, "_proxy", None)) else ""
+        return f"Ollama cannot be reached at {self._shown}{way}: start it with `ollama serve`, or set OLLAMA_HOST"
+
+    def _slow(self) -> str:
+        return f"Ollama at {self._shown} gave no answer of {self.name} within {self.timeout:g} s: pass --timeout"
 
     def _foreign(self) -> str:
-        return f"what answers at {self.host} does not speak Ollama's protocol"
+        return f"what answers at {self._shown} does not speak Ollama's protocol"
 
     def _broken(self) -> str:
-        return f"the connection to Ollama at {self.host} broke off in the middle of an answer of {self.name}"
+        return f"the connection to Ollama at {self._shown} broke off in the middle of an answer of {self.name}"
+
+
+def _heard(pieces: Iterator[Any], hear: Callable[[], None]) -> Iterator[Any]:
+    for piece in pieces:
+        hear()
+        yield piece
 
 
 def _is_of_ollama(error: Any) -> bool:

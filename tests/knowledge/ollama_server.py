@@ -133,6 +133,24 @@ def hang(handler: Handler, body: dict) -> None:
     handler.server.stopping.wait(5)
 
 
+def drip(handler: Handler, body: dict) -> None:
+    """Send a byte now and then, sooner than the client gives up."""
+    handler.send_bytes(200, b"{", length=1000)
+    with contextlib.suppress(OSError):
+        while not handler.server.stopping.wait(0.1):
+            handler.wfile.write(b" ")
+    handler.close_connection = True
+
+
+def flood(handler: Handler, body: dict) -> None:
+    """Send blanks as long as the client takes them."""
+    handler.send_bytes(200, b"{", length=1 << 40)
+    with contextlib.suppress(OSError):
+        while not handler.server.stopping.is_set():
+            handler.wfile.write(b" " * (1 << 20))
+    handler.close_connection = True
+
+
 def cut(handler: Handler, body: dict) -> None:
     """Break off in the middle of the answer."""
     part = {"model": body["model"], "message": {"role": "assistant", "content": '{"desc'}, "done": False}

@@ -1,5 +1,6 @@
 import builtins
 import re
+import sys
 
 import pytest
 
@@ -12,7 +13,7 @@ from anomalib_zsad.knowledge.ollama_model import (
     SlowAnswerError,
     UnreachableError,
 )
-from tests.knowledge.ollama_server import DIGEST, cut, fail, hang, say, send_raw
+from tests.knowledge.ollama_server import DIGEST, cut, drip, fail, flood, hang, say, send_raw
 
 MESSAGES = [{"role": "user", "content": "What does a broken cup look like?"}]
 OPTIONS = {"temperature": 0.0, "seed": 3}
@@ -103,6 +104,52 @@ def test_no_answer_in_time(server, stream):
 
 
 @streams
+def test_an_answer_that_drips(server, stream):
+    server.behaviours = [drip]
+    with pytest.raises(SlowAnswerError, match=r"within 0.3 s: pass --timeout"):
+        OllamaModel("llama3.1", timeout=0.3, stream=stream).ask(MESSAGES, OPTIONS, None)
+
+
+@streams
+def test_an_answer_without_end(server, stream):
+    server.behaviours = [flood]
+    with pytest.raises(MalformedAnswerError, match="longer than 16 MiB"):
+        OllamaModel("llama3.1", stream=stream).ask(MESSAGES, OPTIONS, None)
+
+
+@pytest.mark.parametrize("variable", ["HTTP_PROXY", "ALL_PROXY"])
+@pytest.mark.parametrize("proxy", ["http://me:secret@127.0.0.1:1", "socks5://127.0.0.1:1"])
+def test_no_proxy_leads_to_this_machine(server, monkeypatch, variable, proxy):
+    monkeypatch.setenv(variable, proxy)
+    assert OllamaModel("llama3.1").check() == DIGEST
+
+
+def test_a_proxy_of_the_environment_leads_elsewhere(monkeypatch):
+    monkeypatch.setenv("HTTP_PROXY", "http://me:secret@127.0.0.1:1")
+    with pytest.raises(UnreachableError, match=r"at elsewhere\.test through the proxy http://\*\*\*@127\.0\.0\.1:1: "):
+        OllamaModel("llama3.1", host="elsewhere.test").check()
+
+
+def test_a_proxy_that_needs_a_package_names_it(monkeypatch):
+    monkeypatch.setenv("HTTP_PROXY", "socks5://me:secret@127.0.0.1:1")
+    monkeypatch.setitem(sys.modules, "socksio", None)
+    with pytest.raises(OSError, match=r"socks5://\*\*\*@127\.0\.0\.1:1 .*pip install socksio; NO_PROXY"):
+        OllamaModel("llama3.1", host="elsewhere.test")
+
+
+def test_blanks_around_an_address_are_none_of_it(server, monkeypatch):
+    monkeypatch.setenv("OLLAMA_HOST", f" {server.url} ")
+    assert OllamaModel("llama3.1").check() == DIGEST
+
+
+def test_no_message_has_a_password():
+    for host in ("http://me:secret@127.0.0.1:1", "me:secret@127.0.0.1:1"):
+        with pytest.raises(UnreachableError, match=r"\*\*\*@127\.0\.0\.1:1") as caught:
+            OllamaModel("llama3.1", host=host).check()
+        assert "secret" not in str(caught.value)
+
+
+@streams
 def test_a_connection_that_breaks_off(server, stream):
     server.behaviours = [cut]
     with pytest.raises(BrokenConnectionError, match="broke off in the middle") as caught:
@@ -151,7 +198,7 @@ def test_an_error_in_the_middle_of_a_stream(server):
         OllamaModel("llama3.1", stream=True).ask(MESSAGES, OPTIONS, None)
 
 
-@pytest.mark.parametrize("timeout", [0, -1])
+@pytest.mark.parametrize("timeout", [0, -1, float("nan"), float("inf")])
 def test_a_timeout_of_nothing(timeout):
     with pytest.raises(ValueError, match=f"timeout must be more than 0 seconds, got {timeout}"):
         OllamaModel("llama3.1", timeout=timeout)
