@@ -3,12 +3,12 @@
 from pathlib import Path
 from typing import Any
 
-import yaml
 from anomalib.data import AnomalibDataModule
 from anomalib.models import AnomalibModule
 from pydantic import TypeAdapter, ValidationError
 
 from anomalib_zsad.benchmark.grid import Benchmark, Spec
+from anomalib_zsad.yaml_file import read_yaml
 
 
 def read_benchmark(path: Path) -> Benchmark:
@@ -18,15 +18,8 @@ def read_benchmark(path: Path) -> Benchmark:
         FileNotFoundError: If there is no such file.
         ValueError: If it is none.
     """
-    if not path.is_file():
-        msg = f"{path}: expected the configuration of a benchmark, found no such file"
-        raise FileNotFoundError(msg)
     expected = f"{path}: expected the configuration of a benchmark, but"
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        msg = f"{expected} it is no YAML ({' '.join(str(error).split())})"
-        raise ValueError(msg) from error
+    content = read_yaml(path, "the configuration of a benchmark")
     if not isinstance(content, dict):
         msg = f"{expected} it has no models and protocols: {content!r}"
         raise ValueError(msg)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-import yaml
+from anomalib_zsad.yaml_file import read_yaml
 
 Names = dict[str, str]
 
@@ -31,11 +31,7 @@ def category_key(category: str) -> str:
 
 
 def _read(path: Path) -> Names:
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        msg = f"{path}: expected a YAML file with one name for each class, but it cannot be read"
-        raise ValueError(msg) from error
+    content = read_yaml(path, "a YAML file with one name for each class")
     pairs = content.items() if isinstance(content, dict) else [(None, None)]
     if not all(isinstance(text, str) for pair in pairs for text in pair):
         msg = f"{path}: expected one name for each class, such as 'bottle: dark bottle', got {str(content)[:60]!r}"
