@@ -2,7 +2,9 @@
 
 import argparse
 import logging
+import signal
 import sys
+import threading
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -79,11 +81,13 @@ def _add_benchmark(commands: "argparse._SubParsersAction[argparse.ArgumentParser
     command.add_argument("-c", "--config", type=Path, required=True, help="a YAML file, as in configs/benchmark")
     command.add_argument("--out", type=Path, help="folder for the results (results/benchmark/<name of the config>)")
     command.add_argument("--accelerator", default="auto", help="of the trainer (%(default)s)")
-    command.add_argument(
-        "--jobs", type=int, help="cells at a time, in processes of their own (the config's launcher, 1)"
-    )
+    command.add_argument("--jobs", type=int, help="cells at a time (the config's launcher; 1 on this machine)")
     papers = ("acdclip", "afclip", "kanoclip", "wmoeclip")
     command.add_argument("--compare", choices=papers, help="put the figures of this paper beside ours")
+    only = command.add_mutually_exclusive_group()
+    only.add_argument("--list-cells", action="store_true", help="print the names of all cells and run none")
+    only.add_argument("--cell", metavar="NAME", help="run this cell alone, here, and keep its result; no tables")
+    command.add_argument("--end-with-parent", action="store_true", help=argparse.SUPPRESS)
     command.set_defaults(run=_benchmark)
 
 
@@ -158,6 +162,15 @@ def _few_shot(options: argparse.Namespace) -> int:
 
 
 def _benchmark(options: argparse.Namespace) -> int:
+    from anomalib_zsad.benchmark.command import end_with_parent
+
+    if options.end_with_parent:
+        end_with_parent()
+    with _ended_by_sigterm():
+        return _benchmark_or_cell(options)
+
+
+def _benchmark_or_cell(options: argparse.Namespace) -> int:
     from dataclasses import replace
 
     from lightning.pytorch.accelerators import AcceleratorRegistry
@@ -165,13 +178,19 @@ def _benchmark(options: argparse.Namespace) -> int:
     from anomalib_zsad.arguments import check_choice
     from anomalib_zsad.benchmark.beside_paper import write_comparison
     from anomalib_zsad.benchmark.reading import read_benchmark
-    from anomalib_zsad.benchmark.run import run_benchmark
+    from anomalib_zsad.benchmark.run import run_benchmark, run_named_cell
 
     check_choice(
         "--accelerator", options.accelerator, ("auto", "gpu", *sorted(AcceleratorRegistry.available_accelerators()))
     )
     folder = options.out or Path("results", "benchmark", options.config.stem)
     benchmark = read_benchmark(options.config)
+    if options.list_cells:
+        print("\n".join(cell.name for cell in benchmark.cells()))
+        return 0
+    if options.cell is not None:
+        with _said_on_stderr("anomalib_zsad.benchmark"):
+            return run_named_cell(benchmark, folder, options.cell, options.accelerator)
     if options.jobs is not None:
         benchmark.launcher = replace(benchmark.launcher, jobs=options.jobs)
     with _said_on_stderr("anomalib_zsad.benchmark"):
@@ -182,6 +201,23 @@ def _benchmark(options: argparse.Namespace) -> int:
         print((folder / f"compared_to_{options.compare}.md").read_text(encoding="utf-8"))
     print(f"every category, seed and metric: {folder / 'results.csv'}, the table: {folder / 'results.md'}")
     return 1 if failures else 0
+
+
+@contextmanager
+def _ended_by_sigterm() -> Iterator[None]:
+    """Let SIGTERM end what runs as an error would, with the status that a shell gives to it."""
+
+    def end(number: int, _: object) -> None:
+        raise SystemExit(128 + number)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @contextmanager

@@ -1,7 +1,6 @@
 """How one cell of a benchmark comes to its result."""
 
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +8,12 @@ import pandas as pd
 from anomalib.data import AnomalibDataModule
 from anomalib.engine import Engine
 from anomalib.models import AnomalibModule
+from filelock import FileLock
 from lightning.pytorch import seed_everything
 
 from anomalib_zsad.atomic import whole_file
-from anomalib_zsad.benchmark.devices import Devices
-from anomalib_zsad.benchmark.grid import Benchmark, Cell, Entry, build_model
+from anomalib_zsad.benchmark.devices import own_device
+from anomalib_zsad.benchmark.grid import Benchmark, Cell, Entry, build_model, decisive
 from anomalib_zsad.benchmark.one_category import OneCategory, as_auxiliary
 from anomalib_zsad.benchmark.store import CASES, Store
 from anomalib_zsad.benchmark.unit_scores import UnitScores
@@ -40,7 +40,6 @@ class CellRunner:
         self.benchmark = benchmark
         self.folder = folder
         self._engine_arguments = {"logger": False, **engine}
-        self._devices = Devices(benchmark.launcher.jobs)
         self._device: int | list[int] = 1
         self._last_model: Any = None
 
@@ -53,7 +52,7 @@ class CellRunner:
         entry = self.benchmark.models[cell.model]
         test = self._ensemble if entry.members else self._zero_shot if entry.is_zero_shot else self._per_category
         keeper = CaseKeeper()
-        with self._devices.one(self._engine_arguments.get("accelerator", "auto")) as self._device:
+        with own_device(self._engine_arguments.get("accelerator", "auto")) as self._device:
             table = test(cell, entry, keeper)
         save_cases(Store(self.folder).folder_of(cell) / CASES, keeper.shown())
         return table[table["category"] != MEAN]
@@ -92,14 +91,13 @@ class CellRunner:
 
     def _member(self, name: str, cell: Cell) -> AnomalibModule:
         """Take a model as it was trained for its own cells."""
-        entry = self.benchmark.models[name]
+        entry, own = self.benchmark.models[name], self.benchmark.member_of(cell, name)
         if entry.is_zero_shot:
-            own = replace(cell, model=name, category=None)
             training = self.benchmark.training_of(own)
             if training is None:
                 return build_model(entry, own, visualizer=False)
             return entry.model_class.load_from_checkpoint(self._trained(training, own, entry))
-        own, store = replace(cell, model=name, shots=next(iter(entry.shots), None)), Store(self.folder)
+        store = Store(self.folder)
         if not store.is_finished(own, self.benchmark.fingerprint(own)):
             msg = f"{own.name} has no result, so its model is no member: expected it to be trained"
             raise ValueError(msg)
@@ -125,24 +123,26 @@ class CellRunner:
         return table
 
     def _trained(self, training: str, cell: Cell, entry: Entry) -> Path:
-        """Train once for all cells that differ only in target and references."""
-        protocol = self.benchmark.protocol_of(cell.target)
+        """Train once for all cells that differ only in target and references; other processes wait for it."""
         folder = self.folder / "training" / training
-        plumbing = self.benchmark.training_plumbing(cell)
-        settings = [entry.class_path, entry.init_args, protocol.auxiliary.class_path, protocol.auxiliary.init_args]
-        wanted = json.dumps([*settings, plumbing["train_batch_size"]], sort_keys=True, default=str)
+        folder.mkdir(parents=True, exist_ok=True)
+        protocol, plumbing = self.benchmark.protocol_of(cell.target), self.benchmark.training_plumbing(cell)
+        auxiliary = decisive(protocol.auxiliary)
+        settings = [entry.class_path, entry.init_args, *auxiliary.values(), plumbing["train_batch_size"]]
+        wanted = json.dumps(settings, sort_keys=True, default=str)
         record = folder / "trained.json"
-        known = json.loads(record.read_text(encoding="utf-8")) if record.is_file() else {}
-        if known.get("settings") == wanted and (folder / known["checkpoint"]).is_file():
-            return folder / known["checkpoint"]
-        model = build_model(entry, Cell(cell.model, cell.target, None, None, cell.seed), visualizer=False)
-        engine = self._engine(folder)
-        engine.fit(model, datamodule=as_auxiliary(protocol.auxiliary.build(AnomalibDataModule), plumbing))
-        checkpoint = Path(str(engine.best_model_path)).resolve()
-        with whole_file(record) as temporary:
-            content = {"settings": wanted, "checkpoint": str(checkpoint.relative_to(folder.resolve()))}
-            temporary.write_text(json.dumps(content), encoding="utf-8")
-        return checkpoint
+        with FileLock(folder / "training.lock"):
+            known = json.loads(record.read_text(encoding="utf-8")) if record.is_file() else {}
+            if known.get("settings") == wanted and (folder / known["checkpoint"]).is_file():
+                return folder / known["checkpoint"]
+            model = build_model(entry, Cell(cell.model, cell.target, None, None, cell.seed), visualizer=False)
+            engine = self._engine(folder)
+            engine.fit(model, datamodule=as_auxiliary(protocol.auxiliary.build(AnomalibDataModule), plumbing))
+            checkpoint = Path(str(engine.best_model_path)).resolve()
+            with whole_file(record) as temporary:
+                content = {"settings": wanted, "checkpoint": str(checkpoint.relative_to(folder.resolve()))}
+                temporary.write_text(json.dumps(content), encoding="utf-8")
+            return checkpoint
 
     def _category(self, cell: Cell, entry: Entry) -> OneCategory:
         size = entry.train_batch_size or _ANOMALIBS_BATCH

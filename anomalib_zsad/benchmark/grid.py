@@ -22,6 +22,9 @@ from anomalib_zsad.paths import path_component
 
 _STRICT = ConfigDict(extra="forbid")
 
+PLUMBING = ("eval_batch_size", "num_workers")
+"""Arguments of a datamodule that change no result."""
+
 
 @dataclass
 class Spec:
@@ -219,6 +222,13 @@ class Benchmark:
         number = self.protocols.index(self.protocol_of(cell.target))
         return f"{path_component(cell.model)}/protocol_{number}/seed_{cell.seed}"
 
+    def member_of(self, cell: Cell, name: str) -> Cell:
+        """Name the cell of a member that goes with an ensemble's: its own category, where it is tested by category."""
+        entry = self.models[name]
+        if entry.is_zero_shot:
+            return replace(cell, model=name, category=None)
+        return replace(cell, model=name, shots=next(iter(entry.shots), None))
+
     def cells(self) -> Iterator[Cell]:
         """Name every cell; those of one training follow each other."""
         for name, entry in self.models.items():
@@ -231,16 +241,17 @@ class Benchmark:
         """Digest all that decides a cell's result: with other settings a finished cell does not count."""
         protocol, entry = self.protocol_of(cell.target), self.models[cell.model]
         members = [self.models[name] for name in entry.members]
-        decisive: list[Any] = [asdict(cell), entry.class_path, entry.init_args, asdict(protocol.targets[cell.target])]
-        decisive += [[each.class_path, each.init_args, each.shots] for each in members]
+        target = decisive(protocol.targets[cell.target])
+        deciding: list[Any] = [asdict(cell), entry.class_path, entry.init_args, target]
+        deciding += [[each.class_path, each.init_args, each.shots] for each in members]
         for name in entry.members or [cell.model]:
             own = self.models[name]
             if own.is_zero_shot:
                 size = self.training_plumbing(replace(cell, model=name))["train_batch_size"]
-                decisive += [asdict(protocol.auxiliary), size]
+                deciding += [decisive(protocol.auxiliary), size]
             else:
-                decisive += [own.train_batch_size, own.signed_scores]
-        return hashlib.sha256(json.dumps(decisive, sort_keys=True, default=str).encode()).hexdigest()
+                deciding += [own.train_batch_size, own.signed_scores]
+        return hashlib.sha256(json.dumps(deciding, sort_keys=True, default=str).encode()).hexdigest()
 
     def _cells(self, name: str, entry: Entry, target: str, seed: int) -> Iterator[Cell]:
         categories: list[str | None] = [None]
@@ -270,6 +281,12 @@ def _check_each_once(name: str, values: list[int]) -> None:
 
 def _doubled(values: list[Any]) -> list[Any]:
     return sorted({value for value in values if values.count(value) > 1})
+
+
+def decisive(datamodule: Spec) -> dict[str, Any]:
+    """Leave out how images are read: it decides no result."""
+    own = {name: value for name, value in datamodule.init_args.items() if name not in PLUMBING}
+    return {"class_path": datamodule.class_path, "init_args": own}
 
 
 def build_model(entry: Entry, cell: Cell, **components: Any) -> AnomalibModule:

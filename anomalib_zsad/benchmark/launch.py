@@ -1,104 +1,133 @@
-"""Jobs in several processes through joblib: on this machine, or wherever joblib has a backend for."""
+"""The engines that start commands: a pool of this machine, Dask, Ray, submitit."""
 
-import logging
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import BrokenExecutor
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib import import_module
-from typing import Any, ClassVar, TypeVar
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Protocol
 
-from joblib import Parallel, delayed, parallel_config
 from pydantic import ConfigDict
 
-logger = logging.getLogger(__name__)
 
-Job = TypeVar("Job")
+class Job(Protocol):
+    """What an engine gives for a call that it has taken."""
 
-LOST = "the process that ran it, or one beside it, ended without a word (out of memory?)"
+    def done(self) -> bool:
+        """Whether it has come to its end."""
 
-_last: list[Any] = []
+    def result(self) -> Any:
+        """Return what the function returned, or raise why it did not."""
+
+    def cancel(self) -> Any:
+        """Do not begin it, if that can be helped."""
+
+
+class Engine(Protocol):
+    """Calls functions, wherever that is."""
+
+    def submit(self, function: Callable[..., Any], /, *arguments: Any) -> Job:
+        """Take a call; both must be picklable."""
 
 
 @dataclass
 class Launcher:
-    """Where the cells of a benchmark run.
+    """Where the cells of a benchmark run; each is a command in a process of its own.
 
     Args:
-        jobs: How many at a time; 1 stays in this process.
-        backend: joblib's name of an engine: `loky` (processes of this machine), `dask`, or one that is registered.
-        options: Arguments of that engine, such as `scheduler_host` of `dask`.
-        register: A function to call first, by its path, such as `ray.util.joblib.register_ray` for the engine `ray`.
+        jobs: How many cells the engine has in hand at a time. None: one on this machine, else all that can run.
+        backend: `local`: processes of this machine. `dask`: the workers of a scheduler. `ray`: the nodes of a Ray
+            cluster. `submitit`: jobs of SLURM.
+        options: Arguments of `distributed.Client` (such as `address`), of `ray.init`, or of submitit's
+            `update_parameters` (such as `slurm_partition`, `timeout_min`).
+        task: What each cell needs: arguments of Dask's `submit` (`resources`) or of a Ray task (`num_gpus`).
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
-    jobs: int = 1
-    backend: str = "loky"
+    jobs: int | None = None
+    backend: Literal["local", "dask", "ray", "submitit"] = "local"
     options: dict[str, Any] = field(default_factory=dict)
-    register: str | None = None
+    task: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if self.jobs < 1:
+        if self.jobs is not None and self.jobs < 1:
             msg = f"expected at least 1 job at a time, got {self.jobs}"
             raise ValueError(msg)
+        for name in ("options", "task"):
+            if getattr(self, name) and name in _REFUSED.get(self.backend, ()):
+                msg = f"expected no {name} for the backend {self.backend}, got {getattr(self, name)}"
+                raise ValueError(msg)
 
-    def run(self, function: Callable[[Job], object], jobs: Sequence[Job]) -> Iterator[tuple[Job, str | None]]:
-        """Call a function with every job; each is tried once.
+    @property
+    def limit(self) -> float:
+        """How many cells the engine has in hand at a time."""
+        return self.jobs or (1 if self.backend == "local" else float("inf"))
 
-        Args:
-            function: What it returns is not used. It must not raise, and in other processes it must be picklable.
-            jobs: Picklable too.
+    @contextmanager
+    def engine(
+        self,
+        folder: Path,  # for what the engine itself writes
+    ) -> Iterator[Engine]:
+        """Connect to the engine.
 
-        Yields:
-            Each job when it is done, in any order, and `LOST` where it cannot be known to be.
+        Raises:
+            ValueError: If the package of the engine is not installed, or it does not take the options.
+            OSError: If the engine is not reached.
         """
-        if self.jobs > 1:
-            yield from self._in_processes(function, jobs)
-            return
-        for job in jobs:
-            function(job)
-            yield job, None
-
-    def _in_processes(self, function: Callable[[Job], object], jobs: Sequence[Job]) -> Iterator[tuple[Job, str | None]]:
-        waiting = list(range(len(jobs)))
-        while waiting:
-            handed_out: list[int] = []
-            done: set[int] = set()
-            try:
-                for number in self._parallel()(_noting(handed_out, function, jobs, waiting)):
-                    done.add(number)
-                    yield jobs[number], None
-                return
-            except BrokenExecutor as error:  # one process has died, and with it all of them
-                if not handed_out:
-                    raise
-                logger.warning("A process ended before its job was done: %s", error)
-                yield from ((jobs[number], LOST) for number in handed_out if number not in done)
-                waiting = [number for number in waiting if number not in handed_out]
-
-    def _parallel(self) -> Parallel:
-        if self.register:
-            module, name = self.register.rsplit(".", 1)
-            getattr(import_module(module), name)()
-        # No more is handed out than runs, so that what was handed out and did not return is what was lost.
-        one_by_one: dict[str, Any] = {"pre_dispatch": "n_jobs", "batch_size": 1}
-        with parallel_config(self.backend, n_jobs=self.jobs, **self.options):
-            try:
-                return Parallel(return_as="generator_unordered", **one_by_one)
-            except ValueError:  # such an engine, ray among them, says nothing before all is done
-                return Parallel(**one_by_one)
+        connect = {"local": _local, "dask": _dask, "ray": _ray, "submitit": _submitit}[self.backend]
+        try:
+            engine, close = connect(self, folder)
+        except (TypeError, NameError) as error:  # how they refuse an argument
+            msg = f"launcher.options: expected those of the backend {self.backend}, got {self.options} ({error})"
+            raise ValueError(msg) from error
+        try:
+            yield engine
+        finally:
+            close()
 
 
-def _noting(
-    handed_out: list[int], function: Callable[[Job], object], jobs: Sequence[Job], waiting: Sequence[int]
-) -> Iterator[Any]:
-    for number in waiting:
-        handed_out.append(number)
-        yield delayed(_call)(function, jobs[number], number)
+_REFUSED = {"local": ("options", "task"), "submitit": ("task",)}
+
+_Connected = tuple[Engine, Callable[[], None]]
+"""An engine, and what ends the connection with it."""
 
 
-def _call(function: Callable[[Job], object], job: Job, number: int) -> int:
-    """Do one job in a process of its own or in one that has done others before."""
-    function(job)
-    # Alive until the next job has taken over what they share, such as a loaded backbone.
-    _last[:] = [function]
-    return number
+def _local(launcher: Launcher, _: Path) -> _Connected:
+    pool = ThreadPoolExecutor(launcher.jobs or 1)  # a thread only waits for its command
+    return pool, lambda: pool.shutdown(cancel_futures=True)
+
+
+def _dask(launcher: Launcher, _: Path) -> _Connected:
+    client = _package("distributed", "dask").Client(**launcher.options)
+    return client.get_executor(pure=False, **launcher.task), client.close
+
+
+def _ray(launcher: Launcher, _: Path) -> _Connected:
+    ray = _package("ray", "ray")
+    ray.init(**launcher.options)
+    return _Ray(ray, {"max_retries": 0, **launcher.task}), ray.shutdown
+
+
+def _submitit(launcher: Launcher, folder: Path) -> _Connected:
+    executor = _package("submitit", "submitit").AutoExecutor(folder / "submitit")
+    executor.update_parameters(**launcher.options)
+    return executor, lambda: None
+
+
+def _package(name: str, backend: str) -> Any:
+    try:
+        return import_module(name)
+    except ImportError as error:
+        msg = f"the backend {backend} needs the package {name}: pip install {name} ({error})"
+        raise ValueError(msg) from error
+
+
+class _Ray:
+    """Ray's tasks as futures."""
+
+    def __init__(self, ray: Any, task: dict[str, Any]) -> None:
+        self._ray, self._task = ray, task
+
+    def submit(self, function: Callable[..., Any], /, *arguments: Any) -> Future:
+        return self._ray.remote(**self._task)(function).remote(*arguments).future()

@@ -1,21 +1,28 @@
 """Running a benchmark: one cell after the other or several at a time, whatever happens to one of them."""
 
+import json
 import logging
-from collections.abc import Callable, Sequence
+import os
+import secrets
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict
-from functools import partial
-from itertools import chain
 from pathlib import Path
 from time import monotonic
-from typing import Any
 
 import pandas as pd
+import yaml
 
+from anomalib_zsad.atomic import whole_file
 from anomalib_zsad.benchmark.cell_run import CellRunner
+from anomalib_zsad.benchmark.command import PYTHON, TAKEN, Ended, run_command
 from anomalib_zsad.benchmark.grid import Benchmark, Cell
+from anomalib_zsad.benchmark.launch import Job
 from anomalib_zsad.benchmark.pictures import draw_beside, draw_pages
 from anomalib_zsad.benchmark.plots import read_curves
 from anomalib_zsad.benchmark.report import Pictures, write_report
+from anomalib_zsad.benchmark.schedule import Schedule, Task, plan
 from anomalib_zsad.benchmark.store import COLUMNS, Store
 
 logger = logging.getLogger(__name__)
@@ -26,69 +33,112 @@ Report = tuple[pd.DataFrame, dict[str, str]]
 Marked = tuple[Cell, str]
 """A cell and the fingerprint of its settings."""
 
+COMMAND = (PYTHON, "-m", "anomalib_zsad")
+
+_QUIET = {"enable_progress_bar": False}
+_PATIENCE = 2.0
+"""Seconds: somebody who only looks whether a cell is taken is done by then."""
+
 
 def run_benchmark(
     benchmark: Benchmark,
     folder: Path,
     run: Callable[[Cell], pd.DataFrame] | None = None,
-    **engine: Any,
+    accelerator: str = "auto",
+    command: Sequence[str] = COMMAND,
 ) -> Report:
     """Run every cell that has no result yet; after each one the report is written anew.
 
-    A killed run goes on where it was: finished cells count as long as their settings are the same, and a training that
-    has ended is not repeated. A cell that fails is recorded with its reason, and the rest goes on.
-
-    Where the benchmark's launcher runs several jobs at a time, a job is a training with all its cells, or a cell that
-    has none in common with others. Whoever runs it keeps its results in the folder, which all machines must share.
+    A cell is a command of its own, which the launcher's engine starts on this machine or another; it counts when its
+    record is read back from the folder, which all machines must share under one path. A cell that fails is recorded
+    with its reason, one that is killed is tried once more before, and the rest goes on. A killed run goes on where it
+    was: finished cells count as long as their settings are the same, and a training that has ended is not repeated.
+    Several benchmarks on one folder share the cells.
 
     Args:
         benchmark: The grid.
         folder: Where everything goes.
-        run: Gives a cell's table; `CellRunner` unless told otherwise.
-        **engine: Arguments of anomalib's engine.
+        run: Gives a cell's table, in this process, one after the other, whatever the launcher says: a `CellRunner`,
+            for instance. None: commands.
+        accelerator: Of the trainer, for commands.
+        command: What runs `benchmark -c FILE --out FOLDER --cell NAME`.
 
     Returns:
         The tidy results, and why cells failed, by name.
     """
-    launcher = benchmark.launcher
-    quiet = {"enable_progress_bar": False} if launcher.jobs > 1 else {}
-    store, run = Store(folder), run or CellRunner(benchmark, folder, **{**quiet, **engine})
+    store = Store(folder.absolute())
     cells = [(cell, benchmark.fingerprint(cell)) for cell in benchmark.cells()]
-    open_cells = [(cell, mark) for cell, mark in cells if not store.is_finished(cell, mark)]
-    logger.info("%d of %d cells have a result in %s.", len(cells) - len(open_cells), len(cells), folder)
-    started, done = monotonic(), 0
-    # Ensembles at the end, since they take what the others train.
-    mixed = [each for each in open_cells if benchmark.models[each[0].model].members]
-    alone = [each for each in open_cells if each not in mixed]
-    work = partial(_run_job, run, store)
-    for job, lost in chain.from_iterable(launcher.run(work, _jobs(benchmark, part)) for part in (alone, mixed)):
-        for cell, mark in job:
-            if lost and not store.is_finished(cell, mark):
-                store.fail(cell, mark, lost)
-        done += len(job)
-        _report(store, cells, folder)
-        logger.info("%d of %d cells are done.%s", done, len(open_cells), _left(done, len(open_cells), started))
-    return _report(store, cells, folder, drawn=True)
+    tasks = plan(benchmark, store)
+    logger.info("%d of %d cells have a result in %s.", len(cells) - len(tasks), len(cells), store.folder)
+    started = monotonic()
+    submit: Callable[[Task], Job] = _nowhere
+    with ExitStack() as stack:
+        if run is not None:
+            submit = _here(benchmark, store, run)
+        elif tasks:
+            submit = stack.enter_context(_elsewhere(benchmark, store.folder, [*command], accelerator))
+        limit = benchmark.launcher.limit if run is None else 1
+        settled = stack.enter_context(closing(Schedule(tasks, store, submit, limit).settled()))
+        failed = 0
+        for done, task in enumerate(settled, start=1):
+            failed += store.reason(task.cell, task.fingerprint) is not None
+            _report(store, cells)
+            told = f", {failed} of them without a result" if failed else ""
+            logger.info("%d of %d cells are done%s.%s", done, len(tasks), told, _left(done, len(tasks), started))
+    return _report(store, cells, drawn=True)
 
 
-def _jobs(benchmark: Benchmark, cells: Sequence[Marked]) -> list[list[Marked]]:
-    """Keep the cells of one training together where jobs run at the same time, so that it is not run twice."""
-    if benchmark.launcher.jobs == 1:
-        return [[each] for each in cells]
-    jobs: dict[str, list[Marked]] = {}
-    for cell, mark in cells:
-        training = benchmark.training_of(cell)
-        jobs.setdefault(f"cell {cell.name}" if training is None else f"training {training}", []).append((cell, mark))
-    return list(jobs.values())
+def run_cell(
+    benchmark: Benchmark,
+    folder: Path,
+    cell: Cell,
+    run: Callable[[Cell], pd.DataFrame],
+    patience: float = _PATIENCE,
+) -> int:
+    """Run one cell and keep its result, or why it has none, unless another process does.
 
+    Args:
+        benchmark: The grid.
+        folder: As for `run_benchmark`.
+        cell: The cell. Members of an ensemble that are tested with it are run first where they have no record.
+        run: As for `run_benchmark`.
+        patience: Seconds to wait for a process that runs the cell; negative: until it ends.
 
-def _run_job(run: Callable[[Cell], pd.DataFrame], store: Store, job: Sequence[Marked]) -> None:
-    for cell, mark in job:
+    Returns:
+        An exit status: 0 if there is a result, 1 if there is none, `TAKEN` if another process runs the cell.
+    """
+    store, mark = Store(folder), benchmark.fingerprint(cell)
+    with store.lock(cell, patience) as ours:
+        if not ours:
+            logger.info("Cell %s is run by another process.", cell.name)
+            return TAKEN
+        if store.is_finished(cell, mark):
+            return 0
+        for name in benchmark.models[cell.model].members:
+            member = benchmark.member_of(cell, name)
+            if member.category and not store.record(member, benchmark.fingerprint(member)):
+                run_cell(benchmark, folder, member, run, patience=-1)
         logger.info("Cell %s begins.", cell.name)
-        _run_one(run, store, cell, mark)
+        return _run_one(run, store, cell, mark)
 
 
-def _run_one(run: Callable[[Cell], pd.DataFrame], store: Store, cell: Cell, mark: str) -> None:
+def run_named_cell(benchmark: Benchmark, folder: Path, name: str, accelerator: str = "auto") -> int:
+    """Run the cell of a name, in this process.
+
+    Returns:
+        As `run_cell`.
+
+    Raises:
+        ValueError: If there is none of that name.
+    """
+    found = [cell for cell in benchmark.cells() if cell.name == name]
+    if not found:
+        msg = f"--cell: expected one of the names that --list-cells prints on this machine, got {name}"
+        raise ValueError(msg)
+    return run_cell(benchmark, folder, found[0], CellRunner(benchmark, folder, accelerator=accelerator, **_QUIET))
+
+
+def _run_one(run: Callable[[Cell], pd.DataFrame], store: Store, cell: Cell, mark: str) -> int:
     started = monotonic()
     try:
         table = run(cell)
@@ -96,11 +146,55 @@ def _run_one(run: Callable[[Cell], pd.DataFrame], store: Store, cell: Cell, mark
         reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
         logger.exception("Cell %s failed.", cell.name)
         store.fail(cell, mark, reason)
-    else:
-        store.finish(cell, mark, table, monotonic() - started)
+        return 1
+    store.finish(cell, mark, table, monotonic() - started)
+    return 0
 
 
-def _report(store: Store, cells: Sequence[Marked], folder: Path, drawn: bool = False) -> Report:
+def _nowhere(task: Task) -> Job:
+    raise AssertionError(task)
+
+
+def _here(benchmark: Benchmark, store: Store, run: Callable[[Cell], pd.DataFrame]) -> Callable[[Task], Job]:
+    def submit(task: Task) -> Job:
+        job = Future[Ended]()
+        job.set_result(Ended(run_cell(benchmark, store.folder, task.cell, run), "", "this machine"))
+        return job
+
+    return submit
+
+
+@contextmanager
+def _elsewhere(
+    benchmark: Benchmark, folder: Path, command: list[str], accelerator: str
+) -> Iterator[Callable[[Task], Job]]:
+    launcher = benchmark.launcher
+    threads = max(1, (os.cpu_count() or 1) // launcher.limit) if launcher.backend == "local" else None
+    with launcher.engine(folder) as engine, _written(benchmark, folder) as config:
+
+        def submit(task: Task) -> Job:
+            given = ["-c", str(config), "--out", str(folder), "--accelerator", accelerator, "--cell", task.cell.name]
+            words = [*command, "benchmark", *given, "--end-with-parent"]
+            return engine.submit(run_command, words, str(Path.cwd()), str(config), threads)
+
+        yield submit
+
+
+@contextmanager
+def _written(benchmark: Benchmark, folder: Path) -> Iterator[Path]:
+    """Write down what is run, for as long as it runs: commands end when the file is gone."""
+    path = folder / "running" / f"{secrets.token_hex(8)}.yaml"
+    plain = json.loads(json.dumps(asdict(benchmark), default=str))  # as the fingerprint takes it
+    with whole_file(path) as temporary:
+        temporary.write_text(yaml.safe_dump(plain, sort_keys=False), encoding="utf-8")
+    try:
+        yield path
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def _report(store: Store, cells: Sequence[Marked], drawn: bool = False) -> Report:
+    folder = store.folder
     tables = [table for cell, mark in cells if not (table := store.rows(cell, mark)).empty]
     rows = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=list(COLUMNS))
     failures = {cell.name: reason for cell, mark in cells if (reason := store.reason(cell, mark))}

@@ -1,9 +1,14 @@
 """The results of finished cells, one file each, so that nothing finished is lost or run twice."""
 
 import json
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
+from filelock import FileLock, Timeout
 
 from anomalib_zsad.atomic import whole_file
 from anomalib_zsad.benchmark.grid import Cell
@@ -42,40 +47,76 @@ class Store:
 
     def fail(self, cell: Cell, fingerprint: str, reason: str) -> None:
         """Keep why a cell has no result; it is tried again by the next run."""
-        self._write(cell, {"fingerprint": fingerprint, "failed": reason})
+        # Another failure of the same reason is another record.
+        self._write(cell, {"fingerprint": fingerprint, "failed": reason, "attempt": secrets.token_hex(8)})
+
+    @contextmanager
+    def lock(self, cell: Cell, seconds: float) -> Iterator[bool]:
+        """Keep all others from running a cell; the lock of a process that dies is free.
+
+        Args:
+            cell: The cell.
+            seconds: How long to wait for another; negative: until it is free.
+
+        Yields:
+            Whether it is ours now.
+        """
+        path = self._lock_path(cell)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(path)
+        try:
+            lock.acquire(timeout=seconds)
+        except Timeout:
+            yield False
+            return
+        try:
+            yield True
+        finally:
+            lock.release()
+
+    def is_taken(self, cell: Cell) -> bool:
+        """Whether somebody runs a cell at this time."""
+        if not self._lock_path(cell).is_file():
+            return False
+        with self.lock(cell, seconds=0) as ours:
+            return not ours
 
     def is_finished(self, cell: Cell, fingerprint: str) -> bool:
         """Whether there is a result of these very settings."""
-        return "rows" in self._read(cell, fingerprint)
+        return "rows" in self.record(cell, fingerprint)
 
     def seconds(self, cell: Cell, fingerprint: str) -> float | None:
         """What a finished cell took."""
-        return self._read(cell, fingerprint).get("seconds")
+        return self.record(cell, fingerprint).get("seconds")
 
     def reason(self, cell: Cell, fingerprint: str) -> str | None:
         """Why a cell failed, if it did."""
-        return self._read(cell, fingerprint).get("failed")
+        return self.record(cell, fingerprint).get("failed")
 
     def rows(self, cell: Cell, fingerprint: str) -> pd.DataFrame:
         """Give a cell's result, tidy: a row for every category and metric that is available."""
         found = [
             (cell.model, cell.target, row["category"], cell.shots, cell.seed, row["images"], metric, row[metric],
              row["note"])
-            for row in self._read(cell, fingerprint).get("rows", ())
+            for row in self.record(cell, fingerprint).get("rows", ())
             for metric in METRICS
             if row.get(metric) is not None
         ]  # fmt: skip
         return pd.DataFrame(found, columns=list(COLUMNS))
 
-    def _path(self, cell: Cell) -> Path:
-        return self.folder_of(cell) / "cell.json"
-
-    def _read(self, cell: Cell, fingerprint: str) -> dict:
+    def record(self, cell: Cell, fingerprint: str) -> dict[str, Any]:
+        """Read what is known of a cell with these settings: `rows`, or why it `failed`; nothing where it is not."""
         try:
             content = json.loads(self._path(cell).read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return {}
         return content if content.get("fingerprint") == fingerprint else {}
+
+    def _path(self, cell: Cell) -> Path:
+        return self.folder_of(cell) / "cell.json"
+
+    def _lock_path(self, cell: Cell) -> Path:
+        return self.folder_of(cell) / "cell.lock"
 
     def _write(self, cell: Cell, content: dict) -> None:
         with whole_file(self._path(cell)) as temporary:

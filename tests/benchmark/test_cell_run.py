@@ -42,7 +42,7 @@ def benchmark(small_clip, visa_root, mvtec_root):
 
 @pytest.mark.slow
 def test_a_grid_of_our_model_and_one_of_anomalib(benchmark, tmp_path):
-    assert run_benchmark(benchmark, tmp_path, **QUIET)[1] == {}
+    assert run_benchmark(benchmark, tmp_path, CellRunner(benchmark, tmp_path, **QUIET))[1] == {}
     rows = pd.read_csv(tmp_path / "results.csv")
     assert set(rows["model"]) == {"AF-CLIP", "PaDiM", "ours twice", "mix"}
     for _, part in rows.groupby(["model", "shots"], dropna=False):

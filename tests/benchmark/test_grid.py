@@ -153,6 +153,7 @@ def test_an_ensemble_takes_its_members_as_they_are(small_clip):
         ({"seeds": []}, "expected models, seeds and targets"),
         ({"speed": 3}, "speed"),
         ({"launcher": {"jobs": 0}}, "at least 1 job"),
+        ({"launcher": {"backend": "loky"}}, "launcher.backend: .*'local', 'dask', 'ray' or 'submitit'"),
         ({"models": {"a": {"shots": [1]}}}, "class_path"),
         ({"seeds": [0, 1, 0]}, "seeds: expected each once, got 0 more than once"),
         ({"models": {"a": {**AF, "shots": [2, 2]}}}, "shots of a: expected each once, got 2 more than once"),
@@ -226,7 +227,7 @@ def test_cells_that_need_one_training_name_it(tmp_path, mvtec_root):
 
 
 def test_where_cells_run_is_read_and_decides_no_result(tmp_path, mvtec_root):
-    launcher = {"jobs": 2, "backend": "dask", "options": {"scheduler_host": "node1:8786"}}
+    launcher = {"jobs": 2, "backend": "dask", "options": {"address": "node1:8786"}}
     before, after = read(tmp_path, config(mvtec_root)), read(tmp_path, config(mvtec_root, launcher=launcher))
     assert (after.launcher.jobs, after.launcher.backend) == (2, "dask")
     assert [before.fingerprint(cell) for cell in before.cells()] == [after.fingerprint(cell) for cell in after.cells()]

@@ -1,87 +1,118 @@
-import os
-from functools import partial
+import json
+import sys
 from pathlib import Path
-from time import sleep
 
+import pandas as pd
 import pytest
-from joblib import register_parallel_backend
-from joblib.parallel import BACKENDS, ThreadingBackend
 
-from anomalib_zsad.benchmark.launch import LOST, Launcher
+from anomalib_zsad.benchmark import schedule
+from anomalib_zsad.benchmark.command import PYTHON
+from anomalib_zsad.benchmark.grid import Entry
+from anomalib_zsad.benchmark.launch import Launcher
+from anomalib_zsad.benchmark.run import run_benchmark
+from anomalib_zsad.evaluation.table import METRICS
+from tests.benchmark.test_run import grid
 
-JOBS = [f"job {number}" for number in range(6)]
-DIES = "job 1"
-
-
-class Threads(ThreadingBackend):
-    """An engine that a user has brought along."""
-
-    def __init__(self, greeting="", **more):
-        super().__init__(**more)
-        self.greeting = greeting
+FAKE = Path(__file__).with_name("fake_cell.py")
+NAMES = [f"{model}/MVTec/seed_{seed}" for model in "abc" for seed in (0, 1)]
 
 
-def register_threads():
-    register_parallel_backend("threads of mine", Threads)
+@pytest.fixture(autouse=True)
+def soon(monkeypatch):
+    monkeypatch.setattr(schedule, "LATENCY", 0.5)
 
 
-def note(folder: Path, job: str) -> None:
-    with (folder / job).open("a") as file:
-        file.write(f"{os.getpid()}\n")
+def run(mvtec_root, folder, out, does=None, seconds=0.0, **launcher):
+    """Run six cells, of which some do something else at their first attempts."""
+    benchmark = grid(
+        mvtec_root, models={name: Entry("anomalib_zsad.AFClip") for name in "abc"}, launcher=Launcher(**launcher)
+    )
+    marks = {cell.name: benchmark.fingerprint(cell) for cell in benchmark.cells()}
+    assert list(marks) == NAMES
+    folder.mkdir(parents=True, exist_ok=True)
+    script = folder / "script.json"
+    script.write_text(json.dumps({"marks": marks, "metrics": METRICS, "does": does or {}, "seconds": seconds}))
+    return run_benchmark(benchmark, out, command=[PYTHON, str(FAKE), str(script)])
 
 
-def note_or_die(folder: Path, job: str) -> None:
-    note(folder, job)
-    if job == DIES:
-        os._exit(1)
-    sleep(0.2)
+def attempts(folder):
+    """How often each cell was begun, and by which processes."""
+    found = {}
+    for path in sorted((folder / "attempts").iterdir()):
+        found.setdefault(path.name.split("@")[0].replace("+", "/"), []).append(int(path.read_text()))
+    return found
 
 
-def noted(folder: Path) -> dict[str, list[str]]:
-    """The processes that did each job."""
-    return {path.name: path.read_text().split() for path in folder.iterdir()}
+def test_cells_run_in_processes_of_this_machine_and_give_one_table(mvtec_root, tmp_path, monkeypatch):
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    rows, failures = run(mvtec_root, tmp_path / "one", Path("relative"))
+    assert failures == {}
+    assert set(rows["model"] + rows["seed"].astype(str)) == {"a0", "a1", "b0", "b1", "c0", "c1"}
+    again, failures = run(mvtec_root, tmp_path / "two", tmp_path / "out", jobs=3)
+    assert failures == {}
+    pd.testing.assert_frame_equal(rows, again)
+    for file in ("results.csv", "summary.csv", "results.md"):
+        assert (tmp_path / "out" / file).read_bytes() == (tmp_path / "work" / "relative" / file).read_bytes()
+    run(mvtec_root, tmp_path / "two", tmp_path / "out", jobs=3)
+    assert {name: len(times) for name, times in attempts(tmp_path / "two").items()} == dict.fromkeys(NAMES, 1)
 
 
-def test_one_job_at_a_time_stays_in_this_process_and_in_order(tmp_path):
-    assert list(Launcher().run(partial(note, tmp_path), JOBS)) == [(job, None) for job in JOBS]
-    assert noted(tmp_path) == {job: [str(os.getpid())] for job in JOBS}
+def test_whatever_becomes_of_a_cell_is_told_and_costs_the_others_nothing(mvtec_root, tmp_path):
+    does = dict(
+        zip(NAMES, [["die"], ["die"] * 9, ["fail"], ["break"], ["write elsewhere"] * 9, ["taken", "die"]], strict=True)
+    )
+    rows, failures = run(mvtec_root, tmp_path, tmp_path / "out", does, jobs=2)
+    known = {name: reason.replace(" on ", "@").split("@")[0] for name, reason in failures.items()}
+    assert known == {NAMES[1]: "killed", NAMES[2]: "RuntimeError: no memory", NAMES[3]: "ended", NAMES[4]: "ended well"}
+    assert failures[NAMES[1]].endswith("by SIGKILL (out of memory, or a time limit?), 2 times")
+    assert failures[NAMES[3]].endswith("with status 1: ImportError: no torch here")
+    assert failures[NAMES[4]].endswith(f"but left no result in {tmp_path / 'out'}: is it the same folder there?")
+    assert [len(times) for times in attempts(tmp_path).values()] == [2, 2, 1, 1, 1, 3]
+    assert set(zip(rows["model"], rows["seed"], strict=True)) == {("a", 0), ("c", 1)}
+    assert f"- {NAMES[1]}: killed on " in (tmp_path / "out" / "results.md").read_text()
 
 
-@pytest.mark.parametrize("backend", ["loky", "multiprocessing"])  # the latter says nothing before all is done
-def test_every_job_is_done_once_in_another_process(tmp_path, backend):
-    done = list(Launcher(2, backend).run(partial(note, tmp_path), JOBS))
-    assert sorted(done) == [(job, None) for job in JOBS]
-    processes = noted(tmp_path)
-    assert sorted(processes) == JOBS
-    assert all(len(pids) == 1 and pids != [str(os.getpid())] for pids in processes.values())
+def test_a_failure_of_an_earlier_run_is_not_taken_for_one_of_this(mvtec_root, tmp_path):
+    before = run(mvtec_root, tmp_path / "1", tmp_path / "out", {NAMES[0]: ["fail"]}, jobs=2)[1]
+    after = run(mvtec_root, tmp_path / "2", tmp_path / "out", {NAMES[0]: ["die", "die"]}, jobs=2)[1]
+    assert [*before, *after] == [NAMES[0]] * 2
+    assert before[NAMES[0]] == "RuntimeError: no memory"
+    assert after[NAMES[0]].startswith("killed on ")
 
 
-def test_jobs_lost_with_a_process_are_told_and_the_rest_goes_on(tmp_path):
-    done = list(Launcher(2).run(partial(note_or_die, tmp_path), JOBS))
-    assert sorted(job for job, _ in done) == JOBS
-    lost = {job for job, reason in done if reason == LOST}
-    assert DIES in lost
-    assert len(lost) < len(JOBS)
-    assert all(len(pids) == 1 for pids in noted(tmp_path).values())  # none is tried twice
-    assert set(JOBS) - lost <= set(noted(tmp_path))
+def test_dask_gives_the_local_table_whatever_becomes_of_its_workers(mvtec_root, tmp_path):
+    distributed = pytest.importorskip("distributed")
+    expected = run(mvtec_root, tmp_path / "local", tmp_path / "expected", {NAMES[4]: ["die"] * 9}, jobs=2)
+    does = {NAMES[1]: ["kill the worker"], NAMES[4]: ["die"] * 9}
+    with distributed.LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=":0") as cluster:
+        cluster.scale(2)  # the second worker comes while cells run already
+        given = {"backend": "dask", "options": {"address": cluster.scheduler_address}, "seconds": 0.5}
+        rows, failures = run(mvtec_root, tmp_path / "dask", tmp_path / "out", does, **given)
+    pd.testing.assert_frame_equal(rows, expected[0])
+    assert list(failures) == list(expected[1]) == [NAMES[4]]
+    begun = attempts(tmp_path / "dask")
+    assert {name: len(times) for name, times in begun.items()} == {**dict.fromkeys(NAMES, 1), NAMES[1]: 2, NAMES[4]: 2}
+    assert len({worker for workers in begun.values() for worker in workers}) >= 2
 
 
-def test_an_engine_of_the_user_is_registered_and_has_its_options(tmp_path):
-    register = f"{__name__}.register_threads"
-    launcher = Launcher(2, "threads of mine", {"greeting": "hello"}, register)
-    try:
-        done = list(launcher.run(partial(note, tmp_path), JOBS))
-        assert launcher._parallel()._backend.greeting == "hello"
-    finally:
-        BACKENDS.pop("threads of mine", None)
-    assert sorted(job for job, _ in done) == JOBS
-    assert noted(tmp_path) == {job: [str(os.getpid())] for job in JOBS}
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"jobs": 0}, "expected at least 1 job at a time, got 0"),
+        ({"options": {"n": 1}}, "expected no options for the backend local, got {'n': 1}"),
+        ({"backend": "submitit", "task": {"n": 1}}, "expected no task for the backend submitit"),
+    ],
+)
+def test_a_launcher_that_cannot_be_meant_is_refused(given, said):
+    with pytest.raises(ValueError, match=said):
+        Launcher(**given)
 
 
-def test_no_jobs_are_no_work():
-    assert list(Launcher(2).run(print, [])) == []
-
-
-def test_fewer_than_one_at_a_time_are_refused():
-    with pytest.raises(ValueError, match="expected at least 1 job at a time, got 0"):
-        Launcher(0)
+def test_an_engine_that_is_not_installed_is_named(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with (
+        pytest.raises(ValueError, match="the backend ray needs the package ray: pip install ray"),
+        Launcher(backend="ray").engine(tmp_path),
+    ):
+        pass

@@ -1,20 +1,26 @@
 import os
-import secrets
 import signal
 import subprocess
 import sys
-from dataclasses import asdict, replace
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from pathlib import Path
+from threading import Event
+from time import sleep
 
 import pandas as pd
 import pytest
 import yaml
 
+from anomalib_zsad.benchmark.command import TAKEN
 from anomalib_zsad.benchmark.grid import Benchmark, Entry, Protocol, Spec
-from anomalib_zsad.benchmark.launch import LOST, Launcher
-from anomalib_zsad.benchmark.run import run_benchmark
+from anomalib_zsad.benchmark.launch import Launcher
+from anomalib_zsad.benchmark.run import run_benchmark, run_cell
+from anomalib_zsad.benchmark.schedule import plan
+from anomalib_zsad.benchmark.store import Store
 from anomalib_zsad.cli import main
 from anomalib_zsad.evaluation.table import METRICS
+from tests.benchmark.test_command import awaited, is_gone
 
 TREE = {"class_path": "anomalib_zsad.AFClip"}
 
@@ -135,40 +141,45 @@ def test_a_failed_cell_is_named_and_tried_again_and_the_rest_goes_on(mvtec_root,
     assert again.asked == [name]
 
 
-class NotingRunner(Runner):
-    """Notes in a folder what it was asked for, in whatever process it is."""
-
-    def __init__(self, folder, **options):
-        super().__init__(**options)
-        self.folder = folder
-
-    def __call__(self, cell):
-        self.folder.mkdir(exist_ok=True)
-        (self.folder / secrets.token_hex(8)).write_text(f"{os.getpid()} {cell.name}")
-        return super().__call__(cell)
-
-    def noted(self):
-        """Each time that a cell was run: the process and the cell's name."""
-        return [tuple(path.read_text().split()) for path in self.folder.iterdir()]
-
-
 @pytest.mark.parametrize(("given", "jobs"), [([], 3), (["--jobs", "2"], 2)])
 def test_the_command_says_how_many_cells_run_at_a_time(mvtec_root, tmp_path, monkeypatch, capsys, given, jobs):
     seen = []
 
-    def run(benchmark, folder, **engine):
+    def run(benchmark, folder, accelerator):
         seen.append(benchmark.launcher)
-        return run_benchmark(replace(benchmark, launcher=Launcher()), folder, Runner())
+        return run_benchmark(benchmark, folder, Runner())
 
     monkeypatch.setattr("anomalib_zsad.benchmark.run.run_benchmark", run)
     config = tmp_path / "grid.yaml"
-    written = asdict(grid(mvtec_root, launcher=Launcher(3, options={"inner_max_num_threads": 1})))
-    config.write_text(yaml.safe_dump(written))
+    config.write_text(yaml.safe_dump(asdict(grid(mvtec_root, launcher=Launcher(3)))))
     assert main(["benchmark", "-c", str(config), "--out", str(tmp_path / "out"), *given]) == 0
     told = [line for line in capsys.readouterr().err.splitlines() if "are done" in line]
     assert [line.split(".")[0] for line in told] == [f"{number} of 4 cells are done" for number in range(1, 5)]
     assert ["left" in line for line in told] == [True, True, True, False]
-    assert seen == [Launcher(jobs, options={"inner_max_num_threads": 1})]
+    assert seen == [Launcher(jobs)]
+
+
+def test_the_command_names_its_cells_and_runs_one(mvtec_root, tmp_path, monkeypatch, capsys):
+    config = tmp_path / "grid.yaml"
+    config.write_text(yaml.safe_dump(asdict(grid(mvtec_root))))
+    command = ["benchmark", "-c", str(config), "--out", str(tmp_path / "out")]
+    assert main([*command, "--list-cells"]) == 0
+    names = capsys.readouterr().out.splitlines()
+    assert names == [cell.name for cell in grid(mvtec_root).cells()]
+    assert not (tmp_path / "out").exists()
+
+    runner = Runner(fails=[names[3]])
+    monkeypatch.setattr("anomalib_zsad.benchmark.run.CellRunner", lambda *_, **__: runner)
+    assert [main([*command, "--cell", name]) for name in (names[2], names[3], names[2])] == [0, 1, 0]
+    assert runner.asked == names[2:4]
+    assert main([*command, "--cell", "gone"]) == 2
+    assert "--cell: expected one of the names that --list-cells prints on this machine, got gone" in (
+        capsys.readouterr().err
+    )
+    rows, failures = run_benchmark(grid(mvtec_root), tmp_path / "out", rest := Runner())
+    assert rest.asked == [names[0], names[1], names[3]]
+    assert failures == {}
+    pd.testing.assert_frame_equal(rows, run_benchmark(grid(mvtec_root), tmp_path / "whole", Runner())[0])
 
 
 def test_the_command_refuses_an_accelerator_that_is_none(mvtec_root, tmp_path, capsys):
@@ -185,58 +196,97 @@ def test_the_command_refuses_to_run_nothing_at_a_time(mvtec_root, tmp_path, caps
     assert "expected at least 1 job at a time, got 0" in capsys.readouterr().err
 
 
-@pytest.mark.slow
-def test_two_processes_give_what_one_gives(mvtec_root, tmp_path):
-    name = "ours/MVTec/1_shot/seed_0"
-    alone, together = (NotingRunner(tmp_path / f"asked_{each}", fails=[name]) for each in ("alone", "together"))
-    expected = run_benchmark(grid(mvtec_root), tmp_path / "alone", alone)
-    two = grid(mvtec_root, launcher=Launcher(2))
-    rows, failures = run_benchmark(two, tmp_path / "together", together)
-    assert failures == expected[1] == {name: "RuntimeError: no memory"}
-    pd.testing.assert_frame_equal(rows, expected[0])
-    for file in ("results.csv", "summary.csv", "results.md"):
-        assert (tmp_path / "together" / file).read_bytes() == (tmp_path / "alone" / file).read_bytes()
-    processes, cells = zip(*together.noted(), strict=True)
-    assert sorted(cells) == sorted(cell.name for cell in two.cells())
-    assert str(os.getpid()) not in processes
-    # The cells of one training stay in one process, one after the other.
-    for seed in (0, 1):
-        assert len({process for process, cell in together.noted() if cell.endswith(f"seed_{seed}")}) == 1
+def test_a_cell_that_another_process_runs_is_left_to_it(mvtec_root, tmp_path):
+    benchmark, store, runner = grid(mvtec_root), Store(tmp_path), Runner()
+    first, second, *_ = benchmark.cells()
 
-    # What was finished counts, wherever it ran.
-    again = Runner()
-    assert run_benchmark(grid(mvtec_root), tmp_path / "together", again)[1] == {}
-    assert again.asked == [name]
+    def other():
+        with store.lock(first, 0):
+            taken.set()
+            sleep(3)
+            store.finish(first, benchmark.fingerprint(first), Runner()(first), 1)
 
-
-class LosingLauncher(Launcher):
-    """Loses the process of one job after its first cell."""
-
-    def run(self, function, jobs):
-        for number, job in enumerate(jobs):
-            function(job[:1] if number == 1 else job)
-            yield job, LOST if number == 1 else None
+    taken = Event()
+    with ThreadPoolExecutor() as pool:
+        ended = pool.submit(other)
+        taken.wait()
+        assert run_cell(benchmark, tmp_path, first, runner, patience=0) == TAKEN
+        rows, failures = run_benchmark(benchmark, tmp_path, runner)
+        ended.result()
+    assert failures == {}
+    assert first.name not in runner.asked  # nor was what waits for its training begun before
+    assert runner.asked[-1] == second.name
+    pd.testing.assert_frame_equal(rows, run_benchmark(benchmark, tmp_path / "alone", Runner())[0])
 
 
-def test_a_process_that_dies_costs_the_others_nothing_that_is_finished(mvtec_root, tmp_path):
-    runner = Runner()
-    benchmark = grid(mvtec_root, seeds=[0, 1, 2], launcher=LosingLauncher(2))
-    rows, failures = run_benchmark(benchmark, tmp_path, runner)
-    assert failures == {"ours/MVTec/1_shot/seed_1": LOST}
-    assert len(runner.asked) == 5
-    done = set(zip(rows["shots"], rows["seed"], strict=True))
-    assert done == {(0, 0), (1, 0), (0, 1), (0, 2), (1, 2)}
+def test_two_benchmarks_on_one_folder_share_the_work(mvtec_root, tmp_path):
+    class Slow(Runner):
+        def __call__(self, cell):
+            sleep(0.3)
+            return super().__call__(cell)
+
+    models = {name: Entry("anomalib_zsad.AFClip") for name in "abcd"}
+    runners = [Slow(), Slow()]
+    with ThreadPoolExecutor() as pool:
+        results = list(
+            pool.map(lambda runner: run_benchmark(grid(mvtec_root, models=models), tmp_path, runner), runners)
+        )
+    asked = [name for runner in runners for name in runner.asked]
+    assert sorted(asked) == sorted(cell.name for cell in grid(mvtec_root, models=models).cells())
+    assert all(runner.asked for runner in runners)
+    pd.testing.assert_frame_equal(results[0][0], results[1][0])
 
 
 def test_ensembles_run_when_all_that_they_are_made_of_has_run(mvtec_root, tmp_path):
-    class Noting(Launcher):
-        def run(self, function, jobs):
-            handed_out.append([cell.name for job in jobs for cell, _ in job])
-            yield from super().run(function, jobs)
-
-    handed_out = []
     ours = Entry("anomalib_zsad.AFClip")
     mix = Entry("anomalib_zsad.Ensemble", members=["ours", "ours"])
-    benchmark = grid(mvtec_root, models={"ours": ours, "mix": mix, "other": ours}, seeds=[0], launcher=Noting())
-    run_benchmark(benchmark, tmp_path, Runner())
-    assert handed_out == [["ours/MVTec/seed_0", "other/MVTec/seed_0"], ["mix/MVTec/seed_0"]]
+    benchmark = grid(mvtec_root, models={"ours": ours, "mix": mix, "other": ours}, seeds=[0, 1])
+    after = {task.cell.name: {each.cell.name for each in task.after} for task in plan(benchmark, Store(tmp_path))}
+    assert after == {
+        **{f"{name}/MVTec/seed_{seed}": set() for name in ("ours", "other") for seed in (0, 1)},
+        **{f"mix/MVTec/seed_{seed}": {f"ours/MVTec/seed_{seed}"} for seed in (0, 1)},
+    }
+
+
+def test_one_cell_of_a_training_runs_before_the_others(mvtec_root, tmp_path):
+    benchmark = grid(mvtec_root)
+    after = {task.cell.name: [each.cell.name for each in task.after] for task in plan(benchmark, Store(tmp_path))}
+    assert after["ours/MVTec/1_shot/seed_1"] == ["ours/MVTec/0_shot/seed_1"]
+    assert after["ours/MVTec/0_shot/seed_1"] == []
+    first = next(benchmark.cells())
+    run_cell(benchmark, tmp_path, first, Runner())
+    rest = plan(benchmark, Store(tmp_path))
+    assert [task.cell.name for task in rest if not task.after] == [
+        "ours/MVTec/1_shot/seed_0",
+        "ours/MVTec/0_shot/seed_1",
+    ]
+
+
+def test_a_member_that_has_not_run_is_run_with_its_ensemble(mvtec_root, tmp_path):
+    models = {
+        "PaDiM": Entry("anomalib.models.Padim"),
+        "mix": Entry("anomalib_zsad.Ensemble", members=["PaDiM", "PaDiM"]),
+    }
+    benchmark, runner = grid(mvtec_root, models=models, seeds=[0]), Runner()
+    mix = next(cell for cell in benchmark.cells() if cell.model == "mix")
+    assert run_cell(benchmark, tmp_path, mix, runner) == 0
+    assert runner.asked == [f"PaDiM/MVTec/{mix.category}/seed_0", mix.name]
+
+
+def test_sigterm_ends_a_benchmark_and_all_that_it_has_started(mvtec_root, tmp_path):
+    config = tmp_path / "grid.yaml"
+    config.write_text(yaml.safe_dump(asdict(grid(mvtec_root))))
+    code = f"""
+import sys
+from anomalib_zsad import cli
+from anomalib_zsad.benchmark import run
+sleep = "import os, pathlib, time; pathlib.Path({str(tmp_path / "pid")!r}).write_text(str(os.getpid())); time.sleep(60)"
+run.run_benchmark.__defaults__ = (None, "auto", (sys.executable, "-c", sleep))
+sys.exit(cli.main(["benchmark", "-c", {str(config)!r}, "--out", {str(tmp_path / "out")!r}]))
+"""
+    parent = subprocess.Popen([sys.executable, "-c", code], cwd=Path(__file__).parents[2])
+    cell = awaited(tmp_path / "pid", 60)
+    parent.terminate()
+    assert parent.wait(20) == 128 + signal.SIGTERM
+    assert is_gone(cell)
+    assert not list((tmp_path / "out" / "running").iterdir())
