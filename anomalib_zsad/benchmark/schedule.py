@@ -55,7 +55,10 @@ def plan(benchmark: Benchmark, store: Store) -> list[Task]:
         if training is not None and training not in trained and first.setdefault(training, task) is not task:
             task.after.append(first[training])
         members = benchmark.models[cell.model].members
-        task.after += [other for other in tasks.values() if other.cell.model in members]
+        together = [
+            other for other in tasks.values() if (other.cell.target, other.cell.seed) == (cell.target, cell.seed)
+        ]
+        task.after += [other for other in together if other.cell.model in members]
     return list(tasks.values())
 
 

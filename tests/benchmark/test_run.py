@@ -1,10 +1,9 @@
 import os
 import signal
-import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
-from pathlib import Path
+from multiprocessing import get_context
 from threading import Event
 from time import sleep
 
@@ -12,7 +11,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from anomalib_zsad.benchmark.command import TAKEN
+from anomalib_zsad.benchmark.command import PYTHON, TAKEN
 from anomalib_zsad.benchmark.grid import Benchmark, Entry, Protocol, Spec
 from anomalib_zsad.benchmark.launch import Launcher
 from anomalib_zsad.benchmark.run import run_benchmark, run_cell
@@ -22,7 +21,7 @@ from anomalib_zsad.cli import main
 from anomalib_zsad.evaluation.table import METRICS
 from tests.benchmark.test_command import awaited, is_gone
 
-TREE = {"class_path": "anomalib_zsad.AFClip"}
+FORK = get_context("fork")
 
 
 def grid(mvtec_root, **changes):
@@ -101,13 +100,11 @@ def test_an_interrupted_run_goes_on(mvtec_root, tmp_path):
 
 
 def test_a_run_that_was_killed_goes_on(mvtec_root, tmp_path):
-    code = f"""
-from tests.benchmark.test_run import KilledRunner, grid, run_benchmark
-from pathlib import Path
-run_benchmark(grid({str(mvtec_root)!r}), Path({str(tmp_path)!r}), KilledRunner(dies_at="ours/MVTec/0_shot/seed_1"))
-"""
-    ended = subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2], check=False)
-    assert ended.returncode == -signal.SIGKILL
+    killed = KilledRunner(dies_at="ours/MVTec/0_shot/seed_1")
+    process = FORK.Process(target=run_benchmark, args=(grid(mvtec_root), tmp_path, killed))
+    process.start()
+    process.join(60)
+    assert process.exitcode == -signal.SIGKILL
     again = Runner()
     rows, failures = run_benchmark(grid(mvtec_root), tmp_path, again)
     assert again.asked == ["ours/MVTec/0_shot/seed_1", "ours/MVTec/1_shot/seed_1"]
@@ -273,20 +270,19 @@ def test_a_member_that_has_not_run_is_run_with_its_ensemble(mvtec_root, tmp_path
     assert runner.asked == [f"PaDiM/MVTec/{mix.category}/seed_0", mix.name]
 
 
-def test_sigterm_ends_a_benchmark_and_all_that_it_has_started(mvtec_root, tmp_path):
+def test_sigterm_ends_a_benchmark_and_all_that_it_has_started(mvtec_root, tmp_path, monkeypatch):
     config = tmp_path / "grid.yaml"
     config.write_text(yaml.safe_dump(asdict(grid(mvtec_root))))
-    code = f"""
-import sys
-from anomalib_zsad import cli
-from anomalib_zsad.benchmark import run
-sleep = "import os, pathlib, time; pathlib.Path({str(tmp_path / "pid")!r}).write_text(str(os.getpid())); time.sleep(60)"
-run.run_benchmark.__defaults__ = (None, "auto", (sys.executable, "-c", sleep))
-sys.exit(cli.main(["benchmark", "-c", {str(config)!r}, "--out", {str(tmp_path / "out")!r}]))
-"""
-    parent = subprocess.Popen([sys.executable, "-c", code], cwd=Path(__file__).parents[2])
+    write = f"pathlib.Path({str(tmp_path / 'pid')!r}).write_text(str(os.getpid()))"
+    sleeps = f"import os, pathlib, time; {write}; time.sleep(60)"
+    monkeypatch.setattr(run_benchmark, "__defaults__", (None, "auto", (PYTHON, "-c", sleeps)))
+    parent = FORK.Process(
+        target=lambda: sys.exit(main(["benchmark", "-c", str(config), "--out", str(tmp_path / "out")]))
+    )
+    parent.start()
     cell = awaited(tmp_path / "pid", 60)
     parent.terminate()
-    assert parent.wait(20) == 128 + signal.SIGTERM
+    parent.join(30)
+    assert parent.exitcode == 128 + signal.SIGTERM
     assert is_gone(cell)
     assert not list((tmp_path / "out" / "running").iterdir())
