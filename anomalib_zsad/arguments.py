@@ -1,7 +1,7 @@
 """What arguments may be: types with their ranges, written once in a signature, and the check of them before a call."""
 
 import inspect
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache, wraps
 from pathlib import Path
 from types import UnionType
@@ -125,20 +125,23 @@ def checked(function: F) -> F:
     """
     parameters = inspect.signature(function)
 
-    @cache
-    def adapters() -> dict[str, tuple[Any, TypeAdapter[Any]]]:
-        hints = get_type_hints(function, include_extras=True).items()
-        named = ((name, hint) for name, hint in hints if name != "return" and hint is not Any)
-        return {name: (hint, TypeAdapter(hint, config=_STRICT)) for name, hint in named}
-
     @wraps(function)
     def call(*values: Any, **named: Any) -> Any:
-        for name, value in parameters.bind(*values, **named).arguments.items():
-            if name in adapters():
-                _check(name, value, *adapters()[name])
+        check_arguments(call, parameters.bind(*values, **named).arguments)
         return function(*values, **named)
 
     return cast("F", call)
+
+
+def check_arguments(function: Callable[..., Any], given: Mapping[str, object]) -> None:
+    """Check values, such as those of a file, by the types and ranges that a function's signature has for their names.
+
+    Raises:
+        ValueError: If one is of another type or out of its range.
+    """
+    for name, (hint, adapter) in _adapters(function).items():
+        if name in given:
+            _check(name, given[name], hint, adapter)
 
 
 def check_choice(name: str, value: object, choices: Sequence[object]) -> None:
@@ -150,6 +153,13 @@ def check_choice(name: str, value: object, choices: Sequence[object]) -> None:
     if value not in choices:
         msg = f"{name} must be one of {', '.join(map(str, choices))}, got {value!r}"
         raise ValueError(msg)
+
+
+@cache
+def _adapters(function: Callable[..., Any]) -> dict[str, tuple[Any, TypeAdapter[Any]]]:
+    hints = get_type_hints(function, include_extras=True).items()
+    named = ((name, hint) for name, hint in hints if name != "return" and hint is not Any)
+    return {name: (hint, TypeAdapter(hint, config=_STRICT)) for name, hint in named}
 
 
 def _check(name: str, value: object, hint: Any, adapter: TypeAdapter[Any]) -> None:

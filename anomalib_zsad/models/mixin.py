@@ -36,6 +36,7 @@ from anomalib_zsad.models.pre_processor import ClipPreProcessor
 from anomalib_zsad.models.protocol import compare_batch_size
 from anomalib_zsad.models.termination import Termination
 from anomalib_zsad.models.trained_weights import save_trained
+from anomalib_zsad.models.validity import check_scores
 
 logger = logging.getLogger(__name__)
 
@@ -157,19 +158,22 @@ class ZeroShotMixin(ExportHooks):
 
     def validation_step(self, batch: Batch, batch_idx: int) -> STEP_OUTPUT:  # noqa: ARG002
         """Score a batch, for the thresholds."""
-        return batch.update(**self.predict_batch(batch)._asdict())
+        return self._scored(batch)
 
     def test_step(self, batch: Batch, batch_idx: int, *_: Any) -> STEP_OUTPUT:  # noqa: ARG002
         """Score a batch, for the evaluation."""
-        return batch.update(**self.predict_batch(batch)._asdict())
+        return self._scored(batch)
 
     def predict_step(self, batch: Batch, batch_idx: int, *_: Any) -> STEP_OUTPUT:  # noqa: ARG002
         """Score a batch."""
-        return batch.update(**self.predict_batch(batch)._asdict())
+        return self._scored(batch)
 
     def val_dataloader(self) -> list:
         """Offer no validation data, so that the engine can predict without a datamodule."""
         return []
+
+    def _scored(self, batch: Batch) -> STEP_OUTPUT:
+        return batch.update(**check_scores(self.predict_batch(batch), batch)._asdict())
 
     # Hooks
 

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from anomalib_zsad.models.ensemble.scale import ScoreScale, sums_of, to_unit
 from anomalib_zsad.models.mixin import ZeroShotMixin
 from anomalib_zsad.models.pre_processor import exactly
+from anomalib_zsad.models.validity import check_scores
 
 
 class Raw(NamedTuple):
@@ -67,7 +68,7 @@ class EnsembleModel(nn.Module):
             own = copy(batch)
             own.image = exactly(member.pre_processor)(batch.image)
             found = member.predict_batch(own) if isinstance(member, ZeroShotMixin) else member.model(own.image)
-            results.append(self._raw(found))
+            results.append(self._raw(check_scores(found, batch, member=type(member).__name__)))
         return results
 
     def combine(self, results: Sequence[Raw]) -> InferenceBatch:
@@ -86,15 +87,7 @@ class EnsembleModel(nn.Module):
         self,
         sums: Tensor,  # (2, M, 3)
     ) -> None:
-        """Set the common scale.
-
-        Raises:
-            ValueError: If a member's scores are not finite.
-        """
-        for member, total in zip(self._members(), sums[..., 1].sum(0), strict=True):
-            if not torch.isfinite(total):
-                msg = f"expected finite scores of {type(member).__name__} on the validation data, got a sum of {total}"
-                raise ValueError(msg)
+        """Set the common scale."""
         self.image_scale.fit(sums[0])
         self.pixel_scale.fit(sums[1])
 

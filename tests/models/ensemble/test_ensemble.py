@@ -156,7 +156,7 @@ def test_without_a_scale_there_are_no_scores(data, mvtec_root, tmp_path):
 
 
 def test_scores_that_are_no_numbers_are_named(data, tmp_path):
-    with pytest.raises(ValueError, match="expected finite scores of Brightness on the validation data"):
+    with pytest.raises(ValueError, match="png: expected finite scores of Brightness, got pred_score"):
         engine_in(tmp_path).validate(Ensemble([Brightness(gain=float("nan"))]), datamodule=data)
 
 
