@@ -12,6 +12,7 @@ from anomalib_zsad import arguments as arg
 from anomalib_zsad.data.category_datamodule import CategoryDataModule, Parts, labelled, prepare
 from anomalib_zsad.data.category_dataset import CategoryDataset
 from anomalib_zsad.data.held_out import hold_out
+from anomalib_zsad.data.item import category_of
 from anomalib_zsad.data.parts import parts_of
 from anomalib_zsad.data.trainable import check_model
 
@@ -120,7 +121,7 @@ class Auxiliary(CategoryDataModule):
 def _tested_by(target: AnomalibDataModule) -> Parts:
     while isinstance(target, Auxiliary) and target.target is not None:
         target = target.target
-    return parts_of(target, None if isinstance(target, CategoryDataModule) else [target.category or target.name])
+    return parts_of(target, None if isinstance(target, CategoryDataModule) else [category_of(target)])
 
 
 def _check_trainable(pool: CategoryDataset, name: str) -> None:

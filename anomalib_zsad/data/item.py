@@ -64,8 +64,8 @@ def categories_of(
 ) -> Sequence[str]:
     """Name the category of every image in a batch.
 
-    The first that is known counts: the caller's `class_name`, the sample's own category, the datamodule's category,
-    "object". Never an error.
+    The first that is known counts: the caller's `class_name`, the sample's own category, that of the datamodule
+    (`category_of`), "object". Never an error.
 
     Args:
         batch: B images.
@@ -77,9 +77,14 @@ def categories_of(
     """
     if class_name:
         return [class_name] * len(batch)
-    fallback = getattr(datamodule, "category", None) or ANY_CATEGORY
+    fallback = ANY_CATEGORY if datamodule is None else category_of(datamodule)
     own = getattr(batch, "category", None) or [None] * len(batch)
     return [name or fallback for name in own]
+
+
+def category_of(datamodule: Any) -> str:
+    """Name the category of a datamodule that has one: the dataset's name where it is not called otherwise."""
+    return getattr(datamodule, "category", None) or getattr(datamodule, "name", None) or ANY_CATEGORY
 
 
 def generators_of(

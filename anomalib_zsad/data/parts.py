@@ -12,6 +12,8 @@ from anomalib.data import AnomalibDataModule, AnomalibDataset
 from anomalib.data.utils import TestSplitMode
 from lightning.pytorch.trainer.states import TrainerFn
 
+from anomalib_zsad.data.item import category_of
+
 logger = logging.getLogger(__name__)
 
 _SAME_DATASET = {"mvtec": "mvtecad", "btech": "btad", "kolektor": "sdd", "bmadsegmentation": "bmad"}
@@ -49,7 +51,7 @@ def category_names(datamodule: AnomalibDataModule) -> list[str]:
             known = getattr(sys.modules[dataset.__module__], "CATEGORIES", ())
             if datamodule.category in known:
                 return list(known)
-    return [datamodule.category or datamodule.name]
+    return [category_of(datamodule)]
 
 
 def parts_of(

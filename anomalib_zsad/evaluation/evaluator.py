@@ -2,7 +2,7 @@
 
 import logging
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ from anomalib_zsad.evaluation.table import (
     scores_table,
     write_csv,
 )
+from anomalib_zsad.evaluation.validation_scores import ValidationScores
 from anomalib_zsad.functional.processes import known_to_processes
 
 logger = logging.getLogger(__name__)
@@ -48,12 +49,15 @@ class ZeroShotEvaluator(Evaluator):
     every image, `curves.csv` the ROC and PRO curves. F1-max is the F1 at the best threshold for the very test data.
     Several processes need a `CategoryDataModule`, which shares categories among them.
 
+    Validation gives image AUROC and AP, and pixel AUROC and AP where there are masks, of all its images together: they
+    are logged by the same names, for callbacks such as `EarlyStopping(monitor="image_AUROC", mode="max")`.
+
     Pixels are exact as long as those of unfinished categories fit into `pixel_memory`; beyond that the largest
     category is binned, and its note bounds the error. `watch`, where it is set, is called with the category and the raw
     scores of every tested image.
 
     Args:
-        val_metrics: Metrics of anomalib, of the validation data.
+        val_metrics: Further metrics of anomalib, of the validation data; each goes before one of ours of its name.
         test_metrics: Further metrics of anomalib, of the raw scores or of the decisions (`pred_label`, `pred_mask`).
         pixel_memory: Bytes for pixels.
 
@@ -69,10 +73,36 @@ class ZeroShotEvaluator(Evaluator):
     ) -> None:
         super().__init__(val_metrics, test_metrics)
         check_before_decisions(self.val_metrics)
+        self.validation = ValidationScores()
         self.pixel_memory = pixel_memory
         self.table: pd.DataFrame | None = None
         self.watch: Callable[[str, ScoredImage], None] | None = None
         self._start(awaited={})
+
+    def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Forget earlier epochs."""
+        del trainer, pl_module
+        self.validation.reset()
+
+    @torch.no_grad()
+    def on_validation_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: STEP_OUTPUT | None,
+        batch: ImageBatch,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Take the raw scores of one batch."""
+        super().on_validation_batch_end(trainer, pl_module, outputs, batch, batch_idx, dataloader_idx)
+        self.validation.update(batch)
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Log how well the validation data are told apart."""
+        super().on_validation_epoch_end(trainer, pl_module)
+        users = {metric.name for metric in self.val_metrics}
+        _log(trainer, pl_module, {name: each for name, each in self.validation.compute().items() if name not in users})
 
     def on_test_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Forget earlier runs."""
@@ -113,10 +143,7 @@ class ZeroShotEvaluator(Evaluator):
         self._share()
         self._note_training_data(pl_module, getattr(trainer, "datamodule", None))
         self.table = results_table(self._results)
-        for name, value in mean_values(self.table).items():
-            pl_module.log(name, value, sync_dist=True)
-            if trainer.barebones:
-                trainer.callback_metrics[name] = trainer.logged_metrics[name] = torch.tensor(value)
+        _log(trainer, pl_module, mean_values(self.table))
         if trainer.is_global_zero:
             self._report(Path(trainer.default_root_dir), self.table)
 
@@ -171,6 +198,13 @@ def training_notes(trained_on: Sequence[str], datamodule: Any, categories: Itera
     known = "not zero-shot: the model was trained on this category"
     related = "the model was trained on other categories of this dataset"
     return {name: known if name in seen else related for name in categories} if seen else {}
+
+
+def _log(trainer: Trainer, pl_module: LightningModule, values: Mapping[str, float]) -> None:
+    for name, value in values.items():
+        pl_module.log(name, value, sync_dist=True)
+        if trainer.barebones:  # which logs nothing
+            trainer.callback_metrics[name] = trainer.logged_metrics[name] = torch.tensor(value)
 
 
 def _check_processes(trainer: Trainer) -> None:

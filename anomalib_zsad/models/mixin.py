@@ -9,7 +9,7 @@ import torch
 from anomalib import LearningType
 from anomalib.data import Batch, InferenceBatch
 from anomalib.pre_processing import PreProcessor
-from lightning.pytorch import Callback, seed_everything
+from lightning.pytorch import Callback, LightningModule, seed_everything
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.types import STEP_OUTPUT
 from torch import Tensor, nn
@@ -32,6 +32,7 @@ from anomalib_zsad.models.checkpoint import (
 )
 from anomalib_zsad.models.export import ExportHooks
 from anomalib_zsad.models.feature_cache import FeatureCache, check_images_repeat, datasets_of
+from anomalib_zsad.models.given_optimizer import take_given_optimizer
 from anomalib_zsad.models.pre_processor import ClipPreProcessor
 from anomalib_zsad.models.protocol import compare_batch_size
 from anomalib_zsad.models.termination import Termination
@@ -108,8 +109,19 @@ class ZeroShotMixin(ExportHooks):
 
     @property
     def trainer_arguments(self) -> dict[str, Any]:
-        """What the engine passes to the trainer."""
-        return {"max_epochs": self._module.hparams["epochs"], "num_sanity_val_steps": 0}
+        """What the engine passes to the trainer, whatever the user gave it."""
+        return {"num_sanity_val_steps": 0}
+
+    @property
+    def trainer(self) -> Any:
+        """The trainer; `epochs` of the model are its number of epochs where it was given none."""
+        return super().trainer  # type: ignore[misc]
+
+    @trainer.setter
+    def trainer(self, trainer: Any) -> None:
+        LightningModule.trainer.fset(self, trainer)  # type: ignore[attr-defined]
+        if getattr(trainer, "max_epochs", 0) is None:
+            trainer.fit_loop.max_epochs = self._module.hparams["epochs"]
 
     def configure_pre_processor(self) -> PreProcessor:
         """Resize to `image_size` (bicubic, antialias) and normalise as CLIP was trained."""
@@ -134,11 +146,13 @@ class ZeroShotMixin(ExportHooks):
         """Order the components: what measures and records raw scores comes before what changes them.
 
         Raises:
-            ValueError: If the training data are known to be all normal: here no data have been looked for yet.
+            ValueError: If the training data are known to be all normal, which is told before they are looked for, or
+                the command has a scheduler without an optimiser.
         """
         trainer = self._module.trainer
         if self.trains_on_anomalies and trainer.state.fn == TrainerFn.FITTING:
             check_before_setup(trainer.datamodule, type(self))
+            take_given_optimizer(self, trainer)
         callbacks = list(super().configure_callbacks())  # type: ignore[misc]
         raw = [PredictionWriter(), *(each for each in callbacks if isinstance(each, ZeroShotEvaluator))]
         others = [each for each in callbacks if not isinstance(each, ZeroShotEvaluator)]

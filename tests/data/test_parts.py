@@ -2,10 +2,12 @@ import logging
 from pathlib import Path
 
 import pytest
+import torch
 from anomalib import data
-from anomalib.data import AnomalibDataModule, Folder, Kolektor, MVTecAD, Visa
+from anomalib.data import AnomalibDataModule, Folder, ImageBatch, Kolektor, MVTecAD, Visa
 
 from anomalib_zsad.data import AllCategories, Auxiliary, MagneticTile, MVTec, VisA
+from anomalib_zsad.data.item import categories_of
 from anomalib_zsad.data.parts import category_names, dataset_key, load, parts_of
 
 
@@ -25,7 +27,9 @@ def test_all_categories_of_a_stock_datamodule_are_known(name: str, count: int) -
 
 def test_a_datamodule_without_categories_has_the_one_of_its_name() -> None:
     assert category_names(Kolektor()) == ["Kolektor"]
-    assert category_names(Folder("screws", normal_dir="good")) == ["screws"]
+    folder = Folder("screws", normal_dir="good")
+    assert category_names(folder) == ["screws"]
+    assert categories_of(ImageBatch(image=torch.zeros(2, 3, 4, 4)), folder) == ["screws"] * 2
 
 
 def test_a_users_datamodule_is_not_given_the_categories_of_what_it_imports() -> None:

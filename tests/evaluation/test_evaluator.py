@@ -61,6 +61,29 @@ def test_metrics_are_those_of_each_category_and_their_mean(trainer_with: Trainer
     assert table.loc["mean", "note"] == NOT_POOLED
 
 
+def test_validation_logs_the_metrics_of_all_images_together(trainer_with: TrainerWith) -> None:
+    batches = random_batches("bottle", 0) + random_batches("cable", 1)
+    (logged,) = trainer_with(ZeroShotEvaluator()).validate(Passing(), datamodule=Scored(batches), verbose=False)
+    labels, scores, masks, maps = (
+        torch.cat([batch[field].flatten() for batch in batches])
+        for field in ("gt_label", "pred_score", "gt_mask", "anomaly_map")
+    )
+    for level, truth, values in (("image", labels, scores), ("pixel", masks, maps)):
+        assert logged[f"{level}_AUROC"] == pytest.approx(roc_auc_score(truth, values), abs=1e-4)
+        assert logged[f"{level}_AP"] == pytest.approx(average_precision_score(truth, values), abs=1e-4)
+
+
+def test_validation_logs_what_the_data_allow_and_a_users_metric_instead_of_ours(trainer_with: TrainerWith) -> None:
+    without_masks = scored_batch([0.1, 0.7, 0.6], [0, 1, 0])
+    (logged,) = trainer_with(ZeroShotEvaluator()).validate(Passing(), datamodule=Scored([without_masks]), verbose=False)
+    assert logged == {"image_AUROC": 1.0, "image_AP": 1.0}
+    for nothing in (scored_batch([0.1, 0.2], None), scored_batch([0.1, 0.2], [0, 0])):
+        assert not trainer_with(ZeroShotEvaluator()).validate(Passing(), datamodule=Scored([nothing]), verbose=False)[0]
+    own = ZeroShotEvaluator(val_metrics=AUROC(["pred_score", "gt_label"], prefix="image_"))
+    (logged,) = trainer_with(own).validate(Passing(own), datamodule=Scored([without_masks]), verbose=False)
+    assert logged == {"image_AUROC": 1.0, "image_AP": 1.0}
+
+
 def test_one_category_has_no_mean_to_explain(trainer_with: TrainerWith) -> None:
     assert evaluated(trainer_with, random_batches("bottle", 0), ZeroShotEvaluator()).loc["mean", "note"] == ""
 
@@ -193,7 +216,7 @@ def test_validation_computes_the_metrics_it_was_given(trainer_with: TrainerWith)
     metric = AUROC(fields=["pred_score", "gt_label"], prefix="image_")
     trainer = trainer_with(evaluator := ZeroShotEvaluator(val_metrics=[metric]))
     (logged,) = trainer.validate(Passing(evaluator), datamodule=Scored(random_batches("cable", 0)), verbose=False)
-    assert set(logged) == {"image_AUROC"}
+    assert set(logged) == {f"{level}_{name}" for level in ("image", "pixel") for name in ("AUROC", "AP")}
     assert evaluator.table is None
 
 

@@ -85,7 +85,7 @@ class ACDClip(ZeroShotMixin, AnomalibModule):  # type: ignore[misc]  # what the 
         lr_decay: Factor on both after every epoch.
         betas: Adam's betas.
         mix_clip: Largest norm of the gradient of each mixing vector.
-        epochs: Epochs of training (the trainer's `max_epochs`).
+        epochs: Epochs of training, where the trainer's `max_epochs` does not say otherwise.
         precision: "bf16" runs the frozen vision tower in bfloat16; what learns stays in float32.
         gradient_checkpointing: Compute the vision blocks again in the backward pass: less memory, more time.
         weights: An adapter file, written by `anomalib-zsad convert` or `save_weights`. None: to be trained.

@@ -59,7 +59,7 @@ class AFClip(FewShotMixin, ZeroShotMixin, AnomalibModule):  # type: ignore[misc]
         lr: Adam's learning rate. None: the 1e-4 of the paper, or over the small CLIP of this package 1e-3, since the
             drawn pictures are few and the adaptor has more to add there.
         betas: Adam's betas.
-        epochs: Epochs of training (the trainer's `max_epochs`).
+        epochs: Epochs of training, where the trainer's `max_epochs` does not say otherwise.
         k_shot: Normal training images of each target category to remember; 0 for zero-shot.
         reference: A folder or list of normal images to remember instead; with `k_shot`, k of them.
         alpha: Weight of the zero-shot scores beside those of the memory (eq. 18).

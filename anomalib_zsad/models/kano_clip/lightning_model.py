@@ -125,7 +125,7 @@ class KAnoClip(KnowledgeMixin, ZeroShotMixin, AnomalibModule):  # type: ignore[m
         lr_prompts: Adam's learning rate of the prompt vectors.
         lr_adapters: Adam's learning rate of everything else.
         betas: Adam's betas.
-        epochs: Epochs of training (the trainer's `max_epochs`).
+        epochs: Epochs of training, where the trainer's `max_epochs` does not say otherwise.
         precision: "bf16" runs the frozen vision tower in bfloat16; what learns stays in float32.
         cache_features: A folder to keep what the backbone computes in training, so that it is computed in the first
             epoch only (see `FeatureCache`); 11 MB an image at the defaults. None: computed in every epoch.

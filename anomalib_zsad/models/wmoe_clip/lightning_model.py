@@ -106,7 +106,7 @@ class WMoEClip(ZeroShotMixin, AnomalibModule):  # type: ignore[misc]  # what the
         lr: Adam's learning rate.
         betas: Adam's betas.
         lr_schedule: "constant", or "cosine" after a warm-up of a tenth of the training.
-        epochs: Epochs of training (the trainer's `max_epochs`).
+        epochs: Epochs of training, where the trainer's `max_epochs` does not say otherwise.
         precision: "bf16" runs the frozen vision tower in bfloat16; what learns stays in float32.
         cache_features: A folder to keep what the backbone computes in training, so that it is computed in the first
             epoch only (see `FeatureCache`); 11 MB an image at the defaults. None: computed in every epoch.

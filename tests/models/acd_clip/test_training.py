@@ -22,7 +22,7 @@ def test_text_and_vision_learn_at_rates_of_their_own_that_fall_every_epoch(model
 
 
 def test_twenty_epochs_by_default(small_clip):
-    assert ACDClip(pretrained=small_clip, image_size=56, n_groups=2).trainer_arguments["max_epochs"] == 20
+    assert ACDClip(pretrained=small_clip, image_size=56, n_groups=2).hparams["epochs"] == 20
 
 
 def test_only_the_gradients_of_mixing_vectors_are_clipped(model):

@@ -164,7 +164,7 @@ def test_defaults_are_those_of_the_paper(small_clip):
     model = WMoEClip(pretrained=small_clip, image_size=56)
     group = model.configure_optimizers().param_groups[0]
     assert (group["lr"], group["betas"], group["weight_decay"]) == (2e-4, (0.5, 0.999), 0)
-    assert WMoEClip(pretrained=small_clip, image_size=56).trainer_arguments["max_epochs"] == 20
+    assert WMoEClip(pretrained=small_clip, image_size=56).hparams["epochs"] == 20
 
 
 def test_what_learns_stays_in_float32_under_autocast(model):
