@@ -135,7 +135,7 @@ class MethodContract:
             self.build(small_clip, image_size=60)
 
     def test_choices_that_there_are_not_are_refused(self, small_clip: Path) -> None:
-        choices = {"precision", "cache_dtype", "activation", "position_resize", "variant"}
+        choices = {"precision", "cache_dtype", "activation", "position_resize", "variant", "tuning"}
         for name in choices & signature(self.model_class).parameters.keys():
             with pytest.raises(ValueError, match=f"{name} must be one of .*, got 'typo'"):
                 self.build(small_clip, **{name: "typo"})

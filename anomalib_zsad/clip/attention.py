@@ -1,11 +1,42 @@
-"""Self-attention with the weights of a block of CLIP: the block's own, and that of its values to themselves."""
+"""Self-attention with the weights of a block of CLIP: its own, changed ones, and of values to themselves."""
+
+from dataclasses import dataclass
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 
+@dataclass(frozen=True)
+class Attention:
+    """The weights of a block's self-attention where they are not all those of CLIP."""
+
+    num_heads: int
+    in_proj_weight: Tensor  # (3 C, C)
+    in_proj_bias: Tensor  # (3 C,)
+    out_weight: Tensor  # (C, C)
+    out_bias: Tensor  # (C,)
+
+    @classmethod
+    def of(
+        cls,
+        attention: nn.MultiheadAttention,
+        into: Tensor,  # (3 C, C) of queries, keys and values
+        out: Tensor,  # (C, C)
+    ) -> "Attention":
+        """Add to the weights of a block."""
+        inside, outside = attention.in_proj_weight + into, attention.out_proj.weight + out
+        return cls(attention.num_heads, inside, attention.in_proj_bias, outside, attention.out_proj.bias)
+
+    def out_proj(
+        self,
+        x: Tensor,  # (B, T, C)
+    ) -> Tensor:  # (B, T, C)
+        """Project what the heads have gathered."""
+        return F.linear(x, self.out_weight, self.out_bias)
+
+
 def self_attention(
-    attention: nn.MultiheadAttention,
+    attention: nn.MultiheadAttention | Attention,
     x: Tensor,  # (B, T, C), after the block's first layer norm
     causal: bool = False,
 ) -> Tensor:  # (B, T, C)
@@ -30,7 +61,7 @@ def with_value_attention(
 
 
 def _queries_keys_values(
-    attention: nn.MultiheadAttention,
+    attention: nn.MultiheadAttention | Attention,
     x: Tensor,  # (B, T, C)
 ) -> Tensor:  # (3, B, heads, T, C / heads)
     batch, length, _ = x.shape
@@ -39,7 +70,7 @@ def _queries_keys_values(
 
 
 def _joined(
-    attention: nn.MultiheadAttention,
+    attention: nn.MultiheadAttention | Attention,
     heads: Tensor,  # (B, heads, T, C / heads)
 ) -> Tensor:  # (B, T, C)
     return attention.out_proj(heads.transpose(1, 2).flatten(2))

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from anomalib_zsad.arguments import ImageSize, checked
-from anomalib_zsad.clip.attention import self_attention, with_value_attention
+from anomalib_zsad.clip.attention import Attention, self_attention, with_value_attention
 from anomalib_zsad.clip.embedded import default_size
 from anomalib_zsad.clip.loading import load_shared
 
@@ -20,6 +20,8 @@ Activation = Literal["quick_gelu", "gelu"]
 PositionResize = Literal["bilinear", "bicubic_antialias"]
 Edit = Callable[[int, Tensor], Tensor]
 """`edit(block, tokens) -> tokens`: what replaces the residual stream after a block, counted from 1."""
+Attend = Callable[[int, nn.MultiheadAttention], nn.MultiheadAttention | Attention]
+"""`attend(block, attention) -> attention`: the weights that a block attends with, counted from 1."""
 
 QUICK_GELU = 1.702
 """QuickGELU(x) = x * sigmoid(1.702 x)."""
@@ -192,13 +194,20 @@ class FrozenClip(nn.Module):
         layers: Sequence[int],
         edit: Edit | None = None,
         checkpointing: bool = False,
+        beside: Tensor | None = None,  # (M, C)
+        attend: Attend | None = None,
     ) -> list[Tensor]:  # L x (B, 1 + N, C)
         """Read the residual stream of the vision tower right after the given blocks (1-based, no ln_post).
 
         With `checkpointing` the backward pass computes the blocks again instead of keeping their intermediate results.
+        Tokens `beside` those of the image are appended to the stream, where `edit` sees them, and left out of the taps.
         """
-        blocks = self._vision.transformer.resblocks
-        return self._run_blocks(blocks, self._embed(images), layers, edit, causal=False, checkpointing=checkpointing)
+        blocks, stream = self._vision.transformer.resblocks, self._embed(images)
+        length = stream.shape[1]
+        if beside is not None:
+            stream = torch.cat([stream, beside.expand(stream.shape[0], -1, -1).to(stream.dtype)], dim=1)
+        taps = self._run_blocks(blocks, stream, layers, edit, False, checkpointing, attend)
+        return [tap[:, :length] for tap in taps]
 
     def encode_patches_vv(
         self,
@@ -322,26 +331,28 @@ class FrozenClip(nn.Module):
 
     def _run_blocks(
         self,
-        blocks: nn.ModuleList,
+        blocks: Any,  # nn.ModuleList of open_clip's blocks
         stream: Tensor,  # (B, T, C)
         layers: Sequence[int],
         edit: Edit | None,
         causal: bool,
         checkpointing: bool = False,
+        attend: Attend | None = None,
     ) -> list[Tensor]:
         taps = {}
         for index, block in enumerate(blocks[: max(layers)], start=1):
+            given = (block, stream, causal, attend(index, block.attn) if attend else block.attn)
             if checkpointing and stream.requires_grad:
-                stream = checkpoint(self._block, block, stream, causal, use_reentrant=False, preserve_rng_state=False)
+                stream = checkpoint(self._block, *given, use_reentrant=False, preserve_rng_state=False)
             else:
-                stream = self._block(block, stream, causal)
+                stream = self._block(*given)
             stream = edit(index, stream) if edit else stream
             if index in layers:
                 taps[index] = stream
         return [taps[layer] for layer in layers]
 
-    def _block(self, block: Any, stream: Tensor, causal: bool) -> Tensor:
-        stream = stream + block.ls_1(self_attention(block.attn, block.ln_1(stream), causal))
+    def _block(self, block: Any, stream: Tensor, causal: bool, attention: Any = None) -> Tensor:
+        stream = stream + block.ls_1(self_attention(attention or block.attn, block.ln_1(stream), causal))
         return self._feed_forward(block, stream)
 
     def _feed_forward(self, block: Any, stream: Tensor) -> Tensor:

@@ -82,6 +82,8 @@ def test_a_failed_export_leaves_the_model_that_was_there(small_clip, tmp_path, m
     ("model_class", "options"),
     [
         (WMoEClip, {"gate_bn": True, "gate_noise": True}),
+        (AFClip, {"tuning": "prefix"}),
+        (AFClip, {"tuning": "lora"}),
         (
             KAnoClip,
             {

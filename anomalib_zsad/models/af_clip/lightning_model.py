@@ -19,6 +19,7 @@ from anomalib_zsad.models.af_clip.adapter import Adaptor, StatePrompts, WindowAg
 from anomalib_zsad.models.af_clip.loss import AFClipLoss, Variant
 from anomalib_zsad.models.af_clip.released import read_released
 from anomalib_zsad.models.af_clip.torch_model import AFClipModel, Precision
+from anomalib_zsad.models.af_clip.tuning import Tuning, tuning_of
 from anomalib_zsad.models.feature_cache import CacheDtype
 from anomalib_zsad.models.few_shot import FewShotMixin
 from anomalib_zsad.models.mixin import ZeroShotMixin
@@ -49,6 +50,8 @@ class AFClip(FewShotMixin, ZeroShotMixin, AnomalibModule):  # type: ignore[misc]
         states: The words of the normal and the anomalous prompt (eq. 8).
         prompt_length: Learnable vectors in front of them; 0 for fixed prompts (table 4, "base").
         adaptor: Whether tokens pass the adaptor (eq. 3-4); False for "base" and V1 of table 4.
+        tuning: How the visual side learns (table 5): by the "adaptor", or in its place by a "prompt" of tokens beside
+            the patches, a "prefix" in four further blocks as well, or "lora" in the attention of `feature_layers`.
         temperature: Divides every cosine (eq. 9).
         blur_sigma: Standard deviation in pixels of the blur of the final map.
         focal_gamma: Focusing exponent of the focal losses (eq. 11).
@@ -66,7 +69,8 @@ class AFClip(FewShotMixin, ZeroShotMixin, AnomalibModule):  # type: ignore[misc]
         coreset_ratio: The share of the remembered patches to keep, for large k; None keeps all.
         precision: "bf16" runs the frozen backbone in bfloat16; what learns stays in float32.
         cache_features: A folder to keep what the backbone computes in training, so that it is computed in the first
-            epoch only (see `FeatureCache`); 11 MB an image at the defaults. None: computed in every epoch.
+            epoch only (see `FeatureCache`); 11 MB an image at the defaults. None: computed in every epoch, as it must
+            be with another `tuning` than the adaptor.
         cache_dtype: "float16" or "bfloat16", what is kept there.
         weights: An adapter file, written by `anomalib-zsad convert` or `save_weights`. None: to be trained.
         seed: Of initialisation and training.
@@ -100,6 +104,7 @@ class AFClip(FewShotMixin, ZeroShotMixin, AnomalibModule):  # type: ignore[misc]
         states: arg.TextPair = ("without defect.", "with defect."),
         prompt_length: arg.CountOrNone = 12,
         adaptor: bool = True,
+        tuning: Tuning = "adaptor",
         temperature: arg.Temperature = 0.07,
         blur_sigma: arg.Sigma = 4.0,
         focal_gamma: arg.Exponent = 4.0,
@@ -114,28 +119,32 @@ class AFClip(FewShotMixin, ZeroShotMixin, AnomalibModule):  # type: ignore[misc]
         alpha: arg.Weight = 0.1,
         coreset_ratio: arg.ShareInside | None = None,  # noqa: ARG002  # likewise
         precision: Precision = "fp32",
-        cache_features: str | Path | None = None,  # noqa: ARG002  # read as a hyper-parameter
-        cache_dtype: CacheDtype = "float16",  # noqa: ARG002  # likewise
+        cache_features: str | Path | None = None,
+        cache_dtype: CacheDtype = "float16",  # noqa: ARG002  # read as a hyper-parameter
         weights: str | Path | None = None,
         seed: arg.Seed = 0,
         **components: Any,
     ) -> None:
         super().__init__(**components)
+        _check_cacheable(tuning, cache_features)
         clip = FrozenClip.load(backbone, pretrained, image_size, activation="quick_gelu", position_resize="bilinear")
+        layers = clip.check_layers(clip.quarters() if feature_layers is None else feature_layers)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            attention = Adaptor(clip.vision_width, heads, head_width) if adaptor else None
+            attention = Adaptor(clip.vision_width, heads, head_width) if adaptor and tuning == "adaptor" else None
             prompts = StatePrompts(clip, states, prompt_length)
+            tuned = tuning_of(tuning, clip, layers)
         self.model = AFClipModel(
             clip,
             attention,
             prompts,
             WindowAggregation(scales, window_sigma),
-            layers=clip.quarters() if feature_layers is None else feature_layers,
+            layers=layers,
             temperature=temperature,
             blur_sigma=blur_sigma,
             alpha=alpha,
             precision=precision,
+            tuning=tuned,
         )
         self.loss = AFClipLoss(focal_gamma, lambda1, lambda2, variant)
         usual = _LR if embedded_file(backbone) is None else _SMALL_LR
@@ -176,3 +185,12 @@ class AFClip(FewShotMixin, ZeroShotMixin, AnomalibModule):  # type: ignore[misc]
     def configure_optimizers(self) -> Optimizer:
         """Train the adaptor and the prompt vectors with Adam."""
         return Adam([p for p in self.parameters() if p.requires_grad], lr=self.lr, betas=self.betas)
+
+
+def _check_cacheable(tuning: Tuning, cache_features: str | Path | None) -> None:
+    if tuning != "adaptor" and cache_features is not None:
+        msg = (
+            f"cache_features keeps what the backbone computes, which tuning={tuning!r} changes with every step: "
+            f"expected tuning='adaptor' or no cache, got cache_features={str(cache_features)!r}"
+        )
+        raise ValueError(msg)

@@ -1,6 +1,7 @@
 """What AF-CLIP computes: taps of a frozen CLIP, one adaptor, cosines with two learnt prompts."""
 
 from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import ClassVar, Literal, NamedTuple
 
 import torch
@@ -42,6 +43,7 @@ class AFClipModel(nn.Module):
         blur_sigma: Standard deviation in pixels of the blur of the final map.
         alpha: Weight of the zero-shot scores beside those of the memory (eq. 18).
         precision: "bf16" runs the frozen backbone in bfloat16; what learns stays in float32.
+        tuning: What tunes the vision tower itself and computes its taps (`tuning_of`). None leaves it alone.
     """
 
     encoding: ClassVar = ("layers", "precision")
@@ -58,9 +60,11 @@ class AFClipModel(nn.Module):
         blur_sigma: float = 4.0,
         alpha: float = 0.1,
         precision: Precision = "fp32",
+        tuning: nn.Module | None = None,
     ) -> None:
         super().__init__()
         self.clip = clip
+        self.tuning = tuning
         self.adaptor = adaptor
         self.prompts = prompts
         self.aggregate = aggregate
@@ -97,9 +101,10 @@ class AFClipModel(nn.Module):
         self,
         images: Tensor,  # (B, 3, H, W), normalised
     ) -> list[Tensor]:  # L x (B, 1 + N, C) float32
-        """Read the taps of the frozen backbone."""
+        """Read the taps of the backbone."""
         with torch.autocast(images.device.type, torch.bfloat16, enabled=self._autocasts(images)):
-            return [tap.float() for tap in self.clip.encode_patches(images, self.layers)]
+            read = self.clip.encode_patches if self.tuning is None else partial(self.tuning, self.clip)
+            return [tap.float() for tap in read(images, self.layers)]
 
     def compare(
         self,
