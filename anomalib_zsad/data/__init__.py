@@ -19,8 +19,11 @@ from anomalib_zsad.data.medical import (
     Kvasir,
 )
 from anomalib_zsad.data.mvtec import MVTec
+from anomalib_zsad.data.object_strings import repair_anomalib
 from anomalib_zsad.data.synthetic import Synthetic
 from anomalib_zsad.data.visa import VisA
+
+repair_anomalib()
 
 __all__ = ["AllCategories", "Auxiliary", "MVTec", "MagneticTile", "Synthetic", "VisA"]
 __all__ += ["BTAD", "DAGM", "KSDD2", "RSDD", "SDD", "DTDSynthetic", "Listed"]

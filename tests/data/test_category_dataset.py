@@ -91,8 +91,7 @@ def test_a_dataset_that_reads_its_own_samples_goes_on_doing_so(tmp_path: Path) -
         mask = np.zeros((8, 8), dtype=np.uint8)
         mask[:, column] = 255
         Image.fromarray(mask).save(things / f"ground_truth/logical_anomalies/000/{number:03d}.png")
-    with pd.option_context("future.infer_string", False):  # anomalib's loader fails on pandas 3's strings.
-        stock = MVTecLOCODataset(tmp_path, "screw_bag", split="test")
+    stock = MVTecLOCODataset(tmp_path, "screw_bag", split="test")
 
     dataset = CategoryDataset.of(stock, "screw_bag").subsample([1, 0])
     anomalous = next(item for item in dataset if item.gt_label)
