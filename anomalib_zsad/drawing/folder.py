@@ -13,6 +13,7 @@ from rich.progress import track
 
 from anomalib_zsad.atomic import whole_file, write_picture
 from anomalib_zsad.drawing.recipe import GOOD, Recipe
+from anomalib_zsad.image_files import is_foreign
 
 MANIFEST = "drawn.json"
 
@@ -31,8 +32,9 @@ def write_pictures(root: Path, recipes: Sequence[Recipe]) -> None:
     """
     folder, settings = root / recipes[0].category, settings_of(recipes)
     _check(folder, settings)
-    with whole_file(folder / MANIFEST) as temporary:
-        temporary.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+    if not (folder / MANIFEST).exists():  # a whole set on a disk that cannot be written is only read
+        with whole_file(folder / MANIFEST) as temporary:
+            temporary.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
     missing = [recipe for recipe in recipes if not (root / recipe.name).exists()]
     title = f"Drawing {recipes[0].category}"
     for recipe in track(missing, title, console=Console(stderr=True), transient=True, disable=not missing):
@@ -53,7 +55,7 @@ def settings_of(recipes: Sequence[Recipe]) -> dict[str, object]:
 def _check(folder: Path, settings: dict[str, object]) -> None:
     manifest = folder / MANIFEST
     if not manifest.exists():
-        if folder.exists() and any(folder.iterdir()):
+        if folder.exists() and not all(is_foreign(path.name) for path in folder.iterdir()):
             msg = f"{folder} holds files and no {MANIFEST}: expected an empty folder to draw into; choose another root."
             raise FileExistsError(msg)
         return

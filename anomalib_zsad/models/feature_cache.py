@@ -1,6 +1,5 @@
 """What a frozen backbone computes in every epoch of a training, kept on disk after the first."""
 
-import errno
 import hashlib
 import json
 import logging
@@ -78,7 +77,7 @@ class FeatureCache:
         self.dtype: torch.dtype = getattr(torch, dtype)
         self.n_images = n_images
         self._is_checked = False
-        self._is_full = False
+        self._is_closed = False
 
     @classmethod
     def of(cls, model: Any, folder: str | Path, dtype: CacheDtype, n_images: int = 0) -> "FeatureCache":
@@ -138,7 +137,7 @@ class FeatureCache:
         return features if is_ours else None
 
     def _write(self, path: Path, features: Features) -> None:
-        if self._is_full or not all(each.isfinite().all() for each in features):
+        if self._is_closed or not all(each.isfinite().all() for each in features):
             return
         metadata = {"format": _FORMAT, "key": path.stem, "crc32": _crc32(features)}
         tensors = {str(index): each.contiguous() for index, each in enumerate(features)}
@@ -146,10 +145,12 @@ class FeatureCache:
             with whole_file(path) as temporary:
                 temporary.write_bytes(save(tensors, metadata))
         except OSError as error:
-            if error.errno not in {errno.ENOSPC, errno.EDQUOT}:
-                raise
-            self._is_full = True
-            logger.warning("%s has no room left: the features of further images are not kept.", self.folder)
+            self._close(error)
+
+    def _close(self, error: OSError) -> None:
+        self._is_closed = True
+        words = "%s cannot be written (%s): the features of further images are not kept, what is there is still read."
+        logger.warning(words, self.folder, error.strerror or error)
 
     def _check_room(self, features: Features) -> None:
         """Once the size of an image's features is known, say how large the cache will be; refuse what cannot fit.
@@ -159,7 +160,11 @@ class FeatureCache:
         if self._is_checked:
             return
         self._is_checked = True
-        self.folder.mkdir(parents=True, exist_ok=True)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            self._close(error)
+            return
         each = sum(tensor.numel() * tensor.element_size() for tensor in features)
         there = sum(1 for _ in self.folder.glob("[!.]*.safetensors"))
         whole, least = self.n_images * each, max(self.n_images - there, 0) * each
@@ -174,9 +179,17 @@ class FeatureCache:
         if there and whole > free:
             words = "%s may have too little room: %.3g GB are free, and the %d files there may be of other images."
             logger.warning(words, self.folder, free / 1e9, there)
-        with whole_file(self.folder / "recipe.json") as temporary:
-            temporary.write_text(self.recipe, encoding="utf-8")
         logger.info("Features are kept in %s: %s.", self.folder, size)
+        self._write_recipe()
+
+    def _write_recipe(self) -> None:
+        path = self.folder / "recipe.json"
+        try:
+            if not path.is_file() or path.read_text(encoding="utf-8") != self.recipe:
+                with whole_file(path) as temporary:
+                    temporary.write_text(self.recipe, encoding="utf-8")
+        except (OSError, UnicodeDecodeError):  # it is for people; the features will say what cannot be written
+            return
 
 
 def datasets_of(*loaders: Any) -> list[Any]:

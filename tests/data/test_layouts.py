@@ -1,6 +1,7 @@
 """The oddities of published datasets, and what is said of trees that lack something."""
 
 import logging
+import os
 import shutil
 from collections import Counter
 from pathlib import Path
@@ -338,6 +339,8 @@ def test_tiles_are_all_there_or_none(tmp_path: Path) -> None:
     damaged = root / "kos03" / "Part2_label.bmp"
     whole = damaged.read_bytes()
     damaged.write_bytes(whole[:100])
+    (root / ".tiles-of-a-killed-process/test").mkdir(parents=True)
+    os.utime(root / ".tiles-of-a-killed-process", (0, 0))
 
     with pytest.raises(OSError, match=r"Part2_label\.bmp cannot be read"):
         CommutatorTiles().prepare(root)

@@ -46,6 +46,17 @@ def test_names_tell_how_to_draw() -> None:
     assert recipe_of("") is None
 
 
+def test_a_whole_set_is_only_read_and_a_killed_writer_is_no_hindrance(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "plate").mkdir()
+    (tmp_path / "plate/.0123abcd.unfinished").touch()
+    write_pictures(tmp_path, recipes())
+    monkeypatch.setattr(folder, "whole_file", None)
+    monkeypatch.setattr(folder, "write_picture", None)
+    write_pictures(tmp_path, recipes())
+
+
 def test_pictures_of_a_dataset_are_all_different() -> None:
     pictures = [recipe.picture().image.tobytes() for recipe in recipes() + recipes(seed=1)]
     assert len(set(pictures)) == len(pictures)

@@ -202,22 +202,37 @@ def test_files_of_other_images_are_not_taken_for_those_that_are_missing(tmp_path
     assert "other images" not in caplog.text
 
 
-def test_a_disk_that_fills_up_ends_the_keeping_not_the_training(tmp_path, monkeypatch, caplog):
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EACCES])
+def test_what_cannot_be_written_ends_the_keeping_not_the_training(tmp_path, monkeypatch, caplog, number):
     cache = cache_in(tmp_path)
     cache(IMAGES[:2], Encoder())
 
     def full(path, content):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+        raise OSError(number, os.strerror(number), str(path))
 
     with monkeypatch.context() as patch:
         patch.setattr(Path, "write_bytes", full)
         for _ in range(2):
             assert_same(cache(IMAGES, Encoder()), expected(IMAGES))
-    assert len([line for line in caplog.messages if "has no room left" in line]) == 1
+    assert len([line for line in caplog.messages if f"cannot be written ({os.strerror(number)})" in line]) == 1
     assert len(list(cache.folder.iterdir())) == 3  # two images and the recipe
     again = Encoder()
     assert_same(cache_in(tmp_path)(IMAGES, again), expected(IMAGES))
     assert again.count == 4
+
+
+def test_a_folder_that_cannot_be_made_costs_a_warning(tmp_path, caplog):
+    (tmp_path / "file").touch()
+    assert_same(cache_in(tmp_path / "file" / "cache")(IMAGES, Encoder()), expected(IMAGES))
+    assert "cannot be written (Not a directory)" in caplog.text
+
+
+def test_a_whole_cache_is_only_read(tmp_path, monkeypatch):
+    cache_in(tmp_path)(IMAGES, Encoder())
+    monkeypatch.setattr("anomalib_zsad.models.feature_cache.whole_file", None)
+    again = Encoder()
+    assert_same(cache_in(tmp_path)(IMAGES, again), expected(IMAGES))
+    assert again.count == 0
 
 
 def test_an_interruption_leaves_nothing_half_written(tmp_path, monkeypatch):

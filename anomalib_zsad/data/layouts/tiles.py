@@ -3,8 +3,10 @@
 import logging
 import shutil
 import tempfile
+import time
 from abc import abstractmethod
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +23,7 @@ from anomalib_zsad.image_files import folders_in, images_in
 logger = logging.getLogger(__name__)
 
 _TILES = "tiles"
+_STALE_SECONDS = 3600.0
 _OF_STATES = StateFolders()
 # Which tiles are tested belongs to the dataset: it does not follow the seed of a training.
 _SEED = 42
@@ -45,6 +48,7 @@ class Tiles(Layout):
         """Cut the tiles, all or none."""
         if (folder / _TILES).is_dir():
             return
+        _remove_leftovers(folder)
         try:
             unfinished = Path(tempfile.mkdtemp(prefix=f".{_TILES}-", dir=folder))
         except OSError as error:
@@ -171,6 +175,14 @@ class RailTiles(Tiles):
     def tested_share(self, normal: int, anomalous: int) -> float:
         """Test as many as there are anomalous tiles."""
         return anomalous / max(normal, 1)
+
+
+def _remove_leftovers(folder: Path) -> None:
+    """Remove tiles that a killed process was cutting."""
+    for unfinished in folder.glob(f".{_TILES}-*"):
+        with suppress(OSError):  # another process was faster
+            if time.time() - unfinished.stat().st_mtime > _STALE_SECONDS:
+                shutil.rmtree(unfinished)
 
 
 def _commutators(folder: Path) -> list[Path]:
