@@ -266,7 +266,7 @@ class MethodContract:
         predictions = engine_in(tmp_path).predict(model, data_path=picture)
         assert 0 <= predictions[0].pred_score.item() <= 1
         folder = engine_in(tmp_path).predict(model, data_path=picture.parent)
-        assert len(folder) == len(list(picture.parent.iterdir()))
+        assert [len(batch) for batch in folder] == [len(list(picture.parent.iterdir()))]
 
     def test_a_checkpoint_is_tested_and_used_for_prediction(
         self, trained: Path, small_clip: Path, mvtec_root: Path, tmp_path: Path

@@ -1,5 +1,6 @@
 """Datamodules: labelled datasets to train on, and every category of a dataset to test on."""
 
+from anomalib_zsad.data.adopting import ImageFiles
 from anomalib_zsad.data.all_categories import AllCategories
 from anomalib_zsad.data.auxiliary import Auxiliary
 from anomalib_zsad.data.industrial import BTAD, DAGM, KSDD2, RSDD, SDD, DTDSynthetic
@@ -25,7 +26,7 @@ from anomalib_zsad.data.visa import VisA
 
 repair_anomalib()
 
-__all__ = ["AllCategories", "Auxiliary", "MVTec", "MagneticTile", "Synthetic", "VisA"]
+__all__ = ["AllCategories", "Auxiliary", "ImageFiles", "MVTec", "MagneticTile", "Synthetic", "VisA"]
 __all__ += ["BTAD", "DAGM", "KSDD2", "RSDD", "SDD", "DTDSynthetic", "Listed"]
 __all__ += ["COVID19", "CVC300", "ISIC", "BMADSegmentation", "Br35H", "BrainMRI", "ClinicDB", "ColonDB", "Endo"]
 __all__ += ["HeadCT", "Kvasir"]

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from anomalib.data import AnomalibDataModule, AnomalibDataset, ImageItem, PredictDataset
@@ -10,11 +11,12 @@ from anomalib.data.transforms.utils import extract_transforms_by_type
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import CombinedLoader
-from torch.utils.data import DataLoader
+from torch.utils.data import BatchSampler, DataLoader
 from torchvision.transforms.v2 import Resize, Transform
 
+from anomalib_zsad import arguments as arg
 from anomalib_zsad.data.category_dataset import READ_HERE, CategoryDataset
-from anomalib_zsad.data.item import ANY_CATEGORY, CategoryBatch
+from anomalib_zsad.data.item import ANY_CATEGORY, CategoryBatch, category_of
 from anomalib_zsad.data.reading import read_image
 from anomalib_zsad.image_files import foreign_among
 
@@ -22,7 +24,26 @@ _SPLITS = ("train_data", "val_data", "test_data")
 
 
 class ImageFiles(PredictDataset):
-    """anomalib's dataset of image files, read as in training: upright, any bit depth, errors that name the file."""
+    """anomalib's dataset of image files, read as in training: upright, any bit depth, errors that name the file.
+
+    Args:
+        path: An image, or a folder of images.
+        transform: Applied to every image.
+        eval_batch_size: Images in a batch of a prediction, where the loader has batches of 1, as anomalib's has.
+
+    Example:
+        `anomalib predict ... --data ImageFiles --data.path ./images --data.eval_batch_size 32`
+    """
+
+    eval_batch_size: int = 8
+
+    @arg.checked
+    def __init__(
+        self, path: str | Path, transform: Transform | None = None, eval_batch_size: arg.Images = eval_batch_size
+    ) -> None:
+        super().__init__(path, transform)
+        self.image_filenames = _without_foreign(self.image_filenames)
+        self.eval_batch_size = eval_batch_size
 
     def __getitem__(self, index: int) -> ImageItem:
         """Read an image."""
@@ -72,6 +93,8 @@ def adopt(trainer: Trainer, pre_processor: Any) -> None:
         _adopt_splits(datamodule)
     for loader in _given_loaders(trainer):
         _adopt_dataset(loader)
+        if isinstance(loader.dataset, ImageFiles) and loader.batch_size == 1 and _resizes_of(pre_processor):
+            _enlarge_batches(loader, loader.dataset.eval_batch_size)
     strategy: Any = trainer.strategy
     # The one place through which Lightning passes every loader of every stage before it starts workers.
     strategy.process_dataloader = partial(_processed, type(strategy).process_dataloader, strategy, pre_processor)
@@ -86,9 +109,12 @@ def adopt_files(dataset: PredictDataset) -> None:
     if type(dataset) is PredictDataset:
         # The two classes differ in one method and in no attribute.
         dataset.__class__ = ImageFiles
-        paths = dataset.image_filenames
-        ours = [path for path, foreign in zip(paths, foreign_among(paths), strict=True) if not foreign]
-        dataset.image_filenames = ours or paths  # one that was named counts, whatever its name
+        dataset.image_filenames = _without_foreign(dataset.image_filenames)
+
+
+def _without_foreign(paths: list[Any]) -> list[Any]:
+    ours = [path for path, foreign in zip(paths, foreign_among(paths), strict=True) if not foreign]
+    return ours or paths  # one that was named counts, whatever its name
 
 
 def _adopt_splits(datamodule: AnomalibDataModule) -> None:
@@ -96,7 +122,7 @@ def _adopt_splits(datamodule: AnomalibDataModule) -> None:
     for split in _SPLITS:
         dataset = getattr(datamodule, split, None)
         if dataset is not None and _is_anomalibs(dataset):
-            ours = known.setdefault(id(dataset), _taken_over(dataset, datamodule.category))
+            ours = known.setdefault(id(dataset), _taken_over(dataset, category_of(datamodule)))
             setattr(datamodule, split, ours)
 
 
@@ -105,18 +131,27 @@ def _adopt_dataset(loader: DataLoader) -> None:
     if isinstance(dataset, PredictDataset):
         adopt_files(dataset)
     elif _is_anomalibs(dataset) and loader.collate_fn == dataset.collate_fn:
-        ours = _taken_over(dataset, dataset.category)
+        ours = _taken_over(dataset, dataset.category or ANY_CATEGORY)
         dataset.samples = ours.samples  # the loader's sampler counts these
         vars(loader)["dataset"] = ours  # as an attribute it is refused
         loader.collate_fn = CategoryBatch.collate
+
+
+def _enlarge_batches(loader: DataLoader, batch_size: int) -> None:
+    # As attributes they are refused.
+    vars(loader).update(batch_size=batch_size, batch_sampler=BatchSampler(loader.sampler, batch_size, drop_last=False))
+
+
+def _resizes_of(pre_processor: Any) -> list[Resize]:
+    return extract_transforms_by_type(getattr(pre_processor, "transform", None), Resize)
 
 
 def _is_anomalibs(dataset: Any) -> bool:
     return isinstance(dataset, AnomalibDataset) and type(dataset).__getitem__ in READ_HERE
 
 
-def _taken_over(dataset: AnomalibDataset, category: str | None) -> CategoryDataset:
-    ours = CategoryDataset.of(dataset, category or ANY_CATEGORY)
+def _taken_over(dataset: AnomalibDataset, category: str) -> CategoryDataset:
+    ours = CategoryDataset.of(dataset, category)
     ours.augmentations = dataset.augmentations
     ours.origin = dataset
     return ours
@@ -140,7 +175,7 @@ def _given_loaders(trainer: Trainer) -> list[DataLoader]:
 
 def _processed(process: Callable[[Any, Any], Any], strategy: Any, pre_processor: Any, loader: Any) -> Any:
     # A checkpoint, which is read after `setup`, may have brought another size.
-    resizes = extract_transforms_by_type(getattr(pre_processor, "transform", None), Resize)
+    resizes = _resizes_of(pre_processor)
     if isinstance(loader, DataLoader) and resizes:
         collate: Any = loader.collate_fn
         loader.collate_fn = OneSize(collate.collate if isinstance(collate, OneSize) else collate, resizes[0])

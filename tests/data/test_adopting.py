@@ -6,6 +6,7 @@ import torch
 from anomalib.data import Folder, FolderDataset, ImageBatch, PredictDataset
 from anomalib.pre_processing import PreProcessor
 from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.trainer.states import TrainerFn
 from PIL import Image
 from torch.utils.data import DataLoader
 from torchvision.transforms.v2 import Compose, Resize
@@ -114,6 +115,25 @@ def test_a_score_does_not_depend_on_the_batch_whoever_made_the_loader(
     assert model.scores == pytest.approx(alone, abs=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("size", "transform", "expected"), [(None, Resize((8, 8)), [5]), (2, Resize((8, 8)), [2, 2, 1]), (4, None, [1] * 5)]
+)
+def test_files_are_predicted_in_batches_where_the_model_brings_them_to_one_size(
+    tmp_path: Path, size: int | None, transform: Resize | None, expected: list[int]
+) -> None:
+    for number in range(5):
+        Image.fromarray(np.zeros((20 + number, 30), np.uint8)).save(tmp_path / f"{number}.png")
+    files = PredictDataset(tmp_path) if size is None else ImageFiles(tmp_path, eval_batch_size=size)
+    loader = DataLoader(files, collate_fn=files.collate_fn)
+    stage = trainer()
+    stage.state.fn = TrainerFn.PREDICTING
+    stage.predict_loop._data_source.instance = [loader]
+
+    adopt(stage, PreProcessor(transform))
+
+    assert list(map(len, loader.batch_sampler)) == expected
+
+
 @pytest.fixture
 def jpeg_masks(tmp_path: Path) -> Path:
     levels = np.zeros((16, 16), dtype=np.uint8)
@@ -132,6 +152,7 @@ def test_masks_of_anomalibs_datamodules_are_cut_between_their_levels(jpeg_masks:
         model = Sizes()
         trainer().test(model, **data, verbose=False)
         assert max(model.scores) == 0.25
+    assert set(folder.test_data.samples["category"]) == {"parts"}  # as through `Auxiliary`
 
 
 def test_drawn_anomalies_are_there_as_long_as_they_are_read(jpeg_masks: Path) -> None:
