@@ -15,6 +15,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from anomalib_zsad._version import __version__
+from anomalib_zsad.seam.names import announce
 
 if TYPE_CHECKING:
     from anomalib_zsad.data import (
@@ -104,7 +105,10 @@ def __dir__() -> list[str]:
 def _load_public_names() -> None:
     for home in map(import_module, _HOMES):
         globals().update({name: getattr(home, name) for name in home.__all__})
+    import_module("anomalib_zsad.seam.export").export_the_given_model()
+    import_module("anomalib_zsad.seam.command_line").bring_settings_of_checkpoint()
 
 
+announce()
 if "anomalib.models" in sys.modules:
     _load_public_names()

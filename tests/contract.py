@@ -49,6 +49,9 @@ class MethodContract:
     def build(self, clip: Path | None, **arguments: Any) -> Any:
         return self.model_class(pretrained=clip, **{"image_size": IMAGE_SIZE, **self.arguments, **arguments})
 
+    def load(self, checkpoint: Path, clip: Path, **arguments: Any) -> Any:
+        return self.model_class.load_from_checkpoint(checkpoint, pretrained=str(clip), **arguments)
+
     @pytest.fixture
     def model(self, small_clip: Path) -> Any:
         return self.build(small_clip)
@@ -200,7 +203,7 @@ class MethodContract:
 
     def test_training_leaves_clip_alone_and_changes_the_rest(self, trained: Path, small_clip: Path) -> None:
         untouched = self.build(small_clip)
-        model = self.model_class.load_from_checkpoint(trained)
+        model = self.load(trained, small_clip)
         for (name, before), (_, after) in zip(untouched.named_parameters(), model.named_parameters(), strict=True):
             assert torch.equal(before, after) != before.requires_grad, name
 
@@ -216,7 +219,7 @@ class MethodContract:
 
     @torch.no_grad()
     def test_a_loaded_checkpoint_scores_the_same(self, trained: Path, small_clip: Path, tmp_path: Path) -> None:
-        model = self.model_class.load_from_checkpoint(trained).eval()
+        model = self.load(trained, small_clip).eval()
         expected = model.model(images())
         model.save_weights(tmp_path / "weights.safetensors")
         again = self.build(small_clip, weights=tmp_path / "weights.safetensors").eval()
@@ -225,12 +228,14 @@ class MethodContract:
         assert again.trained_on == model.trained_on
         assert torch.equal(again.post_processor.image_threshold, model.post_processor.image_threshold)
 
-    def test_another_backbone_is_refused(self, trained: Path, other_clip: Path, tmp_path: Path) -> None:
+    def test_another_backbone_is_refused(
+        self, trained: Path, small_clip: Path, other_clip: Path, tmp_path: Path
+    ) -> None:
         with pytest.raises(
             ValueError, match=r"was trained with the backbone .*clip\.pt.* but this model has .*other\.pt"
         ):
             self.model_class.load_from_checkpoint(trained, pretrained=str(other_clip))
-        self.model_class.load_from_checkpoint(trained).save_weights(tmp_path / "weights.safetensors")
+        self.load(trained, small_clip).save_weights(tmp_path / "weights.safetensors")
         with pytest.raises(ValueError, match=r"weights\.safetensors was trained with the backbone"):
             self.build(other_clip, weights=tmp_path / "weights.safetensors")
 

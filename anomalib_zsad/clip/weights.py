@@ -17,7 +17,7 @@ from anomalib_zsad.clip.published import (
     tags_of,
 )
 
-__all__ = ["Located", "home", "how_to_fetch", "locate", "resolve", "sha256_of", "verify"]
+__all__ = ["Located", "home", "how_to_fetch", "locate", "names_a_file", "resolve", "sha256_of", "verify"]
 
 HOME_VARIABLE = "ANOMALIB_ZSAD_HOME"
 
@@ -84,7 +84,7 @@ def locate(backbone: str, pretrained: str | Path) -> Located | None:
     given = Path(pretrained).expanduser()
     if given.is_file():
         return Located(given, "the given file")
-    if _names_a_file(pretrained):
+    if names_a_file(pretrained):
         msg = f"pretrained={str(pretrained)!r}: expected a file with weights or a tag of open_clip, found no such file"
         raise FileNotFoundError(msg)
     if own := embedded_file(backbone):  # the only weights of that name, whatever the tag
@@ -97,6 +97,12 @@ def locate(backbone: str, pretrained: str | Path) -> Located | None:
         return Located(at_home, f"the folder {home()}", published)
     found = cached(publication or _refuse(backbone, tag))
     return Located(found, "the hub's cache", hub_digest(found)) if found else None
+
+
+def names_a_file(pretrained: str | Path) -> bool:
+    """Whether this is the name of a file, and no tag."""
+    looks_like_one = Path(pretrained).suffix in _SUFFIXES or any(c in str(pretrained) for c in "/\\")
+    return isinstance(pretrained, Path) or looks_like_one or Path(pretrained).expanduser().is_file()
 
 
 def how_to_fetch(backbone: str, tag: str) -> str:
@@ -126,10 +132,6 @@ def verify(located: Located) -> tuple[str, bool]:
     for expected in known:
         check_digest(located.path, digest, expected)
     return digest, bool(known)
-
-
-def _names_a_file(pretrained: str | Path) -> bool:
-    return isinstance(pretrained, Path) or Path(pretrained).suffix in _SUFFIXES or any(c in pretrained for c in "/\\")
 
 
 def _at_home(backbone: str, tag: str) -> Path | None:

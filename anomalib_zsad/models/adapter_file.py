@@ -1,6 +1,7 @@
 """Adapter files: what a method has learnt, as safetensors with a few words about it."""
 
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -8,9 +9,32 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from anomalib_zsad.atomic import whole_file
+from anomalib_zsad.models.record import Record, from_metadata
 
 FORMAT = "anomalib_zsad"
 """What the metadata of our files say under "format"."""
+
+
+class Adapter(NamedTuple):
+    """The content of an adapter file."""
+
+    tensors: dict[str, Tensor]
+    record: Record
+
+
+def read_adapter(path: Path, method: str) -> Adapter:
+    """Read an adapter file of a method.
+
+    Args:
+        path: A file that `save_adapter` wrote.
+        method: The class of the model that it is for.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is truncated, another kind of file, or of another method.
+    """
+    tensors, metadata = load_adapter(path)
+    return Adapter(tensors, from_metadata(metadata, method, str(path)))
 
 
 def save_adapter(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:

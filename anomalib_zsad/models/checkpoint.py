@@ -55,20 +55,6 @@ def check_readable(path: str | Path) -> dict[str, Any]:
     return content
 
 
-def check_method(checkpoint: dict[str, Any], name: str) -> None:
-    """Check that a checkpoint is one of a model of this package, and of which.
-
-    Raises:
-        ValueError: If it is of another model.
-    """
-    if "anomalib_zsad" not in checkpoint:
-        msg = f"expected a checkpoint of {name}, got one of another model (it names no CLIP backbone)"
-        raise ValueError(msg)
-    if (saved := checkpoint["anomalib_zsad"].get("method", name)) != name:
-        msg = f"expected a checkpoint of {name}, got one of {saved}"
-        raise ValueError(msg)
-
-
 def check_complete(checkpoint: dict[str, Any], module: LightningModule) -> None:
     """Check that a checkpoint of this method has every trainable tensor in the right shape.
 
@@ -86,7 +72,7 @@ def check_complete(checkpoint: dict[str, Any], module: LightningModule) -> None:
             raise ValueError(msg)
 
 
-def check_backbone(saved: dict[str, Any], ours: dict[str, Any], what: str) -> None:
+def check_backbone(saved: Any, ours: dict[str, Any], what: str) -> None:
     """Check that adapters are used with the backbone they were trained with.
 
     Args:
@@ -95,8 +81,14 @@ def check_backbone(saved: dict[str, Any], ours: dict[str, Any], what: str) -> No
         what: What holds the adapters, for the message.
 
     Raises:
-        ValueError: If the weights differ.
+        ValueError: If the weights differ, or nothing is known of them.
     """
+    if (
+        not isinstance(saved, dict)
+        or not {"fingerprint", "backbone", "pretrained", "image_size", *_SETTINGS} <= saved.keys()
+    ):
+        msg = f"{what} does not say which backbone it was trained with: expected what identifies one, got {saved!r}"
+        raise ValueError(msg)
     if saved["fingerprint"] != ours["fingerprint"]:
         msg = f"{what} was trained with the backbone {_named(saved)}, but this model has {_named(ours)}"
         raise ValueError(msg)

@@ -1,13 +1,14 @@
 """Few-shot detection on top of a zero-shot model: which references are remembered, and when."""
 
 import logging
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from anomalib import LearningType
 from anomalib.data import InferenceBatch
 
 from anomalib_zsad.data.item import ANY_CATEGORY, categories_of
+from anomalib_zsad.models.record import Record
 from anomalib_zsad.models.references import draw, files_of, normal_images_of, read_references
 
 logger = logging.getLogger(__name__)
@@ -20,6 +21,9 @@ class FewShotMixin:
     `remember(images, coreset_ratio)`; the hyper-parameters `k_shot`, `reference`, `alpha`, `coreset_ratio` and `seed`.
     Memories follow the category of the samples and the stage: one that was filled for another is never used.
     """
+
+    draw_arguments: ClassVar[frozenset[str]] = frozenset({"k_shot", "reference", "seed"})
+    """Which references are drawn; the memory itself travels with the weights."""
 
     memory_of: dict[str, Any] | None = None
     """What the memory holds: its category, references and how they were chosen. None: nothing."""
@@ -74,6 +78,7 @@ class FewShotMixin:
 
     def on_validation_epoch_end(self) -> None:
         """Note with how many references the thresholds are fitted."""
+        super().on_validation_epoch_end()  # type: ignore[misc]
         self.threshold_shots = self._shots
 
     def on_test_start(self) -> None:
@@ -88,18 +93,17 @@ class FewShotMixin:
         self._forget()
         self._check_thresholds()
 
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Say what the memory holds and what the thresholds belong to."""
-        super().on_save_checkpoint(checkpoint)  # type: ignore[misc]
-        checkpoint["anomalib_zsad"].update(memory_of=self.memory_of, threshold_shots=self.threshold_shots)
+    def record(self) -> Record:
+        """Say what the memory holds, too, and with how many references the thresholds were fitted."""
+        said = super().record()  # type: ignore[misc]
+        return {**said, "memory_of": self.memory_of, "threshold_shots": self.threshold_shots}
 
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+    def take(self, record: Record) -> None:
         """Take over what the memory holds."""
-        super().on_load_checkpoint(checkpoint)  # type: ignore[misc]
-        if not self._module._is_test_after_resumed_fit():
-            self.memory_of = checkpoint["anomalib_zsad"]["memory_of"]
-            self.threshold_shots = checkpoint["anomalib_zsad"]["threshold_shots"]
-            self._weigh()
+        super().take(record)  # type: ignore[misc]
+        self.memory_of = record.get("memory_of")
+        self.threshold_shots = record.get("threshold_shots", 0)
+        self._weigh()
 
     @property
     def _module(self) -> Any:  # this mixin is always mixed into an AnomalibModule

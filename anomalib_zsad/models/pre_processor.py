@@ -36,6 +36,11 @@ class ClipPreProcessor(PreProcessor):
         resize = Resize(size, interpolation=InterpolationMode.BICUBIC, antialias=True)
         return cls(Compose([resize, Normalize(mean=list(CLIP_MEAN), std=list(CLIP_STD))]))
 
+    def resize_to(self, image_size: tuple[int, int]) -> None:
+        """Do as `of_size` from now on."""
+        other = self.of_size(image_size)
+        self.transform, self.export_transform = other.transform, other.export_transform
+
     def load_checkpoint_config(self, config: dict[str, Any]) -> None:
         """Restore the transform of a checkpoint."""
         super().load_checkpoint_config(config)

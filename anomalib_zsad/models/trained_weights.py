@@ -1,6 +1,5 @@
-"""From a model to an adapter file and back: what was learnt, its thresholds, its backbone and its training data."""
+"""From a model to an adapter file and back: what was learnt and what is remembered, with the model's record."""
 
-import json
 import logging
 from pathlib import Path
 from typing import Any
@@ -8,60 +7,51 @@ from typing import Any
 from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from anomalib_zsad.models.adapter_file import save_adapter
+from anomalib_zsad.evaluation.post_processor import take_thresholds
+from anomalib_zsad.models.adapter_file import Adapter, save_adapter
 from anomalib_zsad.models.checkpoint import check_backbone
+from anomalib_zsad.models.memory import MemoryBank
+from anomalib_zsad.models.record import to_metadata
 
 logger = logging.getLogger(__name__)
 
-_THRESHOLDS = ("_image_threshold", "_pixel_threshold")
-_PREFIX = "post_processor."
+_OLD_THRESHOLDS = {"post_processor._image_threshold": "image", "post_processor._pixel_threshold": "pixel"}
+"""Version 0.1 kept thresholds among the tensors."""
 
 
 def save_trained(
-    module: Any,  # an AnomalibModule with a `model` and `trained_on`
+    module: Any,  # a ZeroShotMixin
     path: str | Path,
 ) -> None:
-    """Write what a model has learnt to an adapter file, a few megabytes of safetensors."""
-    metadata = {
-        "method": type(module).__name__,
-        "backbone": json.dumps(module.model.clip.identity),
-        "trained_on": json.dumps(module.trained_on),
-    }
-    save_adapter(Path(path), {**_learnt(module), **_thresholds(module)}, metadata)
+    """Write what a model has learnt and remembers to an adapter file, a few megabytes of safetensors without memory."""
+    save_adapter(Path(path), {**_learnt(module), **_remembered(module)}, to_metadata(module.record()))
 
 
 def load_trained(
-    module: Any,  # an AnomalibModule with a `model` and `trained_on`
-    tensors: dict[str, Tensor],
-    metadata: dict[str, str],
+    module: Any,  # a ZeroShotMixin
+    adapter: Adapter,
     origin: str,
 ) -> None:
-    """Put what was learnt into a model.
+    """Put what was learnt into a model that was built with the settings of the record.
 
     Args:
         module: The model, changed in place.
-        tensors: By the names of the model's own parameters; thresholds may be among them.
-        metadata: Of the file: "method", and where they are known "backbone" and "trained_on".
+        adapter: Tensors by the names of the model's own, and their record.
         origin: The file, for messages.
 
     Raises:
-        ValueError: If the tensors are of another method, backbone or shape.
+        ValueError: If the tensors are of another backbone or shape.
     """
-    name = type(module).__name__
-    if metadata.get("method", name) != name:
-        msg = f"{origin}: expected weights of {name}, got those of {metadata['method']}"
-        raise ValueError(msg)
-    if "backbone" in metadata:
-        saved, ours = json.loads(metadata["backbone"]), module.model.clip.identity
-        check_backbone(saved, ours, origin)
-        if saved["image_size"] != ours["image_size"]:
-            logger.warning("%s: trained at %s px, used at %s.", origin, saved["image_size"], ours["image_size"])
-    _check_shapes(_learnt(module), {key: v for key, v in tensors.items() if not key.startswith(_PREFIX)}, origin)
-    module.model.load_state_dict({key: v for key, v in tensors.items() if not key.startswith(_PREFIX)}, strict=False)
-    for key, target in _thresholds(module).items():
-        if key in tensors:
-            target.copy_(tensors[key])
-    module.trained_on = json.loads(metadata.get("trained_on", '["unknown"]'))
+    record = adapter.record
+    tensors = {key: value for key, value in adapter.tensors.items() if key not in _OLD_THRESHOLDS}
+    if record["backbone"] is not None:
+        check_backbone(record["backbone"], module.model.clip.identity, origin)
+    memories = {f"{name}.features" for name, each in module.model.named_modules() if isinstance(each, MemoryBank)}
+    _check_shapes(_learnt(module), {key: value for key, value in tensors.items() if key not in memories}, origin)
+    module.model.load_state_dict(tensors, strict=False)
+    old = {name: adapter.tensors[key].item() for key, name in _OLD_THRESHOLDS.items() if key in adapter.tensors}
+    take_thresholds(module.post_processor, {**old, **record["thresholds"]})
+    module.take(record)
 
 
 def _learnt(module: Any) -> dict[str, Tensor]:
@@ -71,9 +61,9 @@ def _learnt(module: Any) -> dict[str, Tensor]:
     return {**parameters, **running}
 
 
-def _thresholds(module: Any) -> dict[str, Tensor]:
-    found = {name: getattr(module.post_processor, name, None) for name in _THRESHOLDS}
-    return {_PREFIX + name: value for name, value in found.items() if value is not None}
+def _remembered(module: Any) -> dict[str, Tensor]:
+    memories = ((name, each) for name, each in module.model.named_modules() if isinstance(each, MemoryBank))
+    return {f"{name}.features": each.features for name, each in memories if not each.is_empty}
 
 
 def _check_shapes(ours: dict[str, Tensor], given: dict[str, Tensor], origin: str) -> None:

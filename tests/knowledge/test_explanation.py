@@ -32,8 +32,8 @@ def trained(small_clip, visa_root, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def model(trained):
-    return KAnoClip.load_from_checkpoint(trained).eval()
+def model(trained, small_clip):
+    return KAnoClip.load_from_checkpoint(trained, pretrained=small_clip).eval()
 
 
 @pytest.fixture(scope="module")

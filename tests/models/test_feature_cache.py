@@ -359,7 +359,7 @@ def test_a_checkpoint_needs_no_cache(small_clip, visa_root, mvtec_root, tmp_path
     shutil.rmtree(tmp_path / "cache")
     checkpoint = training.engine.best_model_path
     assert torch.load(checkpoint, weights_only=True)["hyper_parameters"]["cache_features"] == str(tmp_path / "cache")
-    loaded = AFClip.load_from_checkpoint(checkpoint)
+    loaded = AFClip.load_from_checkpoint(checkpoint, pretrained=small_clip)
     target = MVTec(mvtec_root, UNSEEN[:1], num_workers=0)
     (expected,) = engine_in(tmp_path).test(training.model, datamodule=target)
     (found,) = engine_in(tmp_path).test(loaded, datamodule=MVTec(mvtec_root, UNSEEN[:1], num_workers=0))

@@ -43,7 +43,7 @@ def test_the_last_checkpoint_loads_and_resumes(how, small_clip, visa_root, tmp_p
             process.kill()
     saved = torch.load(checkpoint, weights_only=True)
     assert saved["optimizer_states"]
-    assert AFClip.load_from_checkpoint(checkpoint).trained_on == ["VisA/candle"]
+    assert AFClip.load_from_checkpoint(checkpoint, pretrained=small_clip).trained_on == ["VisA/candle"]
     resumed = AFClip(pretrained=small_clip, image_size=IMAGE_SIZE, epochs=saved["epoch"] + 2)
     engine = engine_in(tmp_path / "resumed")
     again = VisA(visa_root, ["candle"], num_workers=0, val_ratio=0.3)

@@ -9,7 +9,7 @@ from anomalib.data import InferenceBatch
 from anomalib.models import AnomalibModule
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 from torch.optim import Adam, Optimizer
 from torch.optim.lr_scheduler import StepLR
@@ -18,6 +18,7 @@ from anomalib_zsad import arguments as arg
 from anomalib_zsad.clip.backbone import Activation, FrozenClip
 from anomalib_zsad.data.domains import Domain, domain_of
 from anomalib_zsad.data.item import ANY_CATEGORY, categories_of
+from anomalib_zsad.evaluation.post_processor import MonotonePostProcessor
 from anomalib_zsad.models.acd_clip.adapter import ConvLora, Lora, TextAdapter, Variant, VisionAdapter
 from anomalib_zsad.models.acd_clip.augmentation import augment
 from anomalib_zsad.models.acd_clip.loss import ACDClipLoss
@@ -30,9 +31,10 @@ from anomalib_zsad.models.acd_clip.prompts import (
 )
 from anomalib_zsad.models.acd_clip.released import groups_in, read_released
 from anomalib_zsad.models.acd_clip.torch_model import SCORING, ACDClipModel, Precision, Scoring
-from anomalib_zsad.models.adapter_file import load_adapter
+from anomalib_zsad.models.adapter_file import Adapter
 from anomalib_zsad.models.class_text import dataset_of
 from anomalib_zsad.models.mixin import ZeroShotMixin
+from anomalib_zsad.models.record import new_record
 from anomalib_zsad.models.trained_weights import load_trained
 
 
@@ -88,9 +90,12 @@ class ACDClip(ZeroShotMixin, AnomalibModule):  # type: ignore[misc]  # what the 
         epochs: Epochs of training, where the trainer's `max_epochs` does not say otherwise.
         precision: "bf16" runs the frozen vision tower in bfloat16; what learns stays in float32.
         gradient_checkpointing: Compute the vision blocks again in the backward pass: less memory, more time.
+        image_threshold: The raw image score above which an image is anomalous. None: as fitted to validation data.
+        pixel_threshold: The same of the pixels of a map.
         weights: An adapter file, written by `anomalib-zsad convert` or `save_weights`. None: to be trained.
         seed: Of initialisation and training.
-        **components: anomalib's pre_processor, post_processor, evaluator and visualizer.
+        post_processor: Ours with other options, anomalib's, or False for none.
+        **components: anomalib's pre_processor, evaluator and visualizer.
 
     Raises:
         ValueError: If an argument does not fit the backbone.
@@ -105,6 +110,7 @@ class ACDClip(ZeroShotMixin, AnomalibModule):  # type: ignore[misc]  # what the 
     paper_batch_size = 6
     model: ACDClipModel
     loss: ACDClipLoss
+    run_arguments = ZeroShotMixin.run_arguments | {"gradient_checkpointing"}
 
     @arg.checked
     def __init__(
@@ -145,53 +151,70 @@ class ACDClip(ZeroShotMixin, AnomalibModule):  # type: ignore[misc]  # what the 
         lr_decay: arg.Rate = 0.9,
         betas: arg.Betas = (0.9, 0.999),
         mix_clip: arg.Positive = 1.0,
-        epochs: arg.Epochs = 20,  # noqa: ARG002  # read as a hyper-parameter
+        epochs: arg.Epochs = 20,
         precision: Precision = "fp32",
         gradient_checkpointing: bool = False,
+        image_threshold: arg.Share | None = None,
+        pixel_threshold: arg.Share | None = None,
         weights: str | Path | None = None,
         seed: arg.Seed = 0,
+        post_processor: MonotonePostProcessor | nn.Module | bool = True,
         **components: Any,
     ) -> None:
-        super().__init__(**components)
-        clip = FrozenClip.load(backbone, pretrained, image_size, activation, position_resize="bicubic_antialias")
-        _check_groups(n_groups, clip)
+        super().__init__(post_processor=post_processor, **components)
+        self.assemble(components)
+
+    def build(self) -> None:
+        """Make the torch model, the loss and what training needs of the arguments."""
+        given: Any = self.hparams
+        clip = FrozenClip.load(
+            given.backbone, given.pretrained, given.image_size, given.activation, position_resize="bicubic_antialias"
+        )
+        _check_groups(given.n_groups, clip)
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+            torch.manual_seed(given.seed)
             vision_adapters = [
-                ConvLora(clip.vision_width, kernels, rank, conv_rank, alpha, variant)
-                if conv_lora
-                else Lora(clip.vision_width, rank, alpha)
-                for _ in range(n_groups)
+                ConvLora(clip.vision_width, given.kernels, given.rank, given.conv_rank, given.alpha, given.variant)
+                if given.conv_lora
+                else Lora(clip.vision_width, given.rank, given.alpha)
+                for _ in range(given.n_groups)
             ]
-            vision = VisionAdapter(clip, vision_adapters, mix, head_width, gate_width, variant, dynamic_fusion)
-            text = TextAdapter(clip, [Lora(clip.text_width, rank, alpha) for _ in range(n_groups)], mix)
-        self.class_names = ClassNames(class_names)
-        given = {"class_weight": class_weight, "blur_size": blur_size, "blur_sigma": blur_sigma}
-        self.own_scoring = {name: value for name, value in given.items() if value is not None}
+            vision = VisionAdapter(
+                clip,
+                vision_adapters,
+                given.mix,
+                given.head_width,
+                given.gate_width,
+                given.variant,
+                given.dynamic_fusion,
+            )
+            text = TextAdapter(
+                clip, [Lora(clip.text_width, given.rank, given.alpha) for _ in range(given.n_groups)], given.mix
+            )
+        self.class_names = ClassNames(given.class_names)
+        scoring = {name: given[name] for name in ("class_weight", "blur_size", "blur_sigma")}
+        self.own_scoring = {name: value for name, value in scoring.items() if value is not None}
         self.model = ACDClipModel(
             clip,
             vision,
             text,
-            ClassPrompts(normal_states, abnormal_states, templates),
-            variant=variant,
-            temperature=temperature,
-            scoring=_scoring(domain or "industrial", variant, self.own_scoring),
-            class_name=self.class_names.describe(class_name or ANY_CATEGORY),
-            precision=precision,
-            gradient_checkpointing=gradient_checkpointing,
+            ClassPrompts(given.normal_states, given.abnormal_states, given.templates),
+            variant=given.variant,
+            temperature=given.temperature,
+            scoring=_scoring(self._domain, given.variant, self.own_scoring),
+            class_name=self.class_names.describe(given.class_name or ANY_CATEGORY),
+            precision=given.precision,
+            gradient_checkpointing=given.gradient_checkpointing,
         )
-        self.loss = ACDClipLoss(focal_gamma, dice_smooth, lambda_focal, lambda_dice, lambda_class)
-        self.augmentation = augmentation
-        self.lr_text = lr_text
-        self.lr_vision = lr_vision
-        self.lr_decay = lr_decay
-        self.betas = betas
-        self.mix_clip = mix_clip
-        self.trained_on = []
-        if weights is not None:
-            tensors, metadata = load_adapter(Path(weights))
-            _check_same_groups(n_groups, tensors, metadata, weights)
-            load_trained(self, tensors, metadata, origin=str(weights))
+        self.loss = ACDClipLoss(
+            given.focal_gamma, given.dice_smooth, given.lambda_focal, given.lambda_dice, given.lambda_class
+        )
+        self.augmentation = given.augmentation
+        self.lr_text = given.lr_text
+        self.lr_vision = given.lr_vision
+        self.lr_decay = given.lr_decay
+        self.betas = given.betas
+        self.mix_clip = given.mix_clip
 
     @classmethod
     def load_released(cls, checkpoint: str | Path, **arguments: Any) -> "ACDClip":
@@ -206,7 +229,7 @@ class ACDClip(ZeroShotMixin, AnomalibModule):  # type: ignore[misc]  # what the 
         """
         tensors = read_released(Path(checkpoint))
         model = cls(**{"n_groups": groups_in(tensors), **arguments})
-        load_trained(model, tensors, {}, origin=str(checkpoint))
+        load_trained(model, Adapter(tensors, new_record(cls.__name__)), origin=str(checkpoint))
         return model
 
     def predict_batch(self, batch: Any) -> InferenceBatch:
@@ -229,13 +252,11 @@ class ACDClip(ZeroShotMixin, AnomalibModule):  # type: ignore[misc]  # what the 
     def setup(self, stage: str) -> None:
         """Score as the domain asks for, and vary the training images."""
         super().setup(stage)
-        datamodule = getattr(self.trainer, "datamodule", None)
-        domain = self.hparams["domain"] or domain_of(datamodule)
-        self.model.scoring = _scoring(domain, self.model.variant, self.own_scoring)
+        self.model.scoring = _scoring(self._domain, self.model.variant, self.own_scoring)
         if stage == TrainerFn.FITTING and self.augmentation:
-            augment(datamodule, self._clip.image_size, self.hparams["seed"])
+            augment(getattr(self.trainer, "datamodule", None), self._clip.image_size, self.hparams["seed"])
 
-    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:  # noqa: ARG002
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         """Clip the gradient of each mixing vector by its norm."""
         for mixed in (*self.model.vision.mixed, *self.model.text.mixed):
             clip_grad_norm_(mixed.weight, self.mix_clip)
@@ -250,6 +271,10 @@ class ACDClip(ZeroShotMixin, AnomalibModule):  # type: ignore[misc]  # what the 
         scheduler = StepLR(optimizer, step_size=1, gamma=self.lr_decay)
         return {"optimizer": optimizer, "lr_scheduler": scheduler}
 
+    @property
+    def _domain(self) -> Domain:
+        return self.hparams["domain"] or domain_of(getattr(self._trainer, "datamodule", None))
+
 
 def _scoring(domain: Domain, variant: Variant, own: dict[str, Any]) -> Scoring:
     blur = {} if variant == "released" else {"blur_size": 1}
@@ -262,10 +287,4 @@ def _check_groups(n_groups: int, clip: FrozenClip) -> None:
             f"n_groups must divide the {clip.n_blocks} vision blocks and the {clip.n_text_blocks} text blocks of this "
             f"backbone, got {n_groups}"
         )
-        raise ValueError(msg)
-
-
-def _check_same_groups(n_groups: int, tensors: dict[str, Tensor], metadata: dict[str, str], path: str | Path) -> None:
-    if metadata["method"] == ACDClip.__name__ and groups_in(tensors) != n_groups:
-        msg = f"{path}: expected weights of n_groups={n_groups}, got those of n_groups={groups_in(tensors)}"
         raise ValueError(msg)

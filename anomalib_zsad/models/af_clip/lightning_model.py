@@ -7,14 +7,15 @@ from typing import Any
 import torch
 from anomalib.models import AnomalibModule
 from lightning.pytorch.trainer.states import TrainerFn
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 
 from anomalib_zsad import arguments as arg
 from anomalib_zsad.clip.backbone import FrozenClip
 from anomalib_zsad.clip.embedded import embedded_file
 from anomalib_zsad.data.category_dataset import CategoryDataset
-from anomalib_zsad.models.adapter_file import load_adapter
+from anomalib_zsad.evaluation.post_processor import MonotonePostProcessor
+from anomalib_zsad.models.adapter_file import Adapter
 from anomalib_zsad.models.af_clip.adapter import Adaptor, StatePrompts, WindowAggregation
 from anomalib_zsad.models.af_clip.loss import AFClipLoss, Variant
 from anomalib_zsad.models.af_clip.released import read_released
@@ -23,6 +24,7 @@ from anomalib_zsad.models.af_clip.tuning import Tuning, tuning_of
 from anomalib_zsad.models.feature_cache import CacheDtype
 from anomalib_zsad.models.few_shot import FewShotMixin
 from anomalib_zsad.models.mixin import ZeroShotMixin
+from anomalib_zsad.models.record import new_record
 from anomalib_zsad.models.trained_weights import load_trained
 
 _LR, _SMALL_LR = 1e-4, 1e-3
@@ -72,9 +74,12 @@ class AFClip(FewShotMixin, ZeroShotMixin, AnomalibModule):  # type: ignore[misc]
             epoch only (see `FeatureCache`); 11 MB an image at the defaults. None: computed in every epoch, as it must
             be with another `tuning` than the adaptor.
         cache_dtype: "float16" or "bfloat16", what is kept there.
+        image_threshold: The raw image score above which an image is anomalous. None: as fitted to validation data.
+        pixel_threshold: The same of the pixels of a map.
         weights: An adapter file, written by `anomalib-zsad convert` or `save_weights`. None: to be trained.
         seed: Of initialisation and training.
-        **components: anomalib's pre_processor, post_processor, evaluator and visualizer.
+        post_processor: Ours with other options, anomalib's, or False for none.
+        **components: anomalib's pre_processor, evaluator and visualizer.
 
     Raises:
         ValueError: If an argument does not fit the backbone.
@@ -89,6 +94,7 @@ class AFClip(FewShotMixin, ZeroShotMixin, AnomalibModule):  # type: ignore[misc]
     paper_batch_size = 8
     model: AFClipModel
     loss: AFClipLoss
+    run_arguments = ZeroShotMixin.run_arguments | FewShotMixin.draw_arguments
 
     @arg.checked
     def __init__(
@@ -113,46 +119,54 @@ class AFClip(FewShotMixin, ZeroShotMixin, AnomalibModule):  # type: ignore[misc]
         variant: Variant = "released",
         lr: arg.Rate | None = None,
         betas: arg.Betas = (0.5, 0.999),
-        epochs: arg.Epochs = 2,  # noqa: ARG002  # read as a hyper-parameter
-        k_shot: arg.ImagesOrNone = 0,  # noqa: ARG002  # likewise
-        reference: str | Path | Sequence[str | Path] | None = None,  # noqa: ARG002  # read as a hyper-parameter
+        epochs: arg.Epochs = 2,
+        k_shot: arg.ImagesOrNone = 0,
+        reference: str | Path | Sequence[str | Path] | None = None,
         alpha: arg.Weight = 0.1,
-        coreset_ratio: arg.ShareInside | None = None,  # noqa: ARG002  # likewise
+        coreset_ratio: arg.ShareInside | None = None,
         precision: Precision = "fp32",
         cache_features: str | Path | None = None,
-        cache_dtype: CacheDtype = "float16",  # noqa: ARG002  # read as a hyper-parameter
+        cache_dtype: CacheDtype = "float16",
+        image_threshold: arg.Share | None = None,
+        pixel_threshold: arg.Share | None = None,
         weights: str | Path | None = None,
         seed: arg.Seed = 0,
+        post_processor: MonotonePostProcessor | nn.Module | bool = True,
         **components: Any,
     ) -> None:
-        super().__init__(**components)
-        _check_cacheable(tuning, cache_features)
-        clip = FrozenClip.load(backbone, pretrained, image_size, activation="quick_gelu", position_resize="bilinear")
-        layers = clip.check_layers(clip.quarters() if feature_layers is None else feature_layers)
+        super().__init__(post_processor=post_processor, **components)
+        self.assemble(components)
+
+    def build(self) -> None:
+        """Make the torch model, the loss and what training needs of the arguments."""
+        given: Any = self.hparams
+        _check_cacheable(given.tuning, given.cache_features)
+        clip = FrozenClip.load(
+            given.backbone, given.pretrained, given.image_size, activation="quick_gelu", position_resize="bilinear"
+        )
+        layers = clip.check_layers(clip.quarters() if given.feature_layers is None else given.feature_layers)
+        has_adaptor = given.adaptor and given.tuning == "adaptor"
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            attention = Adaptor(clip.vision_width, heads, head_width) if adaptor and tuning == "adaptor" else None
-            prompts = StatePrompts(clip, states, prompt_length)
-            tuned = tuning_of(tuning, clip, layers)
+            torch.manual_seed(given.seed)
+            attention = Adaptor(clip.vision_width, given.heads, given.head_width) if has_adaptor else None
+            prompts = StatePrompts(clip, given.states, given.prompt_length)
+            tuned = tuning_of(given.tuning, clip, layers)
         self.model = AFClipModel(
             clip,
             attention,
             prompts,
-            WindowAggregation(scales, window_sigma),
+            WindowAggregation(given.scales, given.window_sigma),
             layers=layers,
-            temperature=temperature,
-            blur_sigma=blur_sigma,
-            alpha=alpha,
-            precision=precision,
+            temperature=given.temperature,
+            blur_sigma=given.blur_sigma,
+            alpha=given.alpha,
+            precision=given.precision,
             tuning=tuned,
         )
-        self.loss = AFClipLoss(focal_gamma, lambda1, lambda2, variant)
-        usual = _LR if embedded_file(backbone) is None else _SMALL_LR
-        self.lr = usual if lr is None else lr
-        self.betas = betas
-        self.trained_on = []
-        if weights is not None:
-            load_trained(self, *load_adapter(Path(weights)), origin=str(weights))
+        self.loss = AFClipLoss(given.focal_gamma, given.lambda1, given.lambda2, given.variant)
+        usual = _LR if embedded_file(given.backbone) is None else _SMALL_LR
+        self.lr = usual if given.lr is None else given.lr
+        self.betas = given.betas
 
     @classmethod
     def load_released(cls, prompt: str | Path, adaptor: str | Path, **arguments: Any) -> "AFClip":
@@ -167,7 +181,8 @@ class AFClip(FewShotMixin, ZeroShotMixin, AnomalibModule):  # type: ignore[misc]
             ValueError: If a file is not what it should be, asks for more than tensors, or does not fit the backbone.
         """
         model = cls(**arguments)
-        load_trained(model, read_released(Path(prompt), Path(adaptor)), {}, origin=f"{prompt} and {adaptor}")
+        adapter = Adapter(read_released(Path(prompt), Path(adaptor)), new_record(cls.__name__))
+        load_trained(model, adapter, origin=f"{prompt} and {adaptor}")
         return model
 
     def setup(self, stage: str) -> None:

@@ -1,7 +1,7 @@
 """How an ensemble is put together, brought to one scale, saved and loaded."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -11,14 +11,17 @@ from anomalib.data import Batch, InferenceBatch
 from anomalib.models import AnomalibModule
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.types import STEP_OUTPUT
-from torch import Tensor
+from torch import Tensor, nn
 
 from anomalib_zsad import arguments as arg
-from anomalib_zsad.models.checkpoint import CheckedCheckpointIO, check_method
+from anomalib_zsad.evaluation.post_processor import MonotonePostProcessor, thresholds_of
+from anomalib_zsad.models.checkpoint import CheckedCheckpointIO
 from anomalib_zsad.models.ensemble.members import as_member, describe, is_untrained
 from anomalib_zsad.models.ensemble.raw_images import RawImages
 from anomalib_zsad.models.ensemble.torch_model import EnsembleModel
 from anomalib_zsad.models.mixin import ZeroShotMixin
+from anomalib_zsad.models.record import Record, from_checkpoint, new_record
+from anomalib_zsad.models.settings import settings_of
 
 
 class Ensemble(ZeroShotMixin, AnomalibModule):  # type: ignore[misc]  # what the mixin replaces is typed narrowly
@@ -40,7 +43,12 @@ class Ensemble(ZeroShotMixin, AnomalibModule):  # type: ignore[misc]  # what the
             None: what the checkpoint of an ensemble holds.
         weights: How much each member counts: a number of at least 0 each. None: all the same.
         image_size: Height and width of the maps in pixels. None: the largest input of the members.
-        **components: anomalib's pre_processor, post_processor, evaluator and visualizer.
+        image_threshold: The raw image score above which an image is anomalous. None: as fitted to validation data.
+        pixel_threshold: The same of the pixels of a map.
+        pretrained: The file with the weights of CLIP for members whose checkpoint names one; it is read only if it is
+            named here. Members over several such files are given as models.
+        post_processor: Ours with other options, anomalib's, or False for none.
+        **components: anomalib's pre_processor, evaluator and visualizer.
 
     Raises:
         FileNotFoundError: If a checkpoint does not exist.
@@ -55,6 +63,7 @@ class Ensemble(ZeroShotMixin, AnomalibModule):  # type: ignore[misc]  # what the
 
     model: EnsembleModel
     trains_on_anomalies = False
+    run_arguments = frozenset({"pretrained"})
 
     @arg.checked
     def __init__(
@@ -62,22 +71,40 @@ class Ensemble(ZeroShotMixin, AnomalibModule):  # type: ignore[misc]  # what the
         models: Sequence[AnomalibModule | str | Path | dict[str, Any]] | None = None,
         weights: Sequence[arg.Weight] | None = None,
         image_size: arg.ImageSize | None = None,
+        image_threshold: arg.Share | None = None,
+        pixel_threshold: arg.Share | None = None,
+        pretrained: str | Path | None = None,
+        post_processor: MonotonePostProcessor | nn.Module | bool = True,
         **components: Any,
     ) -> None:
-        members = [as_member(each) for each in models or ()]
-        if models is not None:
-            weights = _check_weights(weights, len(members))
-            image_size = _map_size(image_size, members)
+        members = None if models is None else [as_member(each, pretrained) for each in models]
         # The base class reads the hyper-parameters from these very names: plain data, no live models.
-        models = None if models is None else [describe(each) for each in members]
-        super().__init__(**components)
-        self.model = EnsembleModel(members, weights or [], _pair(image_size) or (0, 0))
+        models = None if members is None else [describe(each) for each in members]
+        super().__init__(post_processor=post_processor, **components)
+        self.model = EnsembleModel(members or [], [], (0, 0))
+        self._rebuild()
+
+    def build(self) -> None:
+        """Weigh the members, and set the size of their maps; build them where a checkpoint names them."""
+        given: Any = self.hparams
+        if given.models is None:
+            return
+        members = self._members() or [as_member(each, given.pretrained) for each in given.models]
+        weights, size = _check_weights(given.weights, len(members)), _map_size(given.image_size, members)
+        self.model = EnsembleModel(members, weights, size)
+        self._resize()
+        if self._trainer is not None:
+            self._attach_members()
 
     @property
-    def trained_on(self) -> list[str]:  # type: ignore[override]
+    def trained_on(self) -> list[str]:
         """What the members of this package were trained on."""
         known = (getattr(member, "trained_on", []) for member in self.model.members)
         return sorted({name for names in known for name in names})
+
+    @trained_on.setter
+    def trained_on(self, _: list[str]) -> None:
+        """Note nothing: what is fitted here is no training."""
 
     @property
     def holds_nothing(self) -> bool:
@@ -89,9 +116,10 @@ class Ensemble(ZeroShotMixin, AnomalibModule):  # type: ignore[misc]  # what the
         """One look at the validation data; Lightning wants a batch to train on before it."""
         return {"max_epochs": 1, "limit_train_batches": 1, "num_sanity_val_steps": 0, "devices": 1}
 
-    def configure_pre_processor(self) -> RawImages:  # type: ignore[override]
-        """Leave images to the members."""
-        return RawImages(_pair(self.hparams["image_size"]))
+    @classmethod
+    def configure_pre_processor(cls, image_size: int | tuple[int, int] | None = None) -> RawImages:
+        """Leave images to the members, and bring masks to a height and width in pixels."""
+        return RawImages(_pair(image_size))
 
     def configure_optimizers(self) -> None:
         """Nothing is trained."""
@@ -119,17 +147,14 @@ class Ensemble(ZeroShotMixin, AnomalibModule):  # type: ignore[misc]  # what the
 
     # Steps and hooks
 
-    def training_step(self, batch: Batch, batch_idx: int) -> STEP_OUTPUT:  # noqa: ARG002
+    def training_step(self, batch: Batch, batch_idx: int) -> STEP_OUTPUT:
         """Give a loss without consequence, as anomalib's models do that train nothing."""
         return torch.zeros((), device=self.device, requires_grad=True)
 
-    def setup(self, stage: str) -> None:  # noqa: ARG002
+    def setup(self, stage: str) -> None:
         """Have checkpoints checked before they are read, and let the members see the data."""
         self._attach_members()
         self.trainer.strategy.checkpoint_io = CheckedCheckpointIO(self.checkpoint_safe_globals())
-
-    def on_fit_start(self) -> None:
-        """Note nothing: what is fitted here is no training."""
 
     @torch.no_grad()
     def on_validation_start(self) -> None:
@@ -147,38 +172,49 @@ class Ensemble(ZeroShotMixin, AnomalibModule):  # type: ignore[misc]  # what the
         self._check_ready()
         super().on_predict_start()
 
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+    def record(self) -> Record:
         """Say of each member what its own checkpoint would."""
-        super(ZeroShotMixin, self).on_save_checkpoint(checkpoint)
-        checkpoint["anomalib_zsad"] = {
-            "method": type(self).__name__,
-            "members": [_said_by(member) for member in self._members()],
-        }
+        own = {"weights": self.model.weights, "image_size": list(self.model.map_size)}
+        return new_record(
+            type(self).__name__,
+            settings={**settings_of(self), **own},
+            trained_on=self.trained_on,
+            thresholds={**thresholds_of(self.post_processor), "fitted_on": list(self.thresholds_fitted_on)},
+            members=[_said_by(member) for member in self._members()],
+        )
+
+    def take(self, record: Record) -> None:
+        """Take over what a record says beside the settings; where members were trained they say themselves."""
+        self.thresholds_fitted_on = list(record["thresholds"].get("fitted_on", []))
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Check that a checkpoint is of these members, or build them where there are none."""
-        check_method(checkpoint, type(self).__name__)
-        saved, said = checkpoint["hyper_parameters"], checkpoint["anomalib_zsad"]["members"]
-        if not self._members():
-            self._build(saved)
-        ours, theirs = ([each["model"] for each in options["models"]] for options in (self.hparams, saved))
-        if ours != theirs:
-            msg = f"expected a checkpoint of an ensemble of {', '.join(ours)}, got one of {', '.join(theirs)}"
-            raise ValueError(msg)
-        for index, (member, own) in enumerate(zip(self._members(), said, strict=True)):
+        record = from_checkpoint(checkpoint, type(self).__name__)
+        if self._trainer is not None:
+            self._adopt(record)
+        for index, (member, own) in enumerate(zip(self._members(), record["members"], strict=True)):
             start = f"model.members.{index}."
             state = {k.removeprefix(start): v for k, v in checkpoint["state_dict"].items() if k.startswith(start)}
             member.on_load_checkpoint({**own, "state_dict": state})
-        self.model.map_size = tuple(saved["image_size"])
         super(ZeroShotMixin, self).on_load_checkpoint(checkpoint)
+        self._resize()
+        self.take(record)
 
-    def _build(self, saved: Mapping[str, Any]) -> None:
-        members = [as_member(each) for each in saved["models"]]
-        weights = _check_weights(self.hparams["weights"] or saved["weights"], len(members))
-        self.hparams.update(models=saved["models"], weights=weights, image_size=saved["image_size"])
-        self.model = EnsembleModel(members, weights, tuple(saved["image_size"])).to(self.device)
-        if self._trainer is not None:
-            self._attach_members()
+    def _adopt(self, record: Record) -> None:
+        settings = dict(record["settings"])
+        if self._members():
+            ours, theirs = (
+                [each["model"] for each in models] for models in (self.hparams["models"], settings["models"])
+            )
+            if ours != theirs:
+                msg = f"expected a checkpoint of an ensemble of {', '.join(ours)}, got one of {', '.join(theirs)}"
+                raise ValueError(msg)
+            settings["models"] = self.hparams["models"]  # each takes over its own settings
+        super()._adopt({**record, "settings": settings})
+
+    def _resize(self) -> None:
+        if isinstance(self.pre_processor, RawImages):
+            self.pre_processor.load_checkpoint_config({"map_size": self.model.map_size})
 
     def _attach_members(self) -> None:
         state = self.trainer.state.fn

@@ -9,15 +9,22 @@ from typing import Any
 from anomalib.models import AnomalibModule
 from torchvision.transforms.v2 import CenterCrop
 
+from anomalib_zsad.clip.weights import names_a_file
 from anomalib_zsad.models.checkpoint import check_readable
 from anomalib_zsad.models.mixin import ZeroShotMixin
+from anomalib_zsad.models.record import KEY, from_checkpoint
+from anomalib_zsad.models.settings import settings_of
 
 
-def as_member(given: AnomalibModule | str | Path | Mapping[str, Any]) -> AnomalibModule:
+def as_member(
+    given: AnomalibModule | str | Path | Mapping[str, Any],
+    pretrained: str | Path | None = None,
+) -> AnomalibModule:
     """Make a member of what names it.
 
     Args:
         given: A model, the checkpoint of a model of this package, or what `describe` says of a member.
+        pretrained: The file with the weights of CLIP where that names one.
 
     Returns:
         A module that shares all weights with the given one, without what an ensemble has itself: evaluator, visualizer
@@ -25,15 +32,18 @@ def as_member(given: AnomalibModule | str | Path | Mapping[str, Any]) -> Anomali
 
     Raises:
         FileNotFoundError: If there is no such checkpoint.
-        ValueError: If it does not say which model it is of, or the member does not look at whole images.
+        ValueError: If it does not say which model it is of, names another file with the weights of CLIP than the one
+            given, or the member does not look at whole images.
     """
     if isinstance(given, Mapping):
-        given = _class_of(given["model"])(**given["hyper_parameters"])
+        options = given["hyper_parameters"]
+        given = _class_of(given["model"])(**{**options, **_file_for(options, pretrained, f"member {given['model']}")})
     elif not isinstance(given, AnomalibModule):
-        given = _load(given)
+        given = _load(given, pretrained)
     _check_sees_whole_images(given)
     member = copy(given)
     member._modules = dict(given._modules)
+    member._hparams = copy(given.hparams)
     member.post_processor = member.evaluator = member.visualizer = None
     return member.eval()
 
@@ -41,8 +51,8 @@ def as_member(given: AnomalibModule | str | Path | Mapping[str, Any]) -> Anomali
 def describe(member: AnomalibModule) -> dict[str, Any]:
     """Say in plain data how to build a member, without what was learnt: a checkpoint brings that."""
     options = {name: value.value if isinstance(value, Enum) else value for name, value in member.hparams.items()}
-    if isinstance(options.get("weights"), str | Path):
-        options["weights"] = None  # a file that may be gone by then
+    if isinstance(member, ZeroShotMixin):
+        options.update(settings_of(member), weights=None)  # a file that may be gone by then
     return {"model": type(member).__name__, "hyper_parameters": options}
 
 
@@ -54,15 +64,35 @@ def is_untrained(member: AnomalibModule) -> bool:
     return fitted is not None and not bool(fitted)
 
 
-def _load(path: str | Path) -> AnomalibModule:
-    about = check_readable(path).get("anomalib_zsad", {})
+def _load(path: str | Path, pretrained: str | Path | None) -> AnomalibModule:
+    content = check_readable(path)
+    about = content.get(KEY, {})
     if "method" not in about:
         msg = (
             f"{path}: expected a checkpoint of this package, which says what model it is of; one of another model is "
             f"given as a model, such as Padim.load_from_checkpoint(...)"
         )
         raise ValueError(msg)
-    return _class_of(about["method"]).load_from_checkpoint(path)
+    settings = from_checkpoint(content, about["method"])["settings"]
+    return _class_of(about["method"]).load_from_checkpoint(path, **_file_for(settings, pretrained, str(path)))
+
+
+def _file_for(options: Mapping[str, Any], pretrained: str | Path | None, what: str) -> dict[str, Any]:
+    """Give the file with the weights of CLIP for options that name one.
+
+    Raises:
+        ValueError: If there is none.
+    """
+    file = options.get("pretrained")
+    if file is None or not names_a_file(file):
+        return {}
+    if pretrained is None:
+        msg = (
+            f"{what} was trained over the weights of CLIP in {file}, a file that is read only if you name it: pass "
+            f"--model.pretrained {file} (in Python Ensemble(..., pretrained=...))"
+        )
+        raise ValueError(msg)
+    return {"pretrained": pretrained}
 
 
 def _class_of(name: str) -> type[AnomalibModule]:

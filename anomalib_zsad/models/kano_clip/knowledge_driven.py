@@ -16,6 +16,7 @@ from anomalib_zsad.knowledge import KnowledgeBase, load_knowledge
 from anomalib_zsad.models.class_text import dataset_of
 from anomalib_zsad.models.kano_clip.loss import knowledge_distances
 from anomalib_zsad.models.kano_clip.prompts import class_words
+from anomalib_zsad.models.record import Record
 
 logger = logging.getLogger(__name__)
 
@@ -86,7 +87,7 @@ class KnowledgeMixin:
         """Say where the prompts of each class start: a class with d(k, a) below d(k, n) is not pulled at all."""
         super().on_train_start()  # type: ignore[misc]
         own = self._module.hparams["class_name"]
-        categories = [own] if own else [name.split("/", 1)[1] for name in self._module.trained_on if "/" in name]
+        categories = [own] if own else [name.split("/", 1)[1] for name in self._module.training_sets if "/" in name]
         if not self._module.hparams["use_knpl"] or not categories:
             return
         with torch.no_grad():
@@ -98,19 +99,17 @@ class KnowledgeMixin:
 
     def on_fit_end(self) -> None:
         """Let go of the knowledge base: nothing but training needs it."""
+        super().on_fit_end()  # type: ignore[misc]
         self._knowledge = None
 
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Name the knowledge that the prompts were drawn to."""
-        super().on_save_checkpoint(checkpoint)  # type: ignore[misc]
-        checkpoint["anomalib_zsad"]["knowledge_sha256"] = self.knowledge_sha256
+    def record(self) -> Record:
+        """Name the knowledge that the prompts were drawn to, too."""
+        return {**super().record(), "knowledge_sha256": self.knowledge_sha256}  # type: ignore[misc]
 
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+    def take(self, record: Record) -> None:
         """Take over the name of the knowledge that the prompts were drawn to."""
-        super().on_load_checkpoint(checkpoint)  # type: ignore[misc]
-        if self._module._is_test_after_resumed_fit():
-            return
-        saved = checkpoint["anomalib_zsad"].get("knowledge_sha256")
+        super().take(record)  # type: ignore[misc]
+        saved = record.get("knowledge_sha256")
         if self._knowledge is None:
             self.knowledge_sha256 = saved
         elif saved != self._knowledge.sha256:

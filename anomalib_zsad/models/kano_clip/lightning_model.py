@@ -14,9 +14,9 @@ from anomalib_zsad import arguments as arg
 from anomalib_zsad.clip.backbone import Activation, FrozenClip, PositionResize
 from anomalib_zsad.data.class_names import own_names
 from anomalib_zsad.data.item import ANY_CATEGORY
+from anomalib_zsad.evaluation.post_processor import MonotonePostProcessor
 from anomalib_zsad.functional.losses import ScoreReduction
 from anomalib_zsad.functional.processes import known_to_processes
-from anomalib_zsad.models.adapter_file import load_adapter
 from anomalib_zsad.models.feature_cache import CacheDtype
 from anomalib_zsad.models.kano_clip import diagnostics
 from anomalib_zsad.models.kano_clip.adapter import BiCA, BiCMCI, Cross, Order
@@ -34,7 +34,6 @@ from anomalib_zsad.models.kano_clip.torch_model import (
     StageReduction,
 )
 from anomalib_zsad.models.mixin import ZeroShotMixin
-from anomalib_zsad.models.trained_weights import load_trained
 
 logger = logging.getLogger(__name__)
 
@@ -130,9 +129,12 @@ class KAnoClip(KnowledgeMixin, ZeroShotMixin, AnomalibModule):  # type: ignore[m
         cache_features: A folder to keep what the backbone computes in training, so that it is computed in the first
             epoch only (see `FeatureCache`); 11 MB an image at the defaults. None: computed in every epoch.
         cache_dtype: "float16" or "bfloat16", what is kept there.
+        image_threshold: The raw image score above which an image is anomalous. None: as fitted to validation data.
+        pixel_threshold: The same of the pixels of a map.
         weights: An adapter file that `save_weights` wrote. None: to be trained.
         seed: Of initialisation and training.
-        **components: anomalib's pre_processor, post_processor, evaluator and visualizer.
+        post_processor: Ours with other options, anomalib's, or False for none.
+        **components: anomalib's pre_processor, evaluator and visualizer.
 
     Raises:
         ValueError: If an argument does not fit the backbone.
@@ -146,6 +148,7 @@ class KAnoClip(KnowledgeMixin, ZeroShotMixin, AnomalibModule):  # type: ignore[m
 
     model: KAnoClipModel
     loss: KAnoClipLoss
+    run_arguments = ZeroShotMixin.run_arguments | {"knowledge"}
 
     @arg.checked
     def __init__(
@@ -158,7 +161,7 @@ class KAnoClip(KnowledgeMixin, ZeroShotMixin, AnomalibModule):  # type: ignore[m
         feature_layers: arg.Layers | None = None,
         class_name: arg.Text | None = None,
         class_names: dict[str, str] | str | Path | None = None,
-        knowledge: str | Path = "builtin",  # noqa: ARG002  # read as a hyper-parameter
+        knowledge: str | Path = "builtin",
         use_knpl: bool = True,
         use_vv: bool = True,
         use_bicmci: bool = True,
@@ -212,79 +215,104 @@ class KAnoClip(KnowledgeMixin, ZeroShotMixin, AnomalibModule):  # type: ignore[m
         lr_prompts: arg.Rate = 1e-3,
         lr_adapters: arg.Rate = 5e-4,
         betas: arg.Betas = (0.5, 0.999),
-        epochs: arg.Epochs = 15,  # noqa: ARG002  # read as a hyper-parameter
+        epochs: arg.Epochs = 15,
         precision: Precision = "fp32",
-        cache_features: str | Path | None = None,  # noqa: ARG002  # read as a hyper-parameter
-        cache_dtype: CacheDtype = "float16",  # noqa: ARG002  # likewise
+        cache_features: str | Path | None = None,
+        cache_dtype: CacheDtype = "float16",
+        image_threshold: arg.Share | None = None,
+        pixel_threshold: arg.Share | None = None,
         weights: str | Path | None = None,
         seed: arg.Seed = 111,
+        post_processor: MonotonePostProcessor | nn.Module | bool = True,
         **components: Any,
     ) -> None:
-        super().__init__(**components)
-        clip = FrozenClip.load(backbone, pretrained, image_size, activation, position_resize)
-        layers = clip.check_layers(clip.quarters() if feature_layers is None else feature_layers)
+        super().__init__(post_processor=post_processor, **components)
+        self.assemble(components)
+
+    def build(self) -> None:
+        """Make the torch model, the loss and what training needs of the arguments."""
+        given: Any = self.hparams
+        clip = FrozenClip.load(
+            given.backbone, given.pretrained, given.image_size, given.activation, given.position_resize
+        )
+        layers = clip.check_layers(clip.quarters() if given.feature_layers is None else given.feature_layers)
         width = clip.joint_width
 
         def bica() -> BiCA:
-            sizes = (bica_dim, bica_heads, deform_groups, deform_kernel, deform_stride, deform_offset_range)
-            deformable = DeformableAttention(width, *sizes) if deform_attention == "dat" else None
-            return BiCA(width, bica_dim, bica_heads, bica_residual_init, deformable, bica_cross, bica_order, bica_ffn)
+            sizes = (
+                given.bica_dim,
+                given.bica_heads,
+                given.deform_groups,
+                given.deform_kernel,
+                given.deform_stride,
+                given.deform_offset_range,
+            )
+            deformable = DeformableAttention(width, *sizes) if given.deform_attention == "dat" else None
+            return BiCA(
+                width,
+                given.bica_dim,
+                given.bica_heads,
+                given.bica_residual_init,
+                deformable,
+                given.bica_cross,
+                given.bica_order,
+                given.bica_ffn,
+            )
 
         def prompts() -> KnowledgePrompts:
-            sizes = (deep_prompt_depth, deep_prompt_length, prompt_length)
-            deep = DeepPrompts(clip, *sizes) if deep_prompt_depth else None
-            states = (normal_states, abnormal_states)
-            return KnowledgePrompts(clip, prompt_length, *states, prompt_suffix, text_ensemble, deep)
+            sizes = (given.deep_prompt_depth, given.deep_prompt_length, given.prompt_length)
+            deep = DeepPrompts(clip, *sizes) if given.deep_prompt_depth else None
+            states = (given.normal_states, given.abnormal_states)
+            return KnowledgePrompts(clip, given.prompt_length, *states, given.prompt_suffix, given.text_ensemble, deep)
 
         def adapter() -> ConvAdapter:
-            sizes = (bottleneck, conv_kernel, conv_adapter_context, conv_adapter_residual)
-            return ConvAdapter(width, *sizes, conv_adapter)
+            sizes = (given.bottleneck, given.conv_kernel, given.conv_adapter_context, given.conv_adapter_residual)
+            return ConvAdapter(width, *sizes, given.conv_adapter)
 
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+            torch.manual_seed(given.seed)
             self.model = KAnoClipModel(
                 clip,
-                prompts() if use_knpl else FixedPrompts(),
-                BiCMCI([bica()] * len(layers) if bica_shared else [bica() for _ in layers]) if use_bicmci else None,
-                adapter() if use_conv_adapter else None,
+                prompts() if given.use_knpl else FixedPrompts(),
+                BiCMCI([bica()] * len(layers) if given.bica_shared else [bica() for _ in layers])
+                if given.use_bicmci
+                else None,
+                adapter() if given.use_conv_adapter else None,
                 nn.ModuleList(nn.Linear(clip.vision_width, width) for _ in layers)
-                if patch_projection == "linear"
+                if given.patch_projection == "linear"
                 else None,
                 layers=layers,
-                vv_start=_vv_start(vv_start_layer, clip) if use_vv else None,
-                vv_ffn=vv_ffn,
-                cls_source=cls_source,
-                cls_ln_post=cls_ln_post,
-                temperature=temperature,
-                score_temperature=score_temperature,
-                stage_reduction=stage_reduction,
-                map_norm=map_norm,
-                align_corners=upsample_align_corners,
-                sigma=sigma,
-                class_name=class_words(class_name or ANY_CATEGORY, own_names(class_names)),
-                precision=precision,
+                vv_start=_vv_start(given.vv_start_layer, clip) if given.use_vv else None,
+                vv_ffn=given.vv_ffn,
+                cls_source=given.cls_source,
+                cls_ln_post=given.cls_ln_post,
+                temperature=given.temperature,
+                score_temperature=given.score_temperature,
+                stage_reduction=given.stage_reduction,
+                map_norm=given.map_norm,
+                align_corners=given.upsample_align_corners,
+                sigma=given.sigma,
+                class_name=class_words(given.class_name or ANY_CATEGORY, own_names(given.class_names)),
+                precision=given.precision,
             )
         self.loss = KAnoClipLoss(
-            focal_gamma,
-            dice_smooth,
-            kd_margin,
-            lambda_kd,
-            lambda_global,
-            lambda_local,
-            score_reduction,
+            given.focal_gamma,
+            given.dice_smooth,
+            given.kd_margin,
+            given.lambda_kd,
+            given.lambda_global,
+            given.lambda_local,
+            given.score_reduction,
         )
-        self.own_names = own_names(class_names)
-        self.smooth_in_training = smooth_in_training
-        self.local_loss_on = local_loss_on
-        self.kd_scope = kd_scope
-        self.kd_weighting = kd_weighting
-        self.lr_prompts = lr_prompts
-        self.lr_adapters = lr_adapters
-        self.betas = betas
-        self.trained_on = []
+        self.own_names = own_names(given.class_names)
+        self.smooth_in_training = given.smooth_in_training
+        self.local_loss_on = given.local_loss_on
+        self.kd_scope = given.kd_scope
+        self.kd_weighting = given.kd_weighting
+        self.lr_prompts = given.lr_prompts
+        self.lr_adapters = given.lr_adapters
+        self.betas = given.betas
         self._seen: list[Tensor] = []
-        if weights is not None:
-            load_trained(self, *load_adapter(Path(weights)), origin=str(weights))
 
     def predict_batch(self, batch: Any) -> InferenceBatch:
         """Score a batch, each image as one of its own class."""

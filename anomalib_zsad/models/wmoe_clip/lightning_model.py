@@ -9,19 +9,18 @@ import torch
 from anomalib.data import InferenceBatch
 from anomalib.models import AnomalibModule
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
-from torch import Generator, Tensor
+from torch import Generator, Tensor, nn
 from torch.optim import Adam
 from torch.optim.lr_scheduler import LambdaLR
 
 from anomalib_zsad import arguments as arg
 from anomalib_zsad.clip.backbone import FrozenClip
 from anomalib_zsad.data.item import generators_of
+from anomalib_zsad.evaluation.post_processor import MonotonePostProcessor
 from anomalib_zsad.functional.losses import ScoreReduction
 from anomalib_zsad.functional.processes import known_to_processes
-from anomalib_zsad.models.adapter_file import load_adapter
 from anomalib_zsad.models.feature_cache import CacheDtype
 from anomalib_zsad.models.mixin import ZeroShotMixin
-from anomalib_zsad.models.trained_weights import load_trained
 from anomalib_zsad.models.wmoe_clip import diagnostics, wavelet
 from anomalib_zsad.models.wmoe_clip.adapter import PatchProjections, Projection, ProjectionInit, WaveletCrossAttention
 from anomalib_zsad.models.wmoe_clip.experts import ContextAdapter, LayerContext, SemanticExperts
@@ -111,9 +110,12 @@ class WMoEClip(ZeroShotMixin, AnomalibModule):  # type: ignore[misc]  # what the
         cache_features: A folder to keep what the backbone computes in training, so that it is computed in the first
             epoch only (see `FeatureCache`); 11 MB an image at the defaults. None: computed in every epoch.
         cache_dtype: "float16" or "bfloat16", what is kept there.
+        image_threshold: The raw image score above which an image is anomalous. None: as fitted to validation data.
+        pixel_threshold: The same of the pixels of a map.
         weights: An adapter file, written by `save_weights`. None: to be trained.
         seed: Of initialisation, training and fixed noise.
-        **components: anomalib's pre_processor, post_processor, evaluator and visualizer.
+        post_processor: Ours with other options, anomalib's, or False for none.
+        **components: anomalib's pre_processor, evaluator and visualizer.
 
     Raises:
         ValueError: If an argument does not fit the backbone.
@@ -180,72 +182,83 @@ class WMoEClip(ZeroShotMixin, AnomalibModule):  # type: ignore[misc]  # what the
         lr: arg.Rate = 2e-4,
         betas: arg.Betas = (0.5, 0.999),
         lr_schedule: Schedule = "constant",
-        epochs: arg.Epochs = 20,  # noqa: ARG002  # read as a hyper-parameter
+        epochs: arg.Epochs = 20,
         precision: Precision = "fp32",
-        cache_features: str | Path | None = None,  # noqa: ARG002  # read as a hyper-parameter
-        cache_dtype: CacheDtype = "float16",  # noqa: ARG002  # likewise
+        cache_features: str | Path | None = None,
+        cache_dtype: CacheDtype = "float16",
+        image_threshold: arg.Share | None = None,
+        pixel_threshold: arg.Share | None = None,
         weights: str | Path | None = None,
         seed: arg.Seed = 111,
+        post_processor: MonotonePostProcessor | nn.Module | bool = True,
         **components: Any,
     ) -> None:
-        super().__init__(**components)
-        clip = FrozenClip.load(backbone, pretrained, image_size, "quick_gelu", position_resize="bicubic_antialias")
-        layers = clip.check_layers(clip.quarters() if feature_layers is None else feature_layers)
+        super().__init__(post_processor=post_processor, **components)
+        self.assemble(components)
+
+    def build(self) -> None:
+        """Make the torch model, the loss and what training needs of the arguments."""
+        given: Any = self.hparams
+        clip = FrozenClip.load(
+            given.backbone, given.pretrained, given.image_size, "quick_gelu", position_resize="bicubic_antialias"
+        )
+        layers = clip.check_layers(clip.quarters() if given.feature_layers is None else given.feature_layers)
         width = clip.joint_width
-        _check_widths(clip, use_ctds, wcma_heads, gate_reduction)
-        if map_features == "frequency" and not use_wcma:
+        _check_widths(clip, given.use_ctds, given.wcma_heads, given.gate_reduction)
+        if given.map_features == "frequency" and not given.use_wcma:
             msg = 'map_features="frequency" needs use_wcma=True, which makes those features, got use_wcma=False'
             raise ValueError(msg)
 
         def attention() -> WaveletCrossAttention:
-            bands = wavelet.HaarBands(wavelet_kind, wavelet_return, wavelet_pad)
-            return WaveletCrossAttention(width, wcma_heads, gate_reduction, wcma_residual, bands, gate_bn)
+            bands = wavelet.HaarBands(given.wavelet_kind, given.wavelet_return, given.wavelet_pad)
+            return WaveletCrossAttention(
+                width, given.wcma_heads, given.gate_reduction, given.wcma_residual, bands, given.gate_bn
+            )
 
         def experts() -> SemanticExperts:
-            context = LayerContext(width, len(layers), moe_adapter)
-            return SemanticExperts(width, context, n_experts, top_k, expert_hidden, gate_noise)
+            context = LayerContext(width, len(layers), given.moe_adapter)
+            return SemanticExperts(width, context, given.n_experts, given.top_k, given.expert_hidden, given.gate_noise)
 
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+            torch.manual_seed(given.seed)
             self.model = WMoEClipModel(
                 clip,
-                ClassTokenSampler(width, vae_hidden) if use_ctds else None,
-                SampledPrompts(clip, states, prompt_length, prompt_scale),
-                PatchProjections(clip, len(layers), patch_projection, patch_projection_init, patch_ln_post),
-                [attention() for _ in (layers[:1] if wcma_shared else layers)] if use_wcma else None,
-                experts() if use_samoe else None,
+                ClassTokenSampler(width, given.vae_hidden) if given.use_ctds else None,
+                SampledPrompts(clip, given.states, given.prompt_length, given.prompt_scale),
+                PatchProjections(
+                    clip, len(layers), given.patch_projection, given.patch_projection_init, given.patch_ln_post
+                ),
+                [attention() for _ in (layers[:1] if given.wcma_shared else layers)] if given.use_wcma else None,
+                experts() if given.use_samoe else None,
                 layers=layers,
-                cls_scale=cls_scale,
-                prompt_latent=prompt_latent,
-                inference_sampling=inference_sampling,
-                map_features=map_features,
-                map_reduction=map_reduction,
-                temperature=temperature,
-                score_temperature=score_temperature,
-                learn_temperature=learn_temperature,
-                sigma=sigma,
-                smooth_score=smooth_score,
-                precision=precision,
-                seed=seed,
+                cls_scale=given.cls_scale,
+                prompt_latent=given.prompt_latent,
+                inference_sampling=given.inference_sampling,
+                map_features=given.map_features,
+                map_reduction=given.map_reduction,
+                temperature=given.temperature,
+                score_temperature=given.score_temperature,
+                learn_temperature=given.learn_temperature,
+                sigma=given.sigma,
+                smooth_score=given.smooth_score,
+                precision=given.precision,
+                seed=given.seed,
             )
         self.loss = WMoEClipLoss(
-            global_weight,
-            local_weight,
-            kl_weight,
-            rec_weight,
-            balance_weight,
-            focal_gamma,
-            dice_smooth,
-            score_reduction,
-            map_reduction,
+            given.global_weight,
+            given.local_weight,
+            given.kl_weight,
+            given.rec_weight,
+            given.balance_weight,
+            given.focal_gamma,
+            given.dice_smooth,
+            given.score_reduction,
+            given.map_reduction,
         )
-        self.lr = lr
-        self.betas = betas
-        self.lr_schedule = lr_schedule
-        self.trained_on = []
+        self.lr = given.lr
+        self.betas = given.betas
+        self.lr_schedule = given.lr_schedule
         self._seen: list[diagnostics.Seen] = []
-        if weights is not None:
-            load_trained(self, *load_adapter(Path(weights)), origin=str(weights))
 
     def predict_batch(self, batch: Any) -> InferenceBatch:
         """Score a batch; what "monte_carlo" draws depends on the image, not on its batch."""

@@ -68,7 +68,7 @@ def test_prompts_alone_are_trained_and_saved(small_clip, visa_root, tmp_path):
     engine = engine_in(tmp_path)
     engine.fit(model, datamodule=VisA(root=visa_root, num_workers=0))
     assert not torch.equal(model.model.prompts.vectors, before)
-    again = AFClip.load_from_checkpoint(engine.best_model_path)
+    again = AFClip.load_from_checkpoint(engine.best_model_path, pretrained=small_clip)
     assert torch.equal(again.model.prompts.vectors, model.model.prompts.vectors)
 
 

@@ -166,7 +166,7 @@ def test_the_memory_is_part_of_checkpoint_and_export(small_clip, trained, normal
     engine.test(model, datamodule=MVTecAD(mvtec_root, "bottle", num_workers=0), ckpt_path=trained)
     expected = model.eval().model(images())
     engine.trainer.save_checkpoint(tmp_path / "few.ckpt")
-    loaded = AFClip.load_from_checkpoint(tmp_path / "few.ckpt").eval()
+    loaded = AFClip.load_from_checkpoint(tmp_path / "few.ckpt", pretrained=small_clip).eval()
     assert loaded.learning_type == LearningType.FEW_SHOT
     assert loaded.memory_of == model.memory_of
     assert torch.equal(loaded.model(images()).pred_score, expected.pred_score)

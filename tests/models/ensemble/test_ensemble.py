@@ -169,12 +169,12 @@ def test_an_adapter_file_is_refused(tmp_path):
 
 
 @pytest.fixture(scope="module")
-def trained(af_clip: Path, padim: Path, mvtec_root: Path, tmp_path_factory: pytest.TempPathFactory):
+def trained(af_clip: Path, padim: Path, mvtec_root: Path, small_clip: Path, tmp_path_factory: pytest.TempPathFactory):
     """An ensemble of both, what testing it gave, and its checkpoint."""
     from tests.models.ensemble.conftest import bottles
 
     engine = engine_in(tmp_path_factory.mktemp("ensemble"))
-    ensemble = Ensemble([af_clip, Padim.load_from_checkpoint(padim)], weights=[1, 2])
+    ensemble = Ensemble([af_clip, Padim.load_from_checkpoint(padim)], weights=[1, 2], pretrained=small_clip)
     (metrics,) = engine.train(ensemble, datamodule=bottles(mvtec_root))
     return ensemble, metrics, Path(engine.best_model_path)
 
@@ -197,26 +197,26 @@ def test_the_scale_is_taken_from_the_validation_images_and_thresholds_from_the_r
     assert ((scores - threshold).abs() < 1e-5).any()
 
 
-def test_members_are_not_trained_further(trained, af_clip):
-    before = AFClip.load_from_checkpoint(af_clip).state_dict()
+def test_members_are_not_trained_further(trained, af_clip, small_clip):
+    before = AFClip.load_from_checkpoint(af_clip, pretrained=small_clip).state_dict()
     after = trained[0].model.members[0].state_dict()
     assert all(torch.equal(before[name], after[name]) for name in after)
     assert trained[0].trained_on == ["VisA/candle"]
 
 
 @torch.no_grad()
-def test_a_checkpoint_holds_all_but_the_backbone(trained):
+def test_a_checkpoint_holds_all_but_the_backbone(trained, small_clip):
     ensemble, _, path = trained
     content = torch.load(path, weights_only=True)
     assert not any("clip." in name for name in content["state_dict"])
-    again = Ensemble.load_from_checkpoint(path)
+    again = Ensemble.load_from_checkpoint(path, pretrained=small_clip)
     images = pictures(3, (100, 80))
     expected, got = ensemble.eval()(images), again.eval()(images)
     assert torch.equal(got.pred_score, expected.pred_score)
     assert torch.equal(got.anomaly_map, expected.anomaly_map)
     assert torch.equal(got.pred_label, expected.pred_label)
     assert again.model.weights == [1, 2]
-    assert Ensemble.load_from_checkpoint(path, weights=[1, 0]).model.weights == [1, 0]
+    assert Ensemble.load_from_checkpoint(path, pretrained=small_clip, weights=[1, 0]).model.weights == [1, 0]
 
 
 @torch.no_grad()
@@ -228,34 +228,34 @@ def test_an_image_is_scored_alike_in_any_batch(trained):
     torch.testing.assert_close(together.anomaly_map, maps, atol=1e-4, rtol=0)
 
 
-def test_a_member_with_references_gets_those_of_the_data_and_keeps_them(af_clip, data, tmp_path):
+def test_a_member_with_references_gets_those_of_the_data_and_keeps_them(af_clip, data, small_clip, tmp_path):
     engine = engine_in(tmp_path)
-    engine.fit(Ensemble([AFClip.load_from_checkpoint(af_clip, k_shot=1)]), datamodule=data)
-    (member,) = Ensemble.load_from_checkpoint(engine.best_model_path).model.members
+    engine.fit(Ensemble([AFClip.load_from_checkpoint(af_clip, pretrained=small_clip, k_shot=1)]), datamodule=data)
+    (member,) = Ensemble.load_from_checkpoint(engine.best_model_path, pretrained=small_clip).model.members
     assert member.memory_of["category"] == "bottle"
     assert "bottle/train/good" in member.memory_of["references"][0]
     assert not member.model.memory.is_empty
     assert member.model.alpha == 0.1
 
 
-def test_a_checkpoint_is_enough_to_test_and_to_predict(trained, data, mvtec_root, tmp_path):
+def test_a_checkpoint_is_enough_to_test_and_to_predict(trained, data, mvtec_root, small_clip, tmp_path):
     _, metrics, path = trained
-    (again,) = engine_in(tmp_path).test(Ensemble(), datamodule=data, ckpt_path=path)
+    (again,) = engine_in(tmp_path).test(Ensemble(pretrained=small_clip), datamodule=data, ckpt_path=path)
     assert again == pytest.approx(metrics)
     picture = next((mvtec_root / "bottle" / "test" / "broken").iterdir())
-    model = Ensemble()
+    model = Ensemble(pretrained=small_clip)
     (prediction,) = engine_in(tmp_path).predict(model, data_path=picture, ckpt_path=path)
     assert 0 < prediction.pred_score.item() < 1
     assert prediction.anomaly_map.shape[-2:] == model.model.map_size == (64, 56)
     assert prediction.pred_label is not None
 
 
-def test_the_command_line_needs_no_more_than_the_checkpoint(trained, mvtec_root, tmp_path):
+def test_the_command_line_needs_no_more_than_the_checkpoint(trained, mvtec_root, small_clip, tmp_path):
     from anomalib.cli.cli import AnomalibCLI
 
     data = [f"--data.root={mvtec_root}", "--data.categories=[bottle]", "--data.num_workers=0"]
     quiet = ["--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false", f"--default_root_dir={tmp_path}"]
-    model = ["--model=anomalib_zsad.Ensemble", f"--ckpt_path={trained[2]}"]
+    model = ["--model=anomalib_zsad.Ensemble", f"--model.pretrained={small_clip}", f"--ckpt_path={trained[2]}"]
     command = AnomalibCLI(args=["test", *model, "--data=anomalib_zsad.MVTec", *data, *quiet])
     assert len(command.model.model.members) == 2
     rows = next(tmp_path.rglob("metrics.csv")).read_text().splitlines()

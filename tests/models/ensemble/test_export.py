@@ -21,14 +21,19 @@ pytest.importorskip("onnxscript")
 
 
 @pytest.fixture(scope="module")
-def ensemble(af_clip: Path, padim: Path, mvtec_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def ensemble(
+    af_clip: Path, padim: Path, mvtec_root: Path, small_clip: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
     """A checkpoint: two seeds of AF-CLIP on one backbone, and PaDiM."""
-    again = AFClip.load_from_checkpoint(af_clip)
+    again = AFClip.load_from_checkpoint(af_clip, pretrained=small_clip)
     with torch.no_grad():
         for parameter in (each for each in again.parameters() if each.requires_grad):
             parameter.add_(torch.randn(parameter.shape, generator=torch.Generator().manual_seed(0)) * 0.05)
     engine = engine_in(tmp_path_factory.mktemp("ensemble"))
-    engine.fit(Ensemble([af_clip, again, Padim.load_from_checkpoint(padim)]), datamodule=bottles(mvtec_root))
+    engine.fit(
+        Ensemble([af_clip, again, Padim.load_from_checkpoint(padim)], pretrained=small_clip),
+        datamodule=bottles(mvtec_root),
+    )
     return Path(engine.best_model_path)
 
 
@@ -41,10 +46,13 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 
 @pytest.fixture(scope="module")
-def expected(ensemble: Path, files: list[Path], tmp_path_factory: pytest.TempPathFactory) -> list:
+def expected(ensemble: Path, small_clip: Path, files: list[Path], tmp_path_factory: pytest.TempPathFactory) -> list:
     """What Lightning says of them."""
     folder = tmp_path_factory.mktemp("expected")
-    return [engine_in(folder).predict(Ensemble(), data_path=path, ckpt_path=ensemble)[0] for path in files]
+    return [
+        engine_in(folder).predict(Ensemble(pretrained=small_clip), data_path=path, ckpt_path=ensemble)[0]
+        for path in files
+    ]
 
 
 @pytest.fixture(autouse=True)
@@ -54,14 +62,16 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="module")
-def graph(ensemble: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def graph(ensemble: Path, small_clip: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("graph")
-    return engine_in(folder).export(Ensemble(), "onnx", export_root=folder, ckpt_path=ensemble)
+    return engine_in(folder).export(Ensemble(pretrained=small_clip), "onnx", export_root=folder, ckpt_path=ensemble)
 
 
 @torch.no_grad()
-def test_torch(ensemble, files, expected, tmp_path):
-    path = engine_in(tmp_path).export(Ensemble(), "torch", export_root=tmp_path, ckpt_path=ensemble)
+def test_torch(ensemble, small_clip, files, expected, tmp_path):
+    path = engine_in(tmp_path).export(
+        Ensemble(pretrained=small_clip), "torch", export_root=tmp_path, ckpt_path=ensemble
+    )
     inferencer = TorchInferencer(path, device="cpu")
     assert_same(inferencer.predict, files, expected, 1e-3)
     assert not any(getattr(each, "num_embeddings", 0) == VOCABULARY for each in inferencer.model.modules())
@@ -93,9 +103,9 @@ def test_openvino(graph, files, expected):
 
 
 @pytest.mark.slow
-def test_eight_bits_are_for_the_backbone(ensemble, graph, files, expected, tmp_path):
+def test_eight_bits_are_for_the_backbone(ensemble, small_clip, graph, files, expected, tmp_path):
     pytest.importorskip("nncf")
-    model = Ensemble.load_from_checkpoint(ensemble)
+    model = Ensemble.load_from_checkpoint(ensemble, pretrained=small_clip)
     small = model._compress_ov_model(openvino.convert_model(graph), CompressionType.INT8)
     openvino.save_model(small, tmp_path / "model.xml", compress_to_fp16=False)
     assert len(model.block_weights()) == 2 * 4 * ARCHITECTURE["vision_cfg"]["layers"]
@@ -104,5 +114,7 @@ def test_eight_bits_are_for_the_backbone(ensemble, graph, files, expected, tmp_p
 
 
 def test_members_of_one_backbone_hold_it_once(af_clip, small_clip):
-    members = Ensemble([af_clip, AFClip(pretrained=small_clip, image_size=IMAGE_SIZE)]).model.members
+    members = Ensemble(
+        [af_clip, AFClip(pretrained=small_clip, image_size=IMAGE_SIZE)], pretrained=small_clip
+    ).model.members
     assert members[0].model.clip.clip is members[1].model.clip.clip

@@ -1,0 +1,9 @@
+"""What this package changes in others, and where.
+
+| name | why | module |
+|---|---|---|
+| `ALLOWED_MODULES`, `_get_model_class_by_name` and attributes of `anomalib.models` | `get_model` | `names` |
+| attributes of `anomalib.data` | `get_datamodule` | `names` |
+| `anomalib.engine.Engine.export` | exports a model built of the checkpoint alone, not the given one | `export` |
+| `jsonargparse.ArgumentParser.instantiate_classes` | the model is built before `--ckpt_path` is read | `command_line` |
+"""
