@@ -9,10 +9,12 @@ import torch
 from anomalib.data import InferenceBatch, MVTecAD
 from anomalib.engine import Engine
 from anomalib.models import AnomalibModule, list_models
+from lightning.pytorch import Trainer
 from torch import Tensor
 
 from anomalib_zsad.data import MVTec, VisA
 from anomalib_zsad.data.item import CategoryBatch
+from anomalib_zsad.evaluation.post_processor import MonotonePostProcessor
 from tests.small_clip import IMAGE_SIZE
 
 TRAINED_ON = ["candle", "pcb1"]
@@ -38,11 +40,22 @@ def batch() -> CategoryBatch:
     return CategoryBatch(image=images(), gt_label=label, gt_mask=mask, category=["candle", "pcb1", "candle"])
 
 
+def save_checkpoint(model: Any, path: Path) -> Path:
+    """Save a model as its trainer would."""
+    trainer = Trainer(accelerator="cpu", devices=1, logger=False, enable_checkpointing=False)
+    trainer.strategy.connect(model)
+    model.trainer = trainer
+    trainer.save_checkpoint(path)
+    return path
+
+
 class MethodContract:
     """Subclass it, name the model, and every test below runs on it."""
 
     model_class: ClassVar[type[AnomalibModule]]
     arguments: ClassVar[dict[str, Any]] = {}
+    others: ClassVar[dict[str, Any]] = {}
+    """Settings that change scores and are not at their defaults."""
     besides: ClassVar[int] = 100_000
     """Bytes that a checkpoint may hold besides what was learnt."""
 
@@ -227,6 +240,24 @@ class MethodContract:
         assert torch.equal(again.model(images()).anomaly_map, expected.anomaly_map)
         assert again.trained_on == model.trained_on
         assert torch.equal(again.post_processor.image_threshold, model.post_processor.image_threshold)
+
+    @torch.no_grad()
+    def test_settings_travel_with_what_was_learnt(self, small_clip: Path, tmp_path: Path) -> None:
+        chosen = {"image_threshold": 0.3, "post_processor": MonotonePostProcessor(pixel_sensitivity=0.7)}
+        model = self.build(small_clip, **{**self.others, **chosen}).eval()
+        model.trained_on = ["VisA/candle"]
+        for parameter in (each for each in model.parameters() if each.requires_grad):
+            parameter.add_(0.1 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(0)))
+        raw = torch.rand(2, 3, 70, 60, generator=torch.Generator().manual_seed(0))
+        expected = model(raw)
+        model.save_weights(tmp_path / "w.safetensors")
+        save_checkpoint(model, tmp_path / "a.ckpt")
+        restored = self.model_class(pretrained=small_clip)
+        restored.load_checkpoint(tmp_path / "a.ckpt")
+        from_file = self.model_class(pretrained=small_clip, weights=tmp_path / "w.safetensors")
+        for again in (restored, from_file, self.load(tmp_path / "a.ckpt", small_clip)):
+            assert all(map(torch.equal, again.eval()(raw), expected))
+            assert again.record() == model.record()
 
     def test_another_backbone_is_refused(
         self, trained: Path, small_clip: Path, other_clip: Path, tmp_path: Path

@@ -96,7 +96,8 @@ class CellRunner:
             training = self.benchmark.training_of(own)
             if training is None:
                 return build_model(entry, own, visualizer=False)
-            return entry.model_class.load_from_checkpoint(self._trained(training, own, entry))
+            named = {name: value for name, value in entry.init_args.items() if name == "pretrained"}
+            return entry.model_class.load_from_checkpoint(self._trained(training, own, entry), **named)
         store = Store(self.folder)
         if not store.is_finished(own, self.benchmark.fingerprint(own)):
             msg = f"{own.name} has no result, so its model is no member: expected it to be trained"

@@ -4,6 +4,7 @@
 |---|---|---|
 | `ALLOWED_MODULES`, `_get_model_class_by_name` and attributes of `anomalib.models` | `get_model` | `names` |
 | attributes of `anomalib.data` | `get_datamodule` | `names` |
+| `anomalib.pipelines.benchmark.job.BenchmarkJob.collect` | models with other arguments and metrics | `names` |
 | `anomalib.engine.Engine.export` | exports a model built of the checkpoint alone, not the given one | `export` |
 | `jsonargparse.ArgumentParser.instantiate_classes` | the model is built before `--ckpt_path` is read | `command_line` |
 """

@@ -1,7 +1,8 @@
 """The names of this package in anomalib: `get_model`, `get_datamodule`, and what is built on them.
 
-anomalib imports models only from modules that it lists, and looks for datamodules among the attributes of its own
-package. Nothing heavy is imported here: each name is resolved when it is asked for.
+anomalib imports models only from modules that it lists, looks for datamodules among the attributes of its own package,
+and has one table of a benchmark only for models of the same arguments and metrics. Nothing heavy is imported here: each
+name is resolved when it is asked for.
 """
 
 import sys
@@ -18,7 +19,7 @@ _PACKAGE = "anomalib_zsad"
 
 def announce() -> None:
     """Make the names of this package known to anomalib's, now or as soon as these are imported."""
-    for name, tell in (("anomalib.models", _tell_models), ("anomalib.data", _tell_data)):
+    for name, tell in _LISTENERS.items():
         if name in sys.modules:
             tell(sys.modules[name])
         else:
@@ -65,6 +66,13 @@ def _tell_data(module: Any) -> None:
     module.__getattr__ = _attributes_of(f"{_PACKAGE}.data", module)
 
 
+def _join_tables(module: Any) -> None:
+    def collect(results: list[dict[str, Any]]) -> Any:
+        return module.pd.DataFrame(results)
+
+    module.BenchmarkJob.collect = staticmethod(collect)
+
+
 def _attributes_of(home: str, module: ModuleType) -> Callable[[str], Any]:
     def attribute(name: str) -> Any:
         if name[:1].isupper() and name in import_module(home).__all__:
@@ -73,3 +81,10 @@ def _attributes_of(home: str, module: ModuleType) -> Callable[[str], Any]:
         raise AttributeError(msg)
 
     return attribute
+
+
+_LISTENERS: dict[str, Callable[[ModuleType], None]] = {
+    "anomalib.models": _tell_models,
+    "anomalib.data": _tell_data,
+    "anomalib.pipelines.benchmark.job": _join_tables,
+}

@@ -7,6 +7,7 @@ from tests.contract import MethodContract
 class TestACDClip(MethodContract):
     model_class = ACDClip
     arguments: ClassVar = {"n_groups": 2}
+    others: ClassVar = {"temperature": 0.2, "domain": "medical", "class_name": "a", "class_names": {"a": "thing"}}
 
 
 class TestACDClipOfThePaper(MethodContract):

@@ -1,9 +1,12 @@
+from typing import ClassVar
+
 from anomalib_zsad.models import AFClip
 from tests.contract import MethodContract
 
 
 class TestAFClip(MethodContract):
     model_class = AFClip
+    others: ClassVar = {"scales": (1,), "temperature": 0.2, "blur_sigma": 1.0, "states": ("fine.", "broken.")}
 
 
 def test_the_learning_rate_is_the_papers_but_over_the_small_clip_and_where_it_is_given(small_clip):
