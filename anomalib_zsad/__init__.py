@@ -105,8 +105,6 @@ def __dir__() -> list[str]:
 def _load_public_names() -> None:
     for home in map(import_module, _HOMES):
         globals().update({name: getattr(home, name) for name in home.__all__})
-    import_module("anomalib_zsad.seam.export").export_the_given_model()
-    import_module("anomalib_zsad.seam.command_line").bring_settings_of_checkpoint()
 
 
 announce()

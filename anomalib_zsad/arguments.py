@@ -8,6 +8,7 @@ from types import UnionType
 from typing import Annotated, Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 from annotated_types import GroupedMetadata, Interval, MinLen, Predicate
+from omegaconf import OmegaConf
 from pydantic import ConfigDict, Strict, TypeAdapter, ValidationError
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -127,8 +128,10 @@ def checked(function: F) -> F:
 
     @wraps(function)
     def call(*values: Any, **named: Any) -> Any:
-        check_arguments(call, parameters.bind(*values, **named).arguments)
-        return function(*values, **named)
+        bound = parameters.bind(*values, **named)
+        bound.arguments.update({name: _plain(value) for name, value in bound.arguments.items()})
+        check_arguments(call, bound.arguments)
+        return function(*bound.args, **bound.kwargs)
 
     return cast("F", call)
 
@@ -160,6 +163,11 @@ def _adapters(function: Callable[..., Any]) -> dict[str, tuple[Any, TypeAdapter[
     hints = get_type_hints(function, include_extras=True).items()
     named = ((name, hint) for name, hint in hints if name != "return" and hint is not Any)
     return {name: (hint, TypeAdapter(hint, config=_STRICT)) for name, hint in named}
+
+
+def _plain(value: Any) -> Any:
+    """Make Python's own list or mapping of one of OmegaConf, which anomalib's get_model and get_datamodule pass."""
+    return OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
 
 
 def _check(name: str, value: object, hint: Any, adapter: TypeAdapter[Any]) -> None:

@@ -25,7 +25,7 @@ TINY = {"backbone": "zsad-tiny", "feature_layers": [1]}
 def test_get_model_knows_ours(named):
     model = get_model(named, **TINY)
     assert isinstance(model, AFClip)
-    assert model.hparams["backbone"] == "zsad-tiny"
+    assert (model.hparams["backbone"], model.hparams["feature_layers"]) == ("zsad-tiny", [1])
 
 
 def test_get_model_knows_others_and_refuses_the_rest():
