@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
+from anomalib_zsad.knowledge.damage import denies_damage, is_english, names_damage
 from anomalib_zsad.knowledge.schema import MAX_TOKENS
 
 MIN_WORDS, MAX_WORDS = 5, 60
@@ -19,8 +20,9 @@ _DANGLING = re.compile(
 )
 _REFUSAL = re.compile(
     r"\b(?:can ?not|can['’]t|unable to|am not able to)\b.{0,20}"
-    r"\b(?:see|view|describe|identify|analy[sz]e|provide|assist)\b"
-    r"|\bno image\b|\bsorry\b|\bapologi[sz]e\b|\bas an ai\b|\blanguage model\b",
+    r"\b(?:see|view|describe|identify|analy[sz]e|provide|assist|process)\b"
+    r"|\b(?-i:I)(?:['’]\w+| (?:am|can|cannot|could|do|don|have|need|only|see|was|will|would))\b"
+    r"|\bno image\b|\bsorry\b|\bapologi[sz]e\b|\bas an ai\b|\blanguage model\b|\bplease\b|\bupload",
     re.IGNORECASE,
 )
 _DENIAL = re.compile(
@@ -66,9 +68,14 @@ def objection(text: str, accepted: Sequence[str] = ()) -> str | None:
         return f"{tokens} tokens of CLIP, expected {MAX_TOKENS} at most"
     if sum(map(str.isascii, text)) < _MIN_ASCII * len(text):
         return "not English: expected nine of ten characters in ASCII"
+    if not is_english(text):
+        return "not English: expected a sentence with the articles and prepositions of English"
     for pattern, reason in ((_REFUSAL, "a refusal"), (_DENIAL, "it denies a defect")):
         if pattern.search(text):
             return f"{reason}, expected a description of a defect"
+    if not names_damage(text):
+        reason = "it denies a defect" if denies_damage(text) else "it names no kind of damage"
+        return f"{reason}, expected one, such as a crack, a stain or a missing part"
     if is_repeated(text, accepted):
         return "a duplicate of another description of the class"
     return None

@@ -27,7 +27,7 @@ from anomalib_zsad.knowledge.ollama_model import (
 from tests.knowledge.ollama_server import DIGEST, answer_well, cut, fail, hang, say
 
 QUICK = Settings(pause=0.0)
-TOLD = [f"A cup with a {kind} defect on its {place} side." for kind, place in zip("abcde", "vwxyz", strict=True)]
+TOLD = [f"A cup with a {kind} crack on its {place} side." for kind, place in zip("abcde", "vwxyz", strict=True)]
 
 
 @pytest.fixture
@@ -304,7 +304,7 @@ def test_a_vision_model_is_not_needed_without_images(server, tmp_path):
 def test_what_a_model_says_is_only_text(server, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     evil = [
-        "A cup with {__class__} %s $(touch pwned) and ../../etc on it.",
+        "A cracked cup with {__class__} %s $(touch pwned) and ../../etc on it.",
         "A cup; `touch pwned` [bold red]and[/] {0} on its rim, broken.",
         "A cup whose \x1b[31mrim\x07 is {class} cracked and chipped twice.",
     ]

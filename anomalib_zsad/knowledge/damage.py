@@ -1,0 +1,60 @@
+"""Whether a sentence is English, and names a kind of damage rather than denying one."""
+
+import re
+from pathlib import Path
+
+import yaml
+
+_WORDS = {
+    name: words.split()
+    for name, words in yaml.safe_load(Path(__file__).with_name("words.yaml").read_text(encoding="utf-8")).items()
+}
+_ENGLISH, _FOREIGN = set(_WORDS["english"]), set(_WORDS["foreign"])
+
+_KIND = re.compile(
+    rf"\b(?!{'|'.join(_WORDS['harmless'])})(?:{'|'.join(_WORDS['things'] + _WORDS['bodies'] + _WORDS['differing'])})"
+    r"|\b(?:bright|dark|larg|light|long|narrow|pal|short|small|thick|thinn)er\b",
+    re.IGNORECASE,
+)
+_ANY = re.compile(rf"{_KIND.pattern}|\b(?:abnormal|anomal|defect|fault|flaw|imperfect|issue|problem)", re.IGNORECASE)
+_CLAUSES = re.compile(  # a comma goes on with a list of what is denied, unless something else begins behind it
+    r"[.;:!?()]|,(?= (?:and (?:a|an|has|is|its|several|the)|leaving|so|with)\b)"
+    r"|\b(?:although|because|but|except|however|instead|since|though|where|whereas|which|while|yet)\b",
+    re.IGNORECASE,
+)
+_WITHOUT = r"without|lacks?|lacking"
+_NEGATION = re.compile(
+    rf"\b(?:{_WITHOUT}|no(?! longer)|not(?! only)|never|none|neither|nor|nothing|free (?:of|from)|absence of|devoid of|"
+    r"unable|fails? to|cannot|\w+n['’]t)\b",
+    re.IGNORECASE,
+)
+_COPULA = re.compile(r"\b(?:are|be|been|can|could|is|was|were)\s*$", re.IGNORECASE)
+_UNSEEN = re.compile(r"\s+(?:\w+ly )?(?:apparent|detected|evident|found|noticeable|observed|present|seen|visible)\b")
+
+
+def is_english(text: str) -> bool:
+    """Tell whether a sentence has the small words of English, and fewer of its neighbours'."""
+    words = re.findall(r"\w+", text.casefold())
+    english = sum(word in _ENGLISH for word in words)
+    return english > sum(word in _FOREIGN for word in words)
+
+
+def names_damage(text: str) -> bool:
+    """Tell whether a kind of damage is named somewhere where it is not denied."""
+    return any(_is_named(clause) for clause in _CLAUSES.split(text))
+
+
+def denies_damage(text: str) -> bool:
+    """Tell whether damage is named only to deny it."""
+    return bool(_ANY.search(text) and _NEGATION.search(text)) and not names_damage(text)
+
+
+def _is_named(clause: str) -> bool:
+    negation = _NEGATION.search(clause)
+    if negation is None:
+        return bool(_KIND.search(clause))
+    before, after = clause[: negation.start()], clause[negation.end() :]
+    if re.fullmatch(_WITHOUT, negation[0], re.IGNORECASE):  # a part that is not there, or damage that is not
+        return bool(_KIND.search(before)) or not _ANY.search(after)
+    is_unseen = _COPULA.search(before) and _UNSEEN.match(after)
+    return bool(_KIND.search(before)) and not is_unseen
