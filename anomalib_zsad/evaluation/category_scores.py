@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anomalib_zsad.evaluation.decisions import DecisionCounts
+from anomalib_zsad.evaluation.intervals import ImageBins
 from anomalib_zsad.evaluation.pixel_scores import PixelScores
 from anomalib_zsad.evaluation.scored_image import ScoredImage
 from anomalib_zsad.evaluation.table import CategoryResult
@@ -16,13 +17,14 @@ Curves = dict[str, NDArray[np.float64]]
 
 @dataclass
 class CategoryScores:
-    """The raw scores, labels and pixels of one category."""
+    """The raw scores, labels and pixels of one category; with `images` also those of every image, for intervals."""
 
     scores: list[float] = field(default_factory=list)
     labels: list[bool | None] = field(default_factory=list)
     pixels: PixelScores = field(default_factory=PixelScores)
     image_decisions: DecisionCounts = field(default_factory=DecisionCounts)
     pixel_decisions: DecisionCounts = field(default_factory=DecisionCounts)
+    images: ImageBins | None = None
     without_mask: int = 0
     without_map: int = 0
 
@@ -30,6 +32,8 @@ class CategoryScores:
         """Add one image."""
         self.scores.append(image.score)
         self.labels.append(image.label)
+        if self.images is not None:
+            self.images.add(image)
         self.without_map += image.anomaly_map is None
         self.without_mask += image.mask is None
         if image.anomaly_map is not None and image.mask is not None:
@@ -46,6 +50,8 @@ class CategoryScores:
             result.values.update(metrics)
             if reason:
                 result.notes.append(reason)
+        if self.images is not None:
+            result.resampled = self.images.resampled([*result.values])
         return result
 
     def _image_metrics(self, curves: Curves) -> tuple[str, dict[str, float]]:

@@ -56,7 +56,7 @@ class PixelScores:
             scores: The anomaly map.
             mask: True where the pixel is anomalous.
         """
-        regions, areas = _region_areas(mask)
+        regions, areas = region_areas(mask)
         self.regions += regions
         self.anomalous += int(np.count_nonzero(mask))
         self.pixels += scores.size
@@ -107,7 +107,8 @@ def fold_to_fit(categories: Collection[PixelScores], limit: int) -> None:
         largest.fold()
 
 
-def _region_areas(mask: NDArray[np.bool_]) -> tuple[int, NDArray[np.int64]]:  # (H, W) -> count, (H, W)
+def region_areas(mask: NDArray[np.bool_]) -> tuple[int, NDArray[np.int64]]:  # (H, W) -> count, (H, W)
+    """Number the anomalous regions, connected through edges and corners, and give every pixel the area of its own."""
     if not mask.any():
         return 0, np.zeros(mask.shape, np.int64)
     count, labels, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)

@@ -42,6 +42,7 @@ class CategoryResult:
         values: The metrics that make sense for this data, by name.
         notes: Why the others do not, and what else must be known to read the row.
         curves: For plots: image_ROC, pixel_ROC and pixel_PRO, as far as they make sense, at `functional.curves.RATES`.
+        resampled: For intervals: metrics of images drawn with replacement, where they were asked for.
     """
 
     images: int
@@ -49,6 +50,7 @@ class CategoryResult:
     values: dict[str, float] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     curves: dict[str, NDArray[np.float64]] = field(default_factory=dict)
+    resampled: dict[str, NDArray[np.float64]] = field(default_factory=dict)
 
 
 def results_table(results: Mapping[str, CategoryResult]) -> pd.DataFrame:
