@@ -7,6 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from anomalib_zsad.atomic import whole_file
+from anomalib_zsad.benchmark.paired import paired_tests
 from anomalib_zsad.benchmark.plots import plot_bars, plot_curves, row_name
 from anomalib_zsad.evaluation.extra import extra
 from anomalib_zsad.evaluation.table import NOT_POOLED, RANKING, write_csv
@@ -59,13 +60,15 @@ def write_report(
         folder: The benchmark's folder.
         rows: Tidy results.
         failures: Why cells have none, by name.
-        curves: As for `plots.plot_curves`; with them `bars.png` and `curves.png` are drawn.
+        curves: As for `plots.plot_curves`; with them `bars.png` and `curves.png` are drawn, and `paired_tests.csv`
+            compares the detectors (`paired`).
         pictures: What `results.md` shows and links besides.
     """
     write_csv(folder / "results.csv", rows)
     names = {"mean": "mean_over_categories", "std": "std_over_seeds"}
     write_csv(folder / "summary.csv", summarise(rows).rename(columns=names))
     if curves is not None:
+        write_csv(folder / "paired_tests.csv", paired_tests(rows))
         plots = [folder / "bars.png", folder / "curves.png"]
         with extra("all results"):
             plot_bars(summarise(rows), plots[0])

@@ -1,4 +1,5 @@
 import re
+from dataclasses import replace
 
 import pandas as pd
 import pytest
@@ -91,6 +92,15 @@ def test_a_training_that_has_ended_is_not_repeated(benchmark, tmp_path):
     torch.random.set_rng_state(state)
     assert checkpoint.stat().st_mtime_ns == written
     pd.testing.assert_frame_equal(first, second)
+
+
+@pytest.mark.slow
+def test_a_cell_as_a_command_gives_what_it_gives_in_this_process(benchmark, tmp_path):
+    benchmark.models = {"AF-CLIP": replace(benchmark.models["AF-CLIP"], shots=[1])}
+    rows, failures = run_benchmark(benchmark, tmp_path / "command", accelerator="cpu")
+    assert failures == {}
+    here = run_benchmark(benchmark, tmp_path / "here", CellRunner(benchmark, tmp_path / "here", **QUIET))[0]
+    pd.testing.assert_frame_equal(rows, here, check_exact=True)
 
 
 def test_all_cells_of_a_process_share_one_backbone(benchmark, tmp_path, monkeypatch):
