@@ -44,7 +44,7 @@ def train(name: str, clip: Path, data_root: Path, folder: Path, processes: int, 
     method, arguments = METHODS[name]
     model = method(pretrained=clip, image_size=IMAGE_SIZE, epochs=2, **arguments)
     if name == "WMoEClip":
-        model.model.draw = lambda batch: None  # prompts of the mean
+        model.model.draw = lambda generators: (None, None)  # prompts of the mean
     losses = Losses()
     data = VisA(data_root, ["candle", "cashew", "pcb1"], val_ratio=0.3, num_workers=0, train_batch_size=batch_size)
     engine = Engine(
