@@ -201,6 +201,11 @@ def images_masks(
     return root
 
 
+def tn3k(root: Path) -> Path:
+    """Ultrasound, JPEG throughout."""
+    return images_masks(root / "tn3k", ".jpg", ".jpg", ("test-image", "test-mask"))
+
+
 TREES: dict[str, Callable[[Path], Path]] = {
     "BTAD": btad,
     "DAGM": dagm,
@@ -219,6 +224,7 @@ TREES: dict[str, Callable[[Path], Path]] = {
     "Kvasir": images_masks,
     "CVC300": images_masks,
     "Endo": images_masks,
+    "TN3K": tn3k,
 }
 
 

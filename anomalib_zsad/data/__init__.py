@@ -10,6 +10,7 @@ from anomalib_zsad.data.medical import (
     COVID19,
     CVC300,
     ISIC,
+    TN3K,
     BMADSegmentation,
     Br35H,
     BrainMRI,
@@ -29,4 +30,4 @@ repair_anomalib()
 __all__ = ["AllCategories", "Auxiliary", "ImageFiles", "MVTec", "MagneticTile", "Synthetic", "VisA"]
 __all__ += ["BTAD", "DAGM", "KSDD2", "RSDD", "SDD", "DTDSynthetic", "Listed"]
 __all__ += ["COVID19", "CVC300", "ISIC", "BMADSegmentation", "Br35H", "BrainMRI", "ClinicDB", "ColonDB", "Endo"]
-__all__ += ["HeadCT", "Kvasir"]
+__all__ += ["TN3K", "HeadCT", "Kvasir"]

@@ -26,6 +26,7 @@ MEDICAL = frozenset(
         "kvasirseg",
         "endo",
         "endotect",
+        "tn3k",
     },
 )
 """Keys of the medical datasets, as `dataset_key` gives them."""

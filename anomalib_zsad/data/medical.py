@@ -1,6 +1,7 @@
 """Medical datasets that anomalib lacks or misreads, one class each.
 
-BrainMRI, Br35H, HeadCT and COVID-19 have no masks; ColonDB, ClinicDB, Kvasir, CVC-300, Endo and ISIC no normal image.
+BrainMRI, Br35H, HeadCT and COVID-19 have no masks; ColonDB, ClinicDB, Kvasir, CVC-300, Endo, ISIC and TN3K no normal
+image.
 """
 
 from anomalib_zsad.data.known_set import Facts, KnownSet
@@ -148,4 +149,16 @@ class Endo(KnownSet):
         layouts=[_IMAGES_MASKS, _REPACKAGED],
         folders={"colon": (".", "EndoTect_2020_Segmentation_Test_Dataset", "endo")},
         counts={"colon": [(0, 200)]},
+    )
+
+
+class TN3K(KnownSet):
+    """TN3K, test images: thyroid nodules in ultrasound. Masks that are JPEG files are cut between the grey levels."""
+
+    facts = Facts(
+        origin="the links of haifangong/TRFE-Net-for-thyroid-nodule-segmentation on GitHub",
+        tree="{test-image, test-mask}/N.jpg, or {images, masks}/*,",
+        layouts=[ImageMaskFolders("test-image", "test-mask"), _IMAGES_MASKS, _REPACKAGED],
+        folders={"thyroid": (".", "tn3k", "TN3K", "Thyroid Dataset/tn3k")},
+        counts={"thyroid": [(0, 614)]},
     )

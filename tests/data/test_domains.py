@@ -5,7 +5,7 @@ from anomalib_zsad.data import AllCategories, MVTec, VisA
 from anomalib_zsad.data.domains import domain_of
 
 
-@pytest.mark.parametrize("name", ["ColonDB", "CVC-ClinicDB", "Kvasir", "HeadCT", "Br35H", "BMAD"])
+@pytest.mark.parametrize("name", ["ColonDB", "CVC-ClinicDB", "Kvasir", "HeadCT", "Br35H", "BMAD", "TN3K"])
 def test_medical_datasets(name):
     assert domain_of(name) == "medical"
 

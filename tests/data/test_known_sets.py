@@ -36,10 +36,11 @@ CATEGORIES = {
     "HeadCT": ("head",),
     "COVID19": ("chest",),
     "ISIC": ("skin",),
+    "TN3K": ("thyroid",),
 } | dict.fromkeys(("ColonDB", "ClinicDB", "Kvasir", "CVC300", "Endo"), ("colon",))
 INDUSTRIAL = {"BTAD", "DAGM", "DTDSynthetic", "KSDD2", "RSDD", "SDD"}
 WITHOUT_MASKS = {"BrainMRI", "Br35H", "HeadCT", "COVID19"}
-WITHOUT_NORMAL = {"ISIC", "ColonDB", "ClinicDB", "Kvasir", "CVC300", "Endo"}
+WITHOUT_NORMAL = {"ISIC", "ColonDB", "ClinicDB", "Kvasir", "CVC300", "Endo", "TN3K"}
 WITH_TRAINING = {"BTAD": 1, "DAGM": NORMAL, "DTDSynthetic": 1, "KSDD2": NORMAL, "BMADSegmentation": 1}
 # Normal and anomalous tiles: 27 and 2 from 9 pictures of three; of rails as many normal ones as anomalous.
 TILES = {"SDD": (6, 2), "RSDD": (6, 6)}
