@@ -67,6 +67,32 @@ def images_of(path: str | Path) -> list[Path]:
     return images
 
 
+def inside(root: Path, path: str, source: Path, otherwise: str = "") -> Path:
+    """Place a path that a list names into the folder from which its paths start.
+
+    Links in the folder may lead anywhere: whoever owns the folder has made them.
+
+    Args:
+        root: The folder.
+        path: As the list has it; one that was written on Windows has backslashes.
+        source: The list, for the error.
+        otherwise: What may be done instead, for the error.
+
+    Raises:
+        ValueError: If the path leads out of the folder.
+    """
+    found = placed(root, path)
+    if not Path(os.path.abspath(found)).is_relative_to(os.path.abspath(root)):  # noqa: PTH100  # links stay as they are
+        msg = f"{source} names {path}, which is outside of {root}: expected paths that stay there{otherwise}."
+        raise ValueError(msg)
+    return found
+
+
+def placed(root: Path, path: str) -> Path:
+    """Place a path as `inside`, wherever it leads."""
+    return root / path.replace("\\", "/")
+
+
 def foreign_among(paths: Sequence[str | Path]) -> list[bool]:
     """Tell the foreign files of a dataset by their names and those of their folders, below the folder of them all."""
     names = [Path(path) for path in paths]

@@ -21,6 +21,7 @@ from anomalib_zsad.data.reading import is_there, read_image, read_mask
 from anomalib_zsad.data.soft_mask import SoftMask
 from anomalib_zsad.functional.seeds import seed_of
 from anomalib_zsad.image_files import foreign_among
+from anomalib_zsad.printing import printable
 
 logger = logging.getLogger(__name__)
 
@@ -182,7 +183,7 @@ class CategoryDataset(AnomalibDataset):
             len(anomalous),
             sum(not mask.any() for mask in masks),
             sum(bool(mask.all()) for mask in masks),
-            _first(row.mask_path),
+            printable(_first(row.mask_path)),
         )
 
 
@@ -215,7 +216,7 @@ def _task(samples: pd.DataFrame, otherwise: str) -> str:
     if not has_masks.all() and has_masks.any():
         logger.warning(
             "No masks in %s: all categories are used without masks. Choose the others with `categories` to use theirs.",
-            ", ".join(has_masks.index[~has_masks]),
+            printable(", ".join(has_masks.index[~has_masks])),
         )
     return (TaskType.SEGMENTATION if has_masks.all() else TaskType.CLASSIFICATION).value
 

@@ -2,8 +2,8 @@
 
 import json
 import os.path
-from collections.abc import Iterator, Sequence
-from functools import cached_property
+from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,6 +14,7 @@ from anomalib.data.utils import LabelName, Split
 from anomalib_zsad import arguments as arg
 from anomalib_zsad.data.auxiliary import Auxiliary
 from anomalib_zsad.data.labelled_category import LabelledCategory
+from anomalib_zsad.image_files import inside, placed
 
 # Of the two formats: image, mask, category, label.
 _JSONL = ("image_path", "mask_path", "class_name", "label")
@@ -33,6 +34,7 @@ class Listed(Auxiliary):
         name: The dataset's name, such as "RSDD". None: that of the file, or of its folder where it is a `meta.json`.
         mask_threshold: The highest grey level of a mask, of 255, that still counts as normal. None: 127 for a JPEG,
             whose edges are smeared, 0 for others.
+        anywhere: Whether paths may lead out of the root; only for lists that you trust.
         categories: The categories to use. None: all that are listed.
         target: The datamodule to test on, where this one is trained on.
         val_ratio: The share of the training images held out for validation.
@@ -49,6 +51,7 @@ class Listed(Auxiliary):
         root: str | Path | None = None,
         name: arg.Text | None = None,
         mask_threshold: Annotated[int, arg.Range(ge=0, le=254)] | None = None,
+        anywhere: bool = False,
         categories: Sequence[str] | None = None,
         target: AnomalibDataModule | None = None,
         val_ratio: arg.ShareBelowOne = 0.1,
@@ -57,7 +60,7 @@ class Listed(Auxiliary):
         file = Path(file)
         folder = Path(os.path.abspath(file)).parent  # noqa: PTH100  # a link is called as it is, not as its end
         name = name or (folder.name if file.stem == "meta" else file.stem)
-        source = _ListedCategory(file, Path(root or file.parent), name, mask_threshold)
+        source = _ListedCategory(file, Path(root or file.parent), name, mask_threshold, anywhere)
         super().__init__(source, categories, target, val_ratio, **plumbing)
 
 
@@ -69,17 +72,19 @@ class _ListedCategory(LabelledCategory):
         root: The folder from which its paths start.
         name: The dataset's name.
         mask_threshold: As in `Listed`.
+        anywhere: As in `Listed`.
     """
 
-    def __init__(self, file: Path, root: Path, name: str, mask_threshold: int | None) -> None:
+    def __init__(self, file: Path, root: Path, name: str, mask_threshold: int | None, anywhere: bool) -> None:
         super().__init__(name)
         self.file = file
         self.root = root
         self.mask_threshold = mask_threshold
+        self.anywhere = anywhere
 
     @cached_property
     def all_samples(self) -> pd.DataFrame:
-        samples = read_list(self.file, self.root)
+        samples = read_list(self.file, self.root, self.anywhere)
         return samples if self.mask_threshold is None else samples.assign(mask_threshold=self.mask_threshold)
 
     @property
@@ -95,22 +100,24 @@ class _ListedCategory(LabelledCategory):
         return samples
 
 
-def read_list(file: Path, root: Path) -> pd.DataFrame:
+def read_list(file: Path, root: Path, anywhere: bool = False) -> pd.DataFrame:
     """Read a list of either format.
 
     Args:
         file: A `*.jsonl` or a `meta.json`.
         root: The folder from which its paths start.
+        anywhere: Whether they may lead out of it.
 
     Raises:
         FileNotFoundError: There is no such file.
-        ValueError: It is of neither format, or has no test image.
+        ValueError: It is of neither format, has no test image, or names a file outside of its root.
     """
     if not file.is_file():
         msg = f"No list of images at {file}: expected a .jsonl or a meta.json, as the code of a publication ships."
         raise FileNotFoundError(msg)
     entries = _lines(file) if file.suffix == ".jsonl" else _splits(file)
-    samples = pd.DataFrame([_sample(*entry, file, root) for entry in entries])
+    place = partial(placed, root) if anywhere else partial(inside, root, source=file, otherwise=", or anywhere=True")
+    samples = pd.DataFrame([_sample(*entry, file, place) for entry in entries])
     if samples.empty or not (samples["split"] == Split.TEST.value).any():
         msg = f"{file} lists no image to test on."
         raise ValueError(msg)
@@ -146,23 +153,19 @@ def _parsed(text: str, where: str) -> dict:
     return content
 
 
-def _sample(split: Split, entry: Any, names: Sequence[str], file: Path, root: Path) -> dict[str, Any]:
+def _sample(split: Split, entry: Any, names: Sequence[str], file: Path, place: Callable[[str], Path]) -> dict[str, Any]:
     image, mask, category, label = (entry.get(name) if isinstance(entry, dict) else None for name in names)
-    if not image or not category or label not in (0, 1, "0", "1"):
+    are_texts = all(isinstance(each or "", str) for each in (image, mask))
+    if not image or not category or not are_texts or label not in (0, 1, "0", "1"):
         msg = f"{file} has the entry {str(entry)[:120]}, expected {', '.join(names)}, the last 0 or 1."
         raise ValueError(msg)
     return {
-        "image_path": str(_below(root, image)),
-        "mask_path": str(_below(root, mask)) if mask else "",
+        "image_path": str(place(image)),
+        "mask_path": str(place(mask)) if mask else "",
         "label_index": int(LabelName(int(label))),
         "split": split.value,
         "category": str(category),
     }
-
-
-def _below(root: Path, path: str) -> Path:
-    # Lists written on Windows have backslashes.
-    return root / path.replace("\\", "/")
 
 
 def _check_root(images: pd.Series, file: Path, root: Path) -> None:

@@ -14,6 +14,7 @@ from anomalib_zsad import arguments as arg
 from anomalib_zsad.data.auxiliary import Auxiliary
 from anomalib_zsad.data.category_dataset import CategoryDataset
 from anomalib_zsad.data.labelled_category import SplitAsGiven
+from anomalib_zsad.image_files import inside
 
 _SPLIT_FILE = Path("split_csv", "1cls.csv")
 _RESPLIT_COPY = "visa_pytorch"
@@ -109,10 +110,10 @@ def _read_split_file(root: Path, category: str) -> pd.DataFrame:
         raise ValueError(msg)
     return pd.DataFrame(
         {
-            "image_path": [str(root / image) for image in rows["image"]],
+            "image_path": [str(inside(root, image, path)) for image in rows["image"]],
             "split": rows["split"],
             "label_index": rows["label"].map(_LABELS).astype(int),
-            "mask_path": [str(root / mask) if mask else "" for mask in rows["mask"]],
+            "mask_path": [str(inside(root, mask, path)) if mask else "" for mask in rows["mask"]],
             "category": rows["object"],
         },
     )

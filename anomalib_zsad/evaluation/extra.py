@@ -4,6 +4,8 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from anomalib_zsad.printing import printable
+
 logger = logging.getLogger(__name__)
 
 
@@ -17,9 +19,9 @@ def extra(what: object) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        logger.warning("No picture of %s: %s. The run goes on without it.", what, reason_of(error))
+        logger.warning("No picture of %s: %s. The run goes on without it.", printable(what), reason_of(error))
 
 
 def reason_of(error: Exception) -> str:
     """Say why something failed, as the middle of a sentence."""
-    return str(error).rstrip(".") or type(error).__name__
+    return printable(error).rstrip(".") or type(error).__name__

@@ -14,6 +14,7 @@ from torch import Tensor
 from anomalib_zsad.atomic import whole_file
 from anomalib_zsad.evaluation.post_processor import MonotonePostProcessor
 from anomalib_zsad.functional.processes import pooled
+from anomalib_zsad.printing import cell
 
 logger = logging.getLogger(__name__)
 
@@ -58,7 +59,7 @@ class PredictionWriter(Callback):
         """Write a row for each image."""
         del trainer, outputs, batch_idx, dataloader_idx
         paths = batch.image_path or [""] * len(batch)
-        for row in _rows(batch["pred_score"], paths, getattr(pl_module, "post_processor", None)):
+        for row in _rows(batch["pred_score"], list(map(cell, paths)), getattr(pl_module, "post_processor", None)):
             self._writer.writerow(row)
             self._rows.append(row)
         self._stream.flush()

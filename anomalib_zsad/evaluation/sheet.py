@@ -11,6 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from anomalib_zsad.atomic import write_picture
 from anomalib_zsad.data.reading import read_image
+from anomalib_zsad.printing import printable
 
 SIDE = 160
 """Of every picture, in pixels."""
@@ -103,10 +104,12 @@ def _square(picture: Image.Image) -> Image.Image:
 
 def _draw_column(page: Image.Image, left: int, width: int, title: str, rows: Sequence[Row]) -> None:
     pen = ImageDraw.Draw(page)
+    title = printable(title)
     pen.text((left, _GAP), title, fill=_INK, font=_font(title, width, 16))
     for number, row in enumerate(rows):
         top = _TITLE + number * (SIDE + _CAPTION + _GAP)
-        pen.text((left, top), row.caption, fill=_INK, font=_font(row.caption, width, 12))
+        caption = printable(row.caption)
+        pen.text((left, top), caption, fill=_INK, font=_font(caption, width, 12))
         for place, picture in enumerate(row.pictures):
             page.paste(_square(picture), (left + place * (SIDE + _GAP), top + _CAPTION))
 

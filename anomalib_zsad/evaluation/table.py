@@ -9,9 +9,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from rich.table import Table
+from rich.text import Text
 
 from anomalib_zsad.atomic import whole_file
 from anomalib_zsad.functional.curves import RATES
+from anomalib_zsad.printing import cells, shown
 
 RANKING = (
     "image_AUROC",
@@ -57,11 +59,11 @@ def results_table(results: Mapping[str, CategoryResult]) -> pd.DataFrame:
     """Build the table: categories by name, then the mean over those categories that have the value.
 
     Args:
-        results: By category.
+        results: By category. One that is called as the mean's row is not taken for it.
     """
     rows = [
         {
-            "category": name,
+            "category": f"{MEAN} (category)" if name == MEAN else name,
             "images": result.images,
             "anomalous images": result.anomalous,
             **result.values,
@@ -95,9 +97,9 @@ def mean_values(table: pd.DataFrame) -> dict[str, float]:
 
 def printed_tables(table: pd.DataFrame) -> list[Table]:
     """Lay the table out for a terminal: metrics of the scores, with the notes under them, then of the decisions."""
-    notes = [f"{name}: {note}" for name, note in zip(table["category"], table["note"], strict=True) if note]
+    notes = [shown(f"{name}: {note}") for name, note in zip(table["category"], table["note"], strict=True) if note]
     printed = [_printed(table, ("images", "anomalous images"), RANKING)]
-    printed[0].caption, printed[0].caption_justify = "\n".join(notes) or None, "left"
+    printed[0].caption, printed[0].caption_justify = Text("\n").join(notes) if notes else None, "left"
     if table[list(AT_THRESHOLD)].notna().any(axis=None):
         printed.append(_printed(table, (), AT_THRESHOLD))
         printed[1].title, printed[1].title_justify = "Decisions at the model's thresholds", "left"
@@ -112,15 +114,15 @@ def _printed(table: pd.DataFrame, counts: Sequence[str], metrics: Sequence[str])
     last = table["category"].iloc[-2]
     for row in table.to_dict("records"):
         values = ["-" if math.isnan(row[name]) else f"{row[name]:.4f}" for name in metrics]
-        cells = [str(row[name]) for name in ("category", *counts)]
-        printed.add_row(*cells, *values, end_section=row["category"] == last)
+        first = [shown(row[name]) for name in ("category", *counts)]
+        printed.add_row(*first, *values, end_section=row["category"] == last)
     return printed
 
 
 def write_csv(path: Path, table: pd.DataFrame) -> None:
     """Write a table; numbers keep every digit of a 32-bit float, and what is not available stays empty."""
     with whole_file(path) as temporary:
-        table.to_csv(temporary, index=False, float_format="%.9g")
+        cells(table).to_csv(temporary, index=False, float_format="%.9g")
 
 
 def scores_table(rows: Sequence[tuple[str, str, str, float]]) -> pd.DataFrame:

@@ -19,6 +19,7 @@ from anomalib_zsad.data.item import categories_of
 from anomalib_zsad.data.reading import read_image
 from anomalib_zsad.evaluation.extra import reason_of
 from anomalib_zsad.paths import path_component
+from anomalib_zsad.printing import printable
 
 logger = logging.getLogger(__name__)
 
@@ -126,7 +127,7 @@ class CategoryVisualizer(ImageVisualizer):
     def _miss(self, what: str, reason: str) -> None:
         self._missing += 1
         if self._missing == 1:
-            logger.warning("No picture of %s: %s. The run goes on without it.", what, reason)
+            logger.warning("No picture of %s: %s. The run goes on without it.", printable(what), reason)
 
     def _finish(self) -> None:
         if self._thread is not None:

@@ -14,12 +14,12 @@ from anomalib.visualization import visualize_anomaly_map
 from PIL import Image, ImageDraw, ImageFont
 from rich.console import Group, RenderableType
 from rich.table import Table
-from rich.text import Text as Words
 
 from anomalib_zsad.atomic import whole_file, write_picture
 from anomalib_zsad.evaluation.extra import extra
 from anomalib_zsad.knowledge.explanation import Explanation, Match, Patch
 from anomalib_zsad.paths import path_component
+from anomalib_zsad.printing import cell, printable, shown
 
 _SIDE, _GAP, _LINE, _HEAD = 384, 12, 20, 30  # pixels
 _SCORE = 60  # pixels for a number in front of a description
@@ -31,19 +31,19 @@ def tables(explanation: Explanation, count: int) -> RenderableType:
     """Draw the closest descriptions for the terminal."""
     table = Table("description", "of", "abnormal", "normal", "patches", "above rest")
     for match in explanation.matches[:count]:
-        table.add_row(Words(match.text), Words(match.of), *map(_signed, _cosines(match)))
+        table.add_row(shown(match.text), shown(match.of), *map(_signed, _cosines(match)))
     nearest = Table("description", "of", "abnormal", "normal")
     for match in closest_to_prompt(explanation)[:count]:
-        nearest.add_row(Words(match.text), Words(match.of), *map(_signed, _cosines(match)[:2]))
+        nearest.add_row(shown(match.text), shown(match.of), *map(_signed, _cosines(match)[:2]))
     where = Table("patch", "row", "column", "probability", "closest description")
     for number, patch in enumerate(explanation.patches, 1):
         cells = (number, patch.row, patch.column, f"{patch.probability:.3f}")
-        where.add_row(*map(str, cells), Words(patch.text))
+        where.add_row(*map(str, cells), shown(patch.text))
     return Group(
-        Words(f"{explanation.class_name}: score {explanation.score:.4f}"),
-        Words("closest to the abnormal prompts (cosines)"),
+        shown(f"{explanation.class_name}: score {explanation.score:.4f}"),
+        shown("closest to the abnormal prompts (cosines)"),
         nearest,
-        Words("closest to the most anomalous patches"),
+        shown("closest to the most anomalous patches"),
         table,
         where,
     )
@@ -75,7 +75,8 @@ def save_explanation(explanation: Explanation, folder: Path, stem: str, count: i
     with whole_file(paths[0]) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, [field.name for field in fields(Match)])
         writer.writeheader()
-        writer.writerows(map(asdict, explanation.matches))
+        rows = map(asdict, explanation.matches)
+        writer.writerows({**row, "text": cell(row["text"]), "of": cell(row["of"])} for row in rows)
     with whole_file(paths[1]) as temporary:
         temporary.write_text(json.dumps(explanation.as_data(), indent=1) + "\n", encoding="utf-8")
     with extra(stem):
@@ -104,7 +105,7 @@ def draw_explanation(explanation: Explanation, count: int) -> Image.Image:
     pen = ImageDraw.Draw(page)
     low, high = float(explanation.anomaly_map.min()), float(explanation.anomaly_map.max())
     panels = (
-        (f"{explanation.class_name}: score {explanation.score:.3f}", explanation.image),
+        (f"{printable(explanation.class_name)}: score {explanation.score:.3f}", explanation.image),
         (f"anomaly map from {low:.3f} to {high:.3f}", visualize_anomaly_map(explanation.anomaly_map, normalize=True)),
     )
     left, font = _GAP, ImageFont.load_default(16)
@@ -128,7 +129,7 @@ def draw_explanation(explanation: Explanation, count: int) -> Image.Image:
 def _block(title: str, matches: Sequence[Match], column: str) -> list[tuple[str, str]]:
     lines = [("", title)]
     for match in matches:
-        first, *rest = textwrap.wrap(match.text, _LETTERS)
+        first, *rest = textwrap.wrap(printable(match.text), _LETTERS)
         lines += [(_signed(getattr(match, column)), first), *((" ", more) for more in rest)]
     return [*lines, ("", "")]
 

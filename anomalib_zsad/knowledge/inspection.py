@@ -10,6 +10,7 @@ from rich.text import Text as Words
 from anomalib_zsad.knowledge.acceptance import count_tokens, objection
 from anomalib_zsad.knowledge.base import KnowledgeBase
 from anomalib_zsad.knowledge.schema import ClassTexts, Generator, Knowledge, Text
+from anomalib_zsad.printing import shown
 
 
 def problems_of(content: Knowledge) -> Iterator[str]:
@@ -26,7 +27,7 @@ def overview(base: KnowledgeBase) -> RenderableType:
         described = sum(image.status == "ok" for image in entry.vqa.values())
         templates = sum(bool(text.by) for text in entry.llm)
         counts = (len(entry.llm), templates, len(entry.vqa), described)
-        table.add_row(Words(name), Words(entry.display_name), *map(str, counts))
+        table.add_row(shown(name), shown(entry.display_name), *map(str, counts))
     lines = [
         f"SHA-256 {base.sha256}",
         f"dataset {content.dataset or '-'}, made {content.created or '-'}, {len(content.classes)} classes",
@@ -34,8 +35,8 @@ def overview(base: KnowledgeBase) -> RenderableType:
         f"descriptions of images: {_origin(content.vqa)}",
         *(f"{name}: {_origin(other)}" for name, other in content.others.items()),
     ]
-    # Words take no markup: nothing that a model wrote is read as an instruction to the terminal.
-    return Group(*map(Words, lines), table)
+    # What is shown takes no markup: nothing that a model wrote is read as an instruction to the terminal.
+    return Group(*map(shown, lines), table)
 
 
 def details(base: KnowledgeBase, class_name: str, dataset: str | None = None) -> RenderableType:
@@ -54,10 +55,10 @@ def details(base: KnowledgeBase, class_name: str, dataset: str | None = None) ->
         table.add_row("class", *_cells(text, base.content.llm))
     for key, image in entry.vqa.items():
         for text in image.descriptions:
-            table.add_row(Words(key), *_cells(text, base.content.vqa))
+            table.add_row(shown(key), *_cells(text, base.content.vqa))
         if image.status != "ok":
-            table.add_row(Words(key), image.status, "", "")
-    return Group(Words(f"{name}, called {entry.display_name}"), Words(f"normal: {entry.background or '-'}"), table)
+            table.add_row(shown(key), image.status, "", "")
+    return Group(shown(f"{name}, called {entry.display_name}"), shown(f"normal: {entry.background or '-'}"), table)
 
 
 def _table(*titles: str) -> Table:
@@ -102,4 +103,4 @@ def _origin(generator: Generator) -> str:
 
 
 def _cells(text: Text, generator: Generator) -> tuple[Words, str, Words]:
-    return Words(text.text), str(text.clip_tokens), Words(text.by or generator.model or "written")
+    return shown(text.text), str(text.clip_tokens), shown(text.by or generator.model or "written")

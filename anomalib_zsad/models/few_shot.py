@@ -10,6 +10,7 @@ from anomalib.data import InferenceBatch
 from anomalib_zsad.data.item import ANY_CATEGORY, categories_of
 from anomalib_zsad.models.record import Record
 from anomalib_zsad.models.references import draw, files_of, normal_images_of, read_references
+from anomalib_zsad.printing import printable
 
 logger = logging.getLogger(__name__)
 
@@ -138,7 +139,7 @@ class FewShotMixin:
         else:
             candidates = normal_images_of(self._datamodule, category, self._module.trainer.state.fn)
             paths = draw(candidates, wanted["k_shot"], wanted["seed"], category)
-        logger.info("%d references of %s: %s", len(paths), category, ", ".join(map(str, paths)))
+        logger.info("%d references of %s: %s", len(paths), printable(category), printable(", ".join(map(str, paths))))
         images = (image.to(self._module.device) for image in read_references(paths, self._module.pre_processor))
         self._module.model.remember(images, wanted["coreset_ratio"])
         self.memory_of = {**wanted, "references": [str(path) for path in paths]}

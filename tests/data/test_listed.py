@@ -71,10 +71,13 @@ def test_without_masks_it_is_classification(tmp_path: Path) -> None:
 
 
 def test_the_threshold_of_the_masks(tmp_path: Path) -> None:
-    datamodule = Listed(jsonl(tmp_path), mask_threshold=255)
-    datamodule.setup("test")
-
-    assert not any(item.gt_mask.any() for item in datamodule.test_data)
+    file = jsonl(tmp_path, ("Dent",))
+    mask = json.loads(file.read_text().splitlines()[-1])["mask_path"]
+    Image.new("L", Image.open(tmp_path / mask).size, 100).save(tmp_path / mask)
+    for threshold, is_defective in ((99, True), (100, False)):
+        datamodule = Listed(file, mask_threshold=threshold)
+        datamodule.setup("test")
+        assert any(item.gt_mask.any() for item in datamodule.test_data) == is_defective
 
 
 def test_the_masks_of_a_list_are_cut_where_their_kind_says(tmp_path: Path) -> None:
@@ -113,6 +116,20 @@ def test_a_root_that_is_wrong_is_told_with_a_path(tmp_path: Path) -> None:
         Listed(file, root=tmp_path / "elsewhere").setup("test")
 
 
+@pytest.mark.parametrize("key", ["image_path", "mask_path"])
+def test_files_outside_of_the_root_are_read_only_if_asked_for(tmp_path: Path, key: str) -> None:
+    file = jsonl(tmp_path / "inside", ("Dent",))
+    rows = [json.loads(line) for line in file.read_text().splitlines()]
+    outside = shutil.copy(tmp_path / "inside" / rows[-1][key], tmp_path / "0.png")
+    for path in ("../0.png", str(outside)):
+        file.write_text("\n".join(map(json.dumps, [*rows[:-1], {**rows[-1], key: path}])))
+        with pytest.raises(ValueError, match=r"RSDD\.jsonl names .*0\.png, which is outside of .*or anywhere=True"):
+            Listed(file).setup("test")
+        datamodule = Listed(file, anywhere=True)
+        datamodule.setup("test")
+        assert len(datamodule.test_data) == 2
+
+
 @pytest.mark.parametrize(
     ("name", "content", "complaint"),
     [
@@ -120,6 +137,7 @@ def test_a_root_that_is_wrong_is_told_with_a_path(tmp_path: Path) -> None:
         ("a.jsonl", '{"image_path": "1.png"', "Cannot read line 1 of .* as JSON"),
         ("a.jsonl", "[1]", r"Expected names with values in line 1 of .*, got \[1\]"),
         ("a.jsonl", '{"image_path": "1.png", "class_name": "x", "label": 2}', "has the entry .*, the last 0 or 1"),
+        ("a.jsonl", '{"image_path": 1, "class_name": "x", "label": 1}', "has the entry .*, expected image_path"),
         ("meta.json", "[]", r"Expected names with values in .*meta\.json, got \[\]"),
         ("meta.json", '{"train": {}}', "lists no image to test on"),
         ("meta.json", '{"test": {"x": {}}}', "has no list for each category under 'test'"),

@@ -105,6 +105,20 @@ def test_the_means_are_logged_and_everything_is_written(trainer_with: TrainerWit
     assert {path.name for path in tmp_path.iterdir()} == {"metrics.csv", "scores.csv", "curves.csv"}
 
 
+def test_names_of_categories_and_files_do_no_harm_in_tables(
+    trainer_with: TrainerWith, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    names = ["mean", "[/x]", "=1+1", "\x1b[2J", "caf\udce9"]
+    batches = [scored_batch([0.2, 0.7], [0, 1], category=name) for name in names]
+    table = evaluated(trainer_with, batches, ZeroShotEvaluator())
+    assert (table.loc["mean", "images"], table.loc["mean (category)", "images"]) == (10, 2)
+    assert "[/x]" in capsys.readouterr().out
+    for file in ("metrics.csv", "scores.csv"):
+        text = (tmp_path / file).read_text(encoding="utf-8")
+        assert all(shown in text for shown in ("'=1+1", "\\x1b[2J", "caf\\udce9"))
+        assert "\x1b" not in text
+
+
 def test_the_batch_size_and_the_order_change_nothing(trainer_with: TrainerWith) -> None:
     batches = random_batches("bottle", 0) + random_batches("cable", 1)
     expected = evaluated(trainer_with, batches, ZeroShotEvaluator())

@@ -81,3 +81,9 @@ def test_a_run_that_predicts_nothing_leaves_the_earlier_file(trainer_with: Train
         predicted(trainer_with(PredictionWriter(), StopsAt(0, RuntimeError("broken"))), None, tmp_path)
     assert len(pd.read_csv(tmp_path / "predictions.csv")) == 4
     assert [path.name for path in tmp_path.iterdir()] == ["predictions.csv"]
+
+
+def test_a_path_that_is_no_utf_8_is_written_out(trainer_with: TrainerWith, tmp_path: Path) -> None:
+    batch = scored_batch([0.1], None, folder="=caf\udce9")
+    trainer_with(PredictionWriter()).predict(Passing(), datamodule=Scored([batch]))
+    assert pd.read_csv(tmp_path / "predictions.csv")["image_path"].tolist() == ["'=caf\\udce9/cable/0.png"]
