@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from anomalib.callbacks.checkpoint import ModelCheckpoint
 from anomalib.data import AnomalibDataModule
 from anomalib.engine import Engine
 from anomalib.models import AnomalibModule
@@ -135,15 +136,17 @@ class CellRunner:
         with FileLock(folder / "training.lock"):
             known = json.loads(record.read_text(encoding="utf-8")) if record.is_file() else {}
             if known.get("settings") == wanted and (folder / known["checkpoint"]).is_file():
-                return folder / known["checkpoint"]
-            model = build_model(entry, Cell(cell.model, cell.target, None, None, cell.seed), visualizer=False)
-            engine = self._engine(folder)
+                kept = folder / known["checkpoint"] if entry.epoch is None else _of_epoch(folder, entry.epoch)
+                if kept.is_file():
+                    return kept
+            model = build_model(entry, Cell(cell.model, cell.target, None, None, cell.training_seed), visualizer=False)
+            engine = self._engine(folder, **({} if entry.epoch is None else {"callbacks": [_every_epoch(folder)]}))
             engine.fit(model, datamodule=as_auxiliary(protocol.auxiliary.build(AnomalibDataModule), plumbing))
             checkpoint = Path(str(engine.best_model_path)).resolve()
             with whole_file(record) as temporary:
                 content = {"settings": wanted, "checkpoint": str(checkpoint.relative_to(folder.resolve()))}
                 temporary.write_text(json.dumps(content), encoding="utf-8")
-            return checkpoint
+            return checkpoint if entry.epoch is None else _of_epoch(folder, entry.epoch)
 
     def _category(self, cell: Cell, entry: Entry) -> OneCategory:
         size = entry.train_batch_size or _ANOMALIBS_BATCH
@@ -151,12 +154,20 @@ class CellRunner:
 
     def _tested(self, cell: Cell) -> AllCategories:
         """All categories of the target; one that is not there is told before anything is trained for it."""
-        tested = AllCategories(self._target(cell), seed=cell.seed, **self.benchmark.plumbing)
+        tested = AllCategories(self._target(cell), seed=cell.training_seed, **self.benchmark.plumbing)
         tested.prepare_data()
         return tested
 
     def _target(self, cell: Cell) -> AnomalibDataModule:
         return self.benchmark.protocol_of(cell.target).targets[cell.target].build(AnomalibDataModule)
 
-    def _engine(self, folder: Path) -> Engine:
-        return Engine(default_root_dir=folder, **{"devices": self._device, **self._engine_arguments})
+    def _engine(self, folder: Path, **more: Any) -> Engine:
+        return Engine(default_root_dir=folder, **{"devices": self._device, **self._engine_arguments, **more})
+
+
+def _every_epoch(folder: Path) -> ModelCheckpoint:
+    return ModelCheckpoint(_of_epoch(folder, 1).parent, "{epoch}", save_top_k=-1, enable_version_counter=False)
+
+
+def _of_epoch(folder: Path, number: int) -> Path:
+    return folder / "epochs" / f"epoch={number - 1}.ckpt"

@@ -5,6 +5,7 @@ import json
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from inspect import signature
 from typing import Any, ClassVar
 
@@ -77,6 +78,8 @@ class Entry(Spec):
         class_path: The model's class.
         init_args: Its arguments.
         shots: Numbers of references to test it with (its `k_shot`). Empty: the argument is left alone.
+        draws: How many times references are drawn for each of these numbers, over one training. None: once a seed.
+        every_epoch: Keep the checkpoint of every epoch and test each, in a row of its own, as ACD-CLIP's authors do.
         train_batch_size: Images in a training batch. None: that of the benchmark for a model that is trained on an
             auxiliary dataset, anomalib's 32 for others.
         variant: The row of the paper's tables that it is compared with, such as "N=4" or a step of an ablation. None:
@@ -84,14 +87,20 @@ class Entry(Spec):
         signed_scores: Whether one of anomalib's models gives scores below 0, as FastFlow does.
         members: Of an `Ensemble`: names of models before it. Their trainings are used, those of this package without
             references.
+        trained_as: Of one of every epoch: the name that the training has.
+        epoch: Likewise: which one, counted from 1.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = _STRICT
     shots: list[int] = field(default_factory=list)
+    draws: int | None = None
+    every_epoch: bool = False
     train_batch_size: int | None = None
     variant: str | None = None
     signed_scores: bool = False
     members: list[str] = field(default_factory=list)
+    trained_as: str | None = None
+    epoch: int | None = None
 
     def check(self, kind: type, **more: Any) -> None:
         """Check what can be told before it is built: the path too, since a bare name does not find the class."""
@@ -120,6 +129,22 @@ class Entry(Spec):
         """Whether it is trained on an auxiliary dataset, not on the normal images of every category."""
         return issubclass(self.model_class, ZeroShotMixin)
 
+    def by_epoch(self, name: str) -> dict[str, "Entry"]:
+        """Name an entry for every epoch of its training; itself where that is not asked for.
+
+        Raises:
+            ValueError: If nothing is trained for epochs that are known.
+        """
+        if not self.every_epoch:
+            return {name: self}
+        default = signature(self.model_class).parameters.get("epochs")
+        epochs = self.init_args.get("epochs", default.default if default else None)
+        if not self.is_zero_shot or not isinstance(epochs, int) or self.init_args.get("weights") is not None:
+            msg = f"{name}: expected every_epoch of a model of this package that is trained, got {self.class_path}"
+            raise ValueError(msg)
+        own = partial(replace, self, every_epoch=False, trained_as=name)
+        return {f"{name}, epoch {number}": own(epoch=number) for number in range(1, epochs + 1)}
+
 
 @dataclass
 class Protocol:
@@ -144,6 +169,13 @@ class Cell:
     category: str | None
     shots: int | None
     seed: int
+    trained: int | None = None
+    """The seed of the training, where `seed` is the draw of references."""
+
+    @property
+    def training_seed(self) -> int:
+        """The seed of the training and of the test images."""
+        return self.seed if self.trained is None else self.trained
 
     @property
     def name(self) -> str:
@@ -186,10 +218,14 @@ class Benchmark:
             )
             raise ValueError(msg)
         _check_each_once("seeds", self.seeds)
+        self.models = {key: each for name, entry in self.models.items() for key, each in entry.by_epoch(name).items()}
         for name, entry in self.models.items():
             _check_each_once(f"shots of {name}", entry.shots)
             if "k_shot" in entry.init_args:
                 msg = f"{name}: expected shots: [{entry.init_args['k_shot']}], got k_shot in init_args"
+                raise ValueError(msg)
+            if entry.draws is not None and (entry.draws < 1 or not entry.shots or len(self.seeds) > 1):
+                msg = f"{name}: expected draws of 1 or more, with shots and one seed, got draws: {entry.draws}"
                 raise ValueError(msg)
             self._check_members(name, entry)
 
@@ -220,7 +256,8 @@ class Benchmark:
         if entry.members or not entry.is_zero_shot or entry.init_args.get("weights") is not None:
             return None
         number = self.protocols.index(self.protocol_of(cell.target))
-        return f"{path_component(cell.model)}/protocol_{number}/seed_{cell.seed}"
+        name = path_component(entry.trained_as or cell.model)
+        return f"{name}/protocol_{number}/seed_{cell.training_seed}"
 
     def member_of(self, cell: Cell, name: str) -> Cell:
         """Name the cell of a member that goes with an ensemble's: its own category, where it is tested by category."""
@@ -242,7 +279,7 @@ class Benchmark:
         protocol, entry = self.protocol_of(cell.target), self.models[cell.model]
         members = [self.models[name] for name in entry.members]
         target = decisive(protocol.targets[cell.target])
-        deciding: list[Any] = [asdict(cell), entry.class_path, entry.init_args, target]
+        deciding: list[Any] = [asdict(cell), entry.class_path, entry.init_args, target, entry.epoch]
         deciding += [[each.class_path, each.init_args, each.shots] for each in members]
         for name in entry.members or [cell.model]:
             own = self.models[name]
@@ -261,7 +298,11 @@ class Benchmark:
         references: list[int | None] = [*entry.shots] or [None]
         for category in categories:
             for shots in references:
-                yield Cell(name, target, category, shots, seed)
+                if entry.draws and shots:
+                    for draw in range(entry.draws):
+                        yield Cell(name, target, category, shots, draw, trained=seed)
+                else:
+                    yield Cell(name, target, category, shots, seed)
 
     def _check_members(self, name: str, entry: Entry) -> None:
         before = list(self.models)[: list(self.models).index(name)]

@@ -91,7 +91,7 @@ def markdown(
     if pictures.plots:
         shown = "\n\n".join(f"![{path.stem}](<{path.as_posix()}>)" for path in pictures.plots)
         blocks.append(f"## Plots\n\n{shown}\n")
-    note = f"In percent: {NOT_POOLED}; mean ± deviation over seeds where there are several.\n"
+    note = f"In percent: {NOT_POOLED}; mean ± deviation over seeds, or draws of references.\n"
     return "\n".join([note, *blocks])
 
 

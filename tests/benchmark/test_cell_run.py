@@ -192,3 +192,14 @@ def test_a_member_without_a_result_is_named(benchmark, tmp_path):
     cell = next(each for each in benchmark.cells() if each.model == "mix")
     with pytest.raises(ValueError, match=r"PaDiM/MVTec/bottle/seed_0 has no result, so its model is no member"):
         CellRunner(benchmark, tmp_path, **QUIET)._member("PaDiM", cell)
+
+
+@pytest.mark.slow
+def test_the_checkpoint_of_every_epoch_is_kept_and_tested(benchmark, tmp_path):
+    ours = Entry("anomalib_zsad.AFClip", benchmark.models["AF-CLIP"].init_args | {"epochs": 2}, every_epoch=True)
+    benchmark = Benchmark({"AF": ours}, benchmark.protocols, num_workers=0)
+    runner = CellRunner(benchmark, tmp_path, **QUIET)
+    first, second = (runner(cell) for cell in benchmark.cells())
+    assert (first["pixel_AUROC"] != second["pixel_AUROC"]).any()
+    kept = sorted((tmp_path / "training").rglob("*.ckpt"))
+    assert [path.name for path in kept] == ["epoch=0.ckpt", "epoch=1.ckpt"]

@@ -1,3 +1,5 @@
+import json
+from dataclasses import asdict
 from pathlib import PurePath
 
 import pytest
@@ -56,6 +58,40 @@ def test_no_two_cells_share_a_path_and_none_leads_out_of_the_folder(mvtec_root):
         assert not PurePath(path).is_absolute()
         assert ".." not in PurePath(path).parts
         assert len(PurePath(path).parts) == 3
+
+
+def test_references_are_drawn_over_one_training(tmp_path, mvtec_root):
+    benchmark = read(tmp_path, config(mvtec_root, models={"AF-CLIP": AF | {"draws": 3}}, seeds=[7]))
+    cells = list(benchmark.cells())
+    assert [(cell.shots, cell.seed) for cell in cells] == [(0, 7), (2, 0), (2, 1), (2, 2)]
+    assert {benchmark.training_of(cell) for cell in cells} == {"AF-CLIP/protocol_0/seed_7"}
+    assert {cell.training_seed for cell in cells} == {7}
+    assert len({benchmark.fingerprint(cell) for cell in cells}) == len({cell.name for cell in cells}) == 4
+
+
+@pytest.mark.parametrize(
+    ("entry", "more"), [({"draws": 3}, {"seeds": [0, 1]}), ({"draws": 0}, {}), ({"draws": 3, "shots": []}, {})]
+)
+def test_draws_need_references_and_one_seed(tmp_path, mvtec_root, entry, more):
+    with pytest.raises(ValueError, match="AF-CLIP: expected draws of 1 or more, with shots and one seed, got draws: "):
+        read(tmp_path, config(mvtec_root, models={"AF-CLIP": AF | entry}, **{"seeds": [0], **more}))
+
+
+def test_every_epoch_has_a_row_and_one_training_serves_them(tmp_path, mvtec_root):
+    model = {"class_path": "anomalib_zsad.ACDClip", "init_args": {"epochs": 2}, "every_epoch": True, "variant": "N=4"}
+    benchmark = read(tmp_path, config(mvtec_root, models={"ACD": model}, seeds=[0]))
+    cells = list(benchmark.cells())
+    assert [cell.model for cell in cells] == ["ACD, epoch 1", "ACD, epoch 2"]
+    assert {benchmark.training_of(cell) for cell in cells} == {"ACD/protocol_0/seed_0"}
+    assert benchmark.fingerprint(cells[0]) != benchmark.fingerprint(cells[1])
+    assert {entry.variant for entry in benchmark.models.values()} == {"N=4"}
+    again = read(tmp_path, json.loads(json.dumps(asdict(benchmark))))  # as a cell's own command reads it
+    assert [(cell, again.fingerprint(cell)) for cell in again.cells()] == [
+        (cell, benchmark.fingerprint(cell)) for cell in cells
+    ]
+    padim = {"class_path": "anomalib.models.Padim", "every_epoch": True}
+    with pytest.raises(ValueError, match="PaDiM: expected every_epoch of a model of this package that is trained"):
+        read(tmp_path, config(mvtec_root, models={"PaDiM": padim}))
 
 
 def test_settings_that_decide_a_result_change_the_fingerprint_and_no_others(tmp_path, mvtec_root):
