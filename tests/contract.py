@@ -9,12 +9,13 @@ import torch
 from anomalib.data import InferenceBatch, MVTecAD
 from anomalib.engine import Engine
 from anomalib.models import AnomalibModule, list_models
-from lightning.pytorch import Trainer
+from lightning.pytorch import Callback, Trainer
 from torch import Tensor
 
 from anomalib_zsad.data import MVTec, VisA
 from anomalib_zsad.data.item import CategoryBatch
 from anomalib_zsad.evaluation.post_processor import MonotonePostProcessor
+from tests.initial_values import Law, check_initial_values
 from tests.small_clip import IMAGE_SIZE
 
 TRAINED_ON = ["candle", "pcb1"]
@@ -49,6 +50,18 @@ def save_checkpoint(model: Any, path: Path) -> Path:
     return path
 
 
+class InterruptAfter(Callback):
+    """Ends a training like a kill, after so many batches."""
+
+    def __init__(self, batches: int) -> None:
+        self.left = batches
+
+    def on_train_batch_end(self, *_: Any, **__: Any) -> None:
+        self.left -= 1
+        if not self.left:
+            raise InterruptedError
+
+
 class MethodContract:
     """Subclass it, name the model, and every test below runs on it."""
 
@@ -56,6 +69,8 @@ class MethodContract:
     arguments: ClassVar[dict[str, Any]] = {}
     others: ClassVar[dict[str, Any]] = {}
     """Settings that change scores and are not at their defaults."""
+    initial_values: ClassVar[dict[str, Law]]
+    """By patterns of parameters' names, what the paper or the released code starts from."""
     besides: ClassVar[int] = 100_000
     """Bytes that a checkpoint may hold besides what was learnt."""
 
@@ -79,7 +94,7 @@ class MethodContract:
     def trained(self, small_clip: Path, visa_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         """A checkpoint of two epochs of training."""
         folder = tmp_path_factory.mktemp("trained")
-        data = VisA(visa_root, TRAINED_ON, val_ratio=0.3, num_workers=0, train_batch_size=4)
+        data = VisA(visa_root, TRAINED_ON, val_ratio=0.3, num_workers=0, train_batch_size=4, eval_batch_size=4)
         engine = engine_in(folder)
         engine.fit(self.build(small_clip, epochs=2), datamodule=data)
         return Path(engine.best_model_path)
@@ -204,6 +219,9 @@ class MethodContract:
         assert torch.equal(first, same)
         assert not torch.equal(first, other)
 
+    def test_initial_values_are_the_published_ones(self, model: Any) -> None:
+        check_initial_values(model, self.initial_values)
+
     def test_a_lost_loss_stops_training_and_leaves_the_weights(self, model: Any, data: VisA, tmp_path: Path) -> None:
         before = {name: p.detach().clone() for name, p in model.named_parameters() if p.requires_grad}
         real = model.loss_terms
@@ -321,17 +339,19 @@ class MethodContract:
         with pytest.raises(ValueError, match="holds no trained weights"):
             engine_in(tmp_path).predict(model, data_path=mvtec_root / UNSEEN[0] / "test" / "good")
 
-    def test_training_resumes_and_tests_what_it_trained(
+    def test_a_training_that_was_interrupted_ends_as_one_that_was_not(
         self, trained: Path, small_clip: Path, data: VisA, tmp_path: Path
     ) -> None:
-        model = self.build(small_clip, epochs=3)
-        engine = engine_in(tmp_path)
-        engine.train(model, datamodule=data, ckpt_path=trained)
-        assert engine.trainer.state.finished
-        saved = torch.load(trained, weights_only=True)
-        final = torch.load(Path(engine.trainer.default_root_dir) / "weights/lightning/model.ckpt", weights_only=True)
-        assert final["epoch"] == saved["epoch"] + 1
-        learnt = {name: value for name, value in model.state_dict().items() if name in final["state_dict"]}
-        assert all(
-            torch.equal(value, final["state_dict"][name]) for name, value in learnt.items() if name.startswith("model.")
-        )
+        interrupted, resumed = (self.build(small_clip, epochs=2) for _ in range(2))
+        killer = InterruptAfter(3)  # in the second of two epochs of two steps
+        with pytest.raises(InterruptedError):
+            engine_in(tmp_path / "interrupted", callbacks=[killer]).fit(interrupted, datamodule=data)
+        (checkpoint,) = (tmp_path / "interrupted").rglob("*.ckpt")
+        engine = engine_in(tmp_path / "resumed")
+        engine.train(resumed, datamodule=data, ckpt_path=checkpoint)
+        expected = torch.load(trained, weights_only=True)["state_dict"]
+        written = Path(engine.trainer.default_root_dir, "weights", "lightning", "model.ckpt")
+        final = torch.load(written, weights_only=True)["state_dict"]
+        for found in (final, resumed.state_dict()):  # the latter is what was tested
+            for name, value in expected.items():
+                torch.testing.assert_close(found[name], value, atol=0, rtol=0, equal_nan=True, msg=name)

@@ -1,6 +1,5 @@
-"""Two processes train as one does with batches of twice the size."""
+"""From the command line, two processes train and test as one does with batches of twice the size."""
 
-import json
 import os
 import signal
 import subprocess
@@ -9,9 +8,9 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from safetensors.torch import load_file
+import torch
 
-from tests.distributed_training import METHODS, TESTED, train
+from tests.distributed_training import METHODS, SHOWN, train
 
 ROOT = Path(__file__).parents[1]
 
@@ -49,47 +48,50 @@ def alone(small_clip: Path, visa_root: Path, tmp_path_factory: pytest.TempPathFa
     return folder
 
 
+def run_of(name: str, folder: Path) -> Path:
+    """The folder of results of a method: that of the first process."""
+    return folder / "process0" / name / METHODS[name][0] / "VisA" / "v0"
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", METHODS)
-def test_losses_and_weights_are_those_of_one_process(name: str, together: Path, alone: Path) -> None:
-    first, second, single = (
-        json.loads(path.read_text())
-        for path in (together / f"{name}-0.json", together / f"{name}-1.json", alone / f"{name}-0.json")
+def test_weights_and_metrics_are_those_of_one_process(name: str, together: Path, alone: Path) -> None:
+    several, single = run_of(name, together), run_of(name, alone)
+    found, wanted = (
+        torch.load(run / "weights" / "lightning" / "model.ckpt", weights_only=True)["state_dict"]
+        for run in (several, single)
     )
-    assert [sorted(a + b) for a, b in zip(first["images"], second["images"], strict=True)] == [
-        sorted(images) for images in single["images"]
-    ]
-    assert len(single["steps"]) == 6
-    for ours, theirs, expected in zip(first["steps"], second["steps"], single["steps"], strict=True):
-        assert ours == theirs
-        assert ours == pytest.approx(expected, abs=1e-4)
-    found, wanted = load_file(together / f"{name}.safetensors"), load_file(alone / f"{name}.safetensors")
     assert found.keys() == wanted.keys()
     for key in wanted:
-        if key.endswith("to_k.bias"):
-            continue  # It cancels in the softmax: its gradient is what rounding leaves, and Adam makes steps of that.
-        assert (found[key] - wanted[key]).abs().max() < 1e-4, key
-
-
-@pytest.mark.slow
-def test_one_checkpoint_is_written(together: Path) -> None:
-    for name in METHODS:
-        folder = Path(name, METHODS[name][0].__name__, "VisA", "v0")
-        assert [path.name for path in (together / "process0" / folder).rglob("*.ckpt")] == ["model.ckpt"]
-        assert not list((together / "process1" / folder).iterdir())
-
-
-@pytest.mark.slow
-def test_results_are_those_of_one_process(together: Path, alone: Path) -> None:
-    several, single = (folder / "process0" / TESTED / TESTED / "VisA" / "v0" for folder in (together, alone))
-    # A pixel whose score is nearly that of another one may change places with it.
-    for name, tolerance in (("scores.csv", 1e-4), ("metrics.csv", 1e-2)):
-        pd.testing.assert_frame_equal(pd.read_csv(several / name), pd.read_csv(single / name), atol=tolerance, rtol=0)
+        # The bias of keys cancels in the softmax: its gradient is what rounding leaves, and Adam makes steps of that.
+        if key.startswith("model.") and wanted[key].numel() and not key.endswith("to_k.bias"):
+            difference = (found[key] - wanted[key]).abs()
+            assert difference.max() < 1e-4, key
+            assert difference.mean() < 1e-6, key
+    scores = [pd.read_csv(run / "scores.csv") for run in (several, single)]
+    pd.testing.assert_frame_equal(*scores, atol=1e-5, rtol=0)
+    # A pixel may change places with one whose score is nearly its own. Decisions are left out: an image that was held
+    # out may have the threshold itself as its score.
+    metrics = [
+        pd.read_csv(run / "metrics.csv").filter(regex="images|_(AUROC|AP|F1Max|AUPRO)") for run in (several, single)
+    ]
+    pd.testing.assert_frame_equal(*metrics, atol=1e-3, rtol=0)
     assert pd.read_csv(several / "metrics.csv")["images"].tolist() == [2, 2, 2, 6]
+
+
+@pytest.mark.slow
+def test_one_process_writes(together: Path, alone: Path) -> None:
+    for name in METHODS:
+        assert [path.name for path in run_of(name, together).rglob("*.ckpt")] == ["model.ckpt"]
+        other = together / "process1" / run_of(name, together).relative_to(together / "process0")
+        assert not list(other.iterdir())
     assert [path.name for path in (together / "process0").rglob("predictions*")] == ["predictions.csv"]
-    found, wanted = (pd.read_csv(folder / "predictions.csv") for folder in (several, single))
+    found, wanted = (pd.read_csv(run_of(SHOWN, folder) / "predictions.csv") for folder in (together, alone))
     # The normalised scores are steeper where the threshold is near 0 or 1.
     pd.testing.assert_frame_equal(found, wanted, atol=1e-3, rtol=0)
-    pictures = [sorted(path.relative_to(each) for path in each.rglob("images/**/*.*")) for each in (several, single)]
+    pictures = [
+        sorted(path.relative_to(run) for path in run.rglob("images/**/*.*"))
+        for run in (run_of(SHOWN, together), run_of(SHOWN, alone))
+    ]
     assert pictures[0] == pictures[1]
     assert len(pictures[0]) >= 6

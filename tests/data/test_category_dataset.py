@@ -9,7 +9,7 @@ from anomalib import TaskType
 from anomalib.data import AnomalibDataset, FolderDataset, ImageItem, MVTecADDataset, MVTecLOCODataset
 from PIL import Image
 from torch.utils.data import DataLoader
-from torchvision.transforms.v2 import Resize
+from torchvision.transforms.v2 import RandomRotation, Resize
 
 from anomalib_zsad.data.category_dataset import CategoryDataset
 from anomalib_zsad.data.item import CategoryBatch
@@ -65,6 +65,23 @@ def test_batches_carry_categories_also_from_workers(root: Path) -> None:
     assert [name for batch in batches for name in batch.category] == ["bottle"] * 5 + ["grid"] * 5
     assert batches[0].image.shape == (4, 3, 16, 16)
     assert batches[0].gt_mask.shape == (4, 16, 16)
+
+
+def test_what_augmentations_draw_depends_on_seed_epoch_and_image_alone(root: Path) -> None:
+    dataset, before = both(root), torch.get_rng_state()
+    dataset.augmentations = RandomRotation(180)
+    first = dataset[1].image
+    assert torch.equal(torch.get_rng_state(), before)
+    torch.rand(7)
+    assert torch.equal(dataset[0].image, dataset[0].image)
+    assert torch.equal(dataset[1].image, first)
+    for name in ("epoch", "seed"):
+        setattr(dataset, name, 1)
+        assert not torch.equal(dataset[1].image, first)
+        setattr(dataset, name, 0)
+    (batch,) = DataLoader(dataset, batch_size=2, sampler=[1, 4], collate_fn=dataset.collate_fn, num_workers=1)
+    assert torch.equal(batch.image[0], first)
+    assert batch.index.tolist() == [1, 4]
 
 
 def test_subsamples_and_sums_keep_samples(root: Path) -> None:

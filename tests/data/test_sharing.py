@@ -1,5 +1,6 @@
 """Several processes have the images that one would have."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,7 +15,9 @@ from anomalib_zsad.data.sharing import ShareOfCategories
 
 
 def datamodule_of(root: Path, processes: int = 1, rank: int = 0, **arguments: Any) -> MVTec:
-    datamodule = MVTec(root, ["bottle", "grid"], num_workers=0, val_ratio=0.4, eval_batch_size=2, **arguments)
+    datamodule = MVTec(
+        root, ["bottle", "grid"], **{"num_workers": 0, "val_ratio": 0.4, "eval_batch_size": 2, **arguments}
+    )
     datamodule.trainer = SimpleNamespace(world_size=processes, global_rank=rank)
     datamodule.setup(TrainerFn.FITTING)
     return datamodule
@@ -40,6 +43,33 @@ def test_a_share_is_as_large_as_the_others(mvtec_root: Path) -> None:
 
     assert [len(share) for share in shares] == [3, 3, 3]
     assert sorted(path for share in shares for path in share) == sorted([*alone, alone[0]])
+
+
+def test_the_order_depends_on_seed_and_epoch_alone(mvtec_root: Path) -> None:
+    def order(epochs: Sequence[int], **arguments: Any) -> list[list[str]]:
+        loader = datamodule_of(mvtec_root, train_batch_size=3, **arguments).train_dataloader()
+        for epoch in epochs:
+            iterator = iter(loader)  # before the epoch is known, as Lightning does
+            loader.sampler.set_epoch(epoch)
+            found = [batch.image_path for batch in iterator]
+        return found
+
+    assert order([0, 1, 2]) == order([2])
+    assert order([2]) == order([1, 2], num_workers=2)
+    assert len({str(order([epoch], seed=seed)) for epoch in range(2) for seed in range(2)}) == 4
+
+
+def test_a_loader_goes_on_where_it_was(mvtec_root: Path) -> None:
+    datamodule = datamodule_of(mvtec_root, train_batch_size=3)
+    loader, again = datamodule.train_dataloader(), datamodule.train_dataloader()
+    iterator = iter(loader)
+    whole = [next(iterator).image_path]
+    again.load_state_dict(loader.state_dict())
+    whole += [batch.image_path for batch in iterator]
+    assert len(whole) == 3
+    assert paths_of(again) == whole[1:]
+    assert paths_of(again) == whole
+    assert loader.state_dict() == {"batches": 0}  # of the next epoch
 
 
 @pytest.mark.parametrize("processes", [1, 4])

@@ -2,11 +2,18 @@ from typing import ClassVar
 
 from anomalib_zsad.models import AFClip
 from tests.contract import MethodContract
+from tests.initial_values import NORMS, normal, torchs_own
 
 
 class TestAFClip(MethodContract):
     model_class = AFClip
     others: ClassVar = {"scales": (1,), "temperature": 0.2, "blur_sigma": 1.0, "states": ("fine.", "broken.")}
+    initial_values: ClassVar = {
+        **NORMS,
+        r"adaptor\.to_(q|k|v)\.weight": torchs_own,
+        r"adaptor\.to_out\.(weight|bias)": torchs_own,
+        r"prompts\.vectors": normal(0.01),
+    }
 
 
 def test_the_learning_rate_is_the_papers_but_over_the_small_clip_and_where_it_is_given(small_clip):
