@@ -250,7 +250,7 @@ class ZeroShotMixin(ExportHooks):
         self._use_cache(None)  # of a training that did not come to its end
         if stage == TrainerFn.FITTING:
             seed_everything(self._module.hparams["seed"], workers=True, verbose=False)
-            # What is drawn in training differs between processes; the seed in the environment must not.
+            # For what others draw: all that is drawn here depends on the seed, the epoch and the image alone.
             torch.manual_seed(self._module.hparams["seed"] + trainer.global_rank)
 
     def on_fit_start(self) -> None:
@@ -344,6 +344,7 @@ class ZeroShotMixin(ExportHooks):
             # anomalib's `train` passes the checkpoint that it resumed from to the test as well.
             logger.info("Testing the weights just trained, not those of the checkpoint that training resumed from.")
             checkpoint["state_dict"] = self._module.state_dict()
+            checkpoint["callbacks"] = {}  # among them the thresholds
             return
         record = from_checkpoint(checkpoint, type(self).__name__)
         if self._module._trainer is not None:
