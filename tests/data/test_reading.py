@@ -1,3 +1,4 @@
+import ast
 import os
 from pathlib import Path
 
@@ -5,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from anomalib.data.utils import read_image as anomalib_read_image
-from PIL import Image
+from PIL import Image, ImageOps
 
 from anomalib_zsad.data.reading import read_image, read_mask, size_of
 
@@ -185,3 +186,23 @@ def test_the_size_is_that_of_the_upright_image(tmp_path: Path, orientation: int)
     path = save(Image.fromarray(GRADIENT), tmp_path / "image.jpg", exif=exif)
 
     assert size_of(path) == tuple(read_image(path).shape[1:])
+
+
+def test_the_script_of_the_readme_opens_files_alike(tmp_path: Path) -> None:
+    text = (Path(__file__).parents[2] / "README.md").read_text("utf-8")
+    script = ast.parse(next(part for part in text.split("```python\n") if "watch.py" in part).split("\n```")[0])
+    namespace: dict[str, object] = {"np": np, "Image": Image, "ImageOps": ImageOps}
+    function = next(part for part in script.body if isinstance(part, ast.FunctionDef))
+    exec(compile(ast.Module([function], []), "README.md", "exec"), namespace)
+    exif = Image.Exif()
+    exif[0x0112] = ROTATED_BY_90
+    files = [
+        save(Image.fromarray(GRADIENT.astype(np.uint16) * 200), tmp_path / "wide.png"),
+        save(colourful(), tmp_path / "turned.png", exif=exif),
+        save(Image.fromarray(GRADIENT).convert("P"), tmp_path / "palette.png", transparency=bytes(range(256))),
+        save(colourful().convert("RGBA"), tmp_path / "transparent.png"),
+    ]
+
+    for path in files:
+        ours = read_image(path).permute(1, 2, 0).numpy()
+        np.testing.assert_allclose(namespace["opened"](path), ours, rtol=0, atol=1e-6)
