@@ -29,7 +29,7 @@ def whole_file(path: Path) -> Iterator[Path]:
     left in the folder is removed by the next one that writes there.
 
     Args:
-        path: The file to write; its folder is made where it is missing.
+        path: The file to write; its folder is made where it is missing. An OSError of the block names it.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     _remove_leftovers(path.parent.absolute())
@@ -39,6 +39,9 @@ def whole_file(path: Path) -> Iterator[Path]:
     try:
         yield temporary
         temporary.replace(path)
+    except OSError as error:  # of a full disk: it names no file, or the temporary one
+        error.filename = str(path) if error.filename in {None, str(temporary)} else error.filename
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -1,3 +1,4 @@
+import errno
 import os
 from contextlib import suppress
 from pathlib import Path
@@ -30,6 +31,15 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
         write_half()
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_full_disk_is_told_with_the_name_of_the_file(tmp_path: Path) -> None:
+    full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    with (
+        pytest.raises(OSError, match=r"No space left on device: '.*scores\.csv'$"),
+        whole_file(tmp_path / "scores.csv"),
+    ):
+        raise full
 
 
 def test_what_a_killed_process_left_is_no_image_and_is_removed_by_the_next_writer(tmp_path: Path) -> None:

@@ -38,19 +38,30 @@ class Journal:
         return self._answers.get(key)
 
     def add(self, key: str, **answer: Any) -> dict[str, Any]:
-        """Keep an answer, on the disk when this returns."""
+        """Keep an answer, on the disk when this returns.
+
+        Raises:
+            OSError: If it cannot be written; what is left of its line counts for nothing.
+        """
         record = {_KEY: key, **answer}
+        try:
+            self._append(json.dumps(record).encode())
+        except OSError as error:
+            error.filename = error.filename or str(self.path)  # a full disk names no file
+            raise
+        self._answers[key] = record
+        return record
+
+    def _append(self, line: bytes) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         # Only ever at the end, and on a line of its own whatever was cut off before: nothing of others is changed.
         with self.path.open("a+b") as file:
             if file.tell():
                 file.seek(-1, os.SEEK_END)
             start = b"" if file.read(1) in {b"", b"\n"} else b"\n"
-            file.write(start + json.dumps(record).encode() + b"\n")
+            file.write(start + line + b"\n")
             file.flush()
             os.fsync(file.fileno())
-        self._answers[key] = record
-        return record
 
 
 def key_of(*parts: object) -> str:

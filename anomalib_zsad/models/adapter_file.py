@@ -44,12 +44,19 @@ def save_adapter(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str
         path: The file, by custom `.safetensors`; replaced where it exists.
         tensors: What was learnt, by name.
         metadata: "method" and whatever else belongs to it; "format" is added.
+
+    Raises:
+        OSError: If it cannot be written.
     """
     separate = {
         name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()
     }
-    with whole_file(path) as temporary:
-        save_file(separate, temporary, metadata={**metadata, "format": FORMAT})
+    try:
+        with whole_file(path) as temporary:
+            save_file(separate, temporary, metadata={**metadata, "format": FORMAT})
+    except SafetensorError as error:  # of a full disk, too
+        msg = f"{path}: the adapter file cannot be written ({error})"
+        raise OSError(msg) from error
 
 
 def load_adapter(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:

@@ -21,8 +21,12 @@ class CheckedCheckpointIO(AnomalibCheckpointIO):
         if storage_options is not None or "://" in str(path):
             super().save_checkpoint(checkpoint, path, storage_options)
             return
-        with whole_file(Path(path)) as temporary, temporary.open("wb") as file:
-            torch.save(checkpoint, file)
+        try:
+            with whole_file(Path(path)) as temporary, temporary.open("wb") as file:
+                torch.save(checkpoint, file)
+        except RuntimeError as error:  # what torch makes of a full disk
+            msg = f"{path}: the checkpoint cannot be written ({error})"
+            raise OSError(msg) from error
 
     def load_checkpoint(self, path: str | Path, *options: Any, **more: Any) -> dict[str, Any]:
         """Check the file, then read it."""

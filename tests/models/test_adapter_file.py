@@ -1,7 +1,9 @@
 import pytest
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 
+from anomalib_zsad.models import adapter_file
 from anomalib_zsad.models.adapter_file import load_adapter, save_adapter
 
 
@@ -26,3 +28,13 @@ def test_a_foreign_or_truncated_adapter_file_is_named(tmp_path):
         load_adapter(path)
     with pytest.raises(FileNotFoundError, match=r"gone\.safetensors: expected an adapter file"):
         load_adapter(tmp_path / "gone.safetensors")
+
+
+def test_a_disk_that_is_full_is_told_in_one_line(tmp_path, monkeypatch):
+    def full(*_, **__):
+        raise SafetensorError("No space left on device")
+
+    monkeypatch.setattr(adapter_file, "save_file", full)
+    with pytest.raises(OSError, match=r"w\.safetensors: the adapter file cannot be written \(No space"):
+        save_adapter(tmp_path / "w.safetensors", {"a": torch.ones(1)}, {"method": "AFClip"})
+    assert not list(tmp_path.iterdir())
