@@ -66,7 +66,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     taken: Counter[str] = Counter()
     for owner, name, what in (
         (CategoryScores, "result", "metrics"),
-        (pixel_scores, "_region_areas", "AUPRO"),
+        (pixel_scores, "region_areas", "AUPRO"),
         (DetectionCurve, "_add_pro", "AUPRO"),
         (DetectionCurve, "_note_sweep", "AUPRO"),
     ):
