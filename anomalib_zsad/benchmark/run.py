@@ -169,7 +169,7 @@ def _elsewhere(
     benchmark: Benchmark, folder: Path, command: list[str], accelerator: str
 ) -> Iterator[Callable[[Task], Job]]:
     launcher = benchmark.launcher
-    threads = max(1, (os.cpu_count() or 1) // launcher.limit) if launcher.backend == "local" else None
+    threads = None if launcher.backend != "local" or launcher.limit == 1 else _processors() // int(launcher.limit) or 1
     with launcher.engine(folder) as engine, _written(benchmark, folder) as config:
 
         def submit(task: Task) -> Job:
@@ -178,6 +178,10 @@ def _elsewhere(
             return engine.submit(run_command, words, str(Path.cwd()), str(config), threads)
 
         yield submit
+
+
+def _processors() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @contextmanager

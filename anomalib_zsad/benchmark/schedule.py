@@ -55,11 +55,12 @@ def plan(benchmark: Benchmark, store: Store) -> list[Task]:
         if training is not None and training not in trained and first.setdefault(training, task) is not task:
             task.after.append(first[training])
         members = benchmark.models[cell.model].members
-        together = [
-            other for other in tasks.values() if (other.cell.target, other.cell.seed) == (cell.target, cell.seed)
-        ]
-        task.after += [other for other in together if other.cell.model in members]
+        task.after += [other for other in tasks.values() if other.cell.model in members and _together(other.cell, cell)]
     return list(tasks.values())
+
+
+def _together(one: Cell, other: Cell) -> bool:
+    return (one.target, one.training_seed) == (other.target, other.training_seed)
 
 
 class Schedule:
