@@ -118,6 +118,7 @@ def _convert_af_clip(options: argparse.Namespace) -> int:
     from anomalib_zsad.clip.digest import hash_file
     from anomalib_zsad.models.adapter_file import save_adapter
     from anomalib_zsad.models.af_clip.released import read_released
+    from anomalib_zsad.models.record import new_record, to_metadata
 
     tensors = read_released(options.prompt, options.adaptor)
     origin = {
@@ -125,21 +126,23 @@ def _convert_af_clip(options: argparse.Namespace) -> int:
         "adaptor_sha256": hash_file(options.adaptor),
         "origin": f"released by the authors: {options.prompt.name}, {options.adaptor.name}",
     }
-    save_adapter(options.out, tensors, {"method": "AFClip", **origin})
+    save_adapter(options.out, tensors, {**to_metadata(new_record("AFClip")), **origin})
     return _say_written(options.out, tensors)
 
 
 def _convert_acd_clip(options: argparse.Namespace) -> int:
     from anomalib_zsad.clip.digest import hash_file
-    from anomalib_zsad.models.acd_clip.released import read_released
+    from anomalib_zsad.models.acd_clip.released import groups_in, read_released
     from anomalib_zsad.models.adapter_file import save_adapter
+    from anomalib_zsad.models.record import new_record, to_metadata
 
     tensors = read_released(options.checkpoint)
     origin = {
         "checkpoint_sha256": hash_file(options.checkpoint),
         "origin": f"released by the authors: {options.checkpoint.name}",
     }
-    save_adapter(options.out, tensors, {"method": "ACDClip", **origin})
+    record = new_record("ACDClip", settings={"n_groups": groups_in(tensors)})
+    save_adapter(options.out, tensors, {**to_metadata(record), **origin})
     return _say_written(options.out, tensors)
 
 

@@ -276,7 +276,8 @@ class ZeroShotMixin(ExportHooks):
     def on_validation_epoch_end(self) -> None:
         """Note which data the thresholds are fitted to."""
         super().on_validation_epoch_end()  # type: ignore[misc]
-        self.thresholds_fitted_on = self.training_sets
+        datamodule = self._module.trainer.datamodule
+        self.thresholds_fitted_on = getattr(datamodule, "training_sets", []) or [getattr(datamodule, "name", "unknown")]
 
     def on_train_start(self) -> None:
         """Say where batches are not the paper's; keep what the backbone computes, where `cache_features` is given.

@@ -7,7 +7,7 @@ import torch
 from anomalib.data import InferenceBatch
 from anomalib.metrics import F1AdaptiveThreshold
 from anomalib.post_processing import PostProcessor
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from lightning.pytorch import Trainer
 from scored_batches import Passing, Scored, scored_batch
@@ -30,6 +30,7 @@ def normalised(post_processor: MonotonePostProcessor, scores: Tensor) -> Tensor:
     return post_processor(InferenceBatch(pred_score=scores, anomaly_map=None)).pred_score
 
 
+@settings(deadline=None)
 @given(threshold=thresholds, scores=st.lists(st.floats(0, 1, width=32), min_size=2, max_size=40))
 def test_the_order_of_scores_stays(threshold: float, scores: list[float]) -> None:
     raw = torch.tensor(sorted(scores))
@@ -40,6 +41,7 @@ def test_the_order_of_scores_stays(threshold: float, scores: list[float]) -> Non
     assert result.max() <= 1
 
 
+@settings(deadline=None)
 @given(threshold=thresholds, seed=st.integers(0, 10**6))
 def test_metrics_stay(threshold: float, seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)
@@ -62,6 +64,7 @@ def test_without_a_threshold_scores_stay_as_they_are() -> None:
     assert MonotonePostProcessor().raw_threshold("image") == 0.5
 
 
+@settings(deadline=None)
 @given(
     threshold=st.one_of(st.floats(0.01, 0.99), st.just(float("nan"))),
     sensitivity=st.floats(0.05, 0.95),
@@ -120,6 +123,38 @@ def test_state_goes_both_ways_between_it_and_anomalibs() -> None:
     assert stock.image_threshold == pytest.approx(0.3)
     assert own.image_threshold.isnan()
     assert own.checkpoint_config() == stock.checkpoint_config()
+
+
+def test_anomalibs_own_decides_alike_with_our_state() -> None:
+    stock, own = PostProcessor(), with_threshold(0.3)
+    stock.load_state_dict(own.state_dict())
+    batch = InferenceBatch(pred_score=torch.linspace(0, 1, 20), anomaly_map=None)
+    assert torch.equal(stock(batch).pred_label, own(batch).pred_label)
+    old = {**own.state_dict(), "image_min": torch.tensor(float("nan"))}
+    own.load_state_dict(old)
+    assert own.image_min == 0
+
+
+def test_a_threshold_that_is_set_stays_and_is_checked(trainer_with: TrainerWith) -> None:
+    post_processor = MonotonePostProcessor()
+    post_processor.fix_thresholds(image=0.9)
+    post_processor.load_state_dict(with_threshold(0.3).state_dict())
+    assert post_processor.image_threshold == pytest.approx(0.9)
+    masks, maps = np.ones((2, 8, 8), bool), np.full((2, 8, 8), 0.5, np.float32)
+    batches = [scored_batch([0.3, 0.5], [0, 1], maps, masks)]
+    trainer_with(post_processor).validate(Passing(), datamodule=Scored(batches), verbose=False)
+    assert post_processor.image_threshold == pytest.approx(0.9)
+    assert post_processor.pixel_threshold == pytest.approx(0.5, rel=1e-3)
+    with pytest.raises(ValueError, match=r"pixel_threshold must be a raw score between 0 and 1, got 1\.5"):
+        post_processor.fix_thresholds(pixel=1.5)
+
+
+def test_chosen_options_count_instead_of_a_checkpoints(caplog: pytest.LogCaptureFixture) -> None:
+    post_processor = MonotonePostProcessor(image_sensitivity=0.95)
+    with caplog.at_level(logging.INFO):
+        post_processor.load_checkpoint_config(MonotonePostProcessor(pixel_sensitivity=0.7).checkpoint_config())
+    assert (post_processor.image_sensitivity, post_processor.pixel_sensitivity) == (0.95, 0.7)
+    assert caplog.messages == ["Post-processing otherwise than the checkpoint says: image_sensitivity=0.95 (not 0.5)."]
 
 
 class Processing(nn.Module):

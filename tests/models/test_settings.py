@@ -1,5 +1,6 @@
 """A checkpoint brings its settings to a model that was built without them."""
 
+import json
 import logging
 from pathlib import Path
 
@@ -8,7 +9,9 @@ import torch
 
 from anomalib_zsad.data import VisA
 from anomalib_zsad.models import AFClip, KAnoClip, settings
-from tests.contract import engine_in, images
+from anomalib_zsad.models.adapter_file import load_adapter, save_adapter
+from anomalib_zsad.models.record import to_metadata
+from tests.contract import engine_in, images, save_checkpoint
 from tests.small_clip import IMAGE_SIZE
 
 
@@ -71,5 +74,82 @@ def test_loading_a_checkpoint_takes_what_is_given_even_a_default(small_clip, vis
     assert not torch.equal(again.model(images()).anomaly_map, model.eval().model(images()).anomaly_map)
 
 
+def test_another_image_size_counts_instead_of_the_checkpoints(small_clip, tmp_path, caplog):
+    model = AFClip(pretrained=small_clip, image_size=IMAGE_SIZE)
+    model.trained_on = ["VisA/candle"]
+    checkpoint = save_checkpoint(model, tmp_path / "a.ckpt")
+    smaller = {"pretrained": small_clip, "image_size": 42}
+    given = AFClip(**smaller)
+    given.load_checkpoint(checkpoint)
+    for again in (given, AFClip.load_from_checkpoint(checkpoint, **smaller)):
+        assert again.pre_processor.transform(torch.rand(1, 3, 90, 80)).shape == (1, 3, 42, 42)
+        assert again.model.clip.image_size == (42, 42)
+    assert caplog.text.count(f"image_size=42 (not {IMAGE_SIZE})") == 2
+
+
 def test_a_list_and_a_tuple_are_the_same_setting():
     assert settings.chosen(AFClip, {"scales": [1, 3, 5], "states": ["a", "b"]}) == {"states": ["a", "b"]}
+
+
+def test_files_of_version_0_1_are_read(small_clip, tmp_path):
+    model = AFClip(pretrained=small_clip, image_size=IMAGE_SIZE, scales=(1,)).eval()
+    model.trained_on, old = ["VisA/candle"], {"method": "AFClip", "trained_on": '["VisA/candle"]'}
+    expected = model.model(images()).pred_score
+    content = torch.load(save_checkpoint(model, tmp_path / "a.ckpt"), weights_only=True)
+    record = content["anomalib_zsad"]
+    content["anomalib_zsad"] = {name: record[name] for name in ("method", "backbone", "trained_on", "memory_of")}
+    torch.save(content, tmp_path / "old.ckpt")
+    loaded = AFClip.load_from_checkpoint(tmp_path / "old.ckpt", pretrained=small_clip).eval()
+    assert torch.equal(loaded.model(images()).pred_score, expected)
+    tensors = {name: each for name, each in model.model.named_parameters() if each.requires_grad}
+    tensors["post_processor._image_threshold"] = torch.tensor(0.3)
+    save_adapter(tmp_path / "old.safetensors", tensors, {**old, "backbone": json.dumps(record["backbone"])})
+    given = {"pretrained": small_clip, "image_size": IMAGE_SIZE, "scales": (1,)}
+    again = AFClip(**given, weights=tmp_path / "old.safetensors").eval()
+    assert torch.equal(again.model(images()).pred_score, expected)
+    assert again.post_processor.image_threshold == torch.tensor(0.3)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"settings": {"scale": 1}}, "has settings that AFClip does not have: scale"),
+        ({"settings": {"temperature": -1}}, "temperature must be a number in"),
+        ({"settings": []}, r"its settings is '\[\]'"),
+        ({"method": "Padim"}, "an adapter file of AFClip, got one of Padim"),
+    ],
+)
+def test_records_that_lie_are_refused(small_clip, tmp_path, change, said):
+    model = AFClip(pretrained=small_clip, image_size=IMAGE_SIZE)
+    model.save_weights(tmp_path / "a.safetensors")
+    tensors, metadata = load_adapter(tmp_path / "a.safetensors")
+    record = {**json.loads(metadata["record"]), **change}
+    save_adapter(tmp_path / "b.safetensors", tensors, to_metadata(record))
+    with pytest.raises(ValueError, match=rf"b\.safetensors.*{said}"):
+        AFClip(pretrained=small_clip, weights=tmp_path / "b.safetensors")
+
+
+def test_a_file_of_class_names_is_not_needed_again(small_clip, tmp_path):
+    names = tmp_path / "names.yaml"
+    names.write_text("bottle: dark bottle")
+    model = KAnoClip(pretrained=small_clip, image_size=IMAGE_SIZE, class_names=names)
+    model.save_weights(tmp_path / "a.safetensors")
+    names.unlink()
+    again = KAnoClip(pretrained=small_clip, weights=tmp_path / "a.safetensors")
+    assert again.own_names == {"bottle": "dark bottle"}
+
+
+def test_what_was_trained_on_is_noted_after_a_step_and_a_fit_without_one_is_refused(small_clip, visa_root, tmp_path):
+    data = VisA(visa_root, ["candle"], val_ratio=0.3, num_workers=0)
+    model = AFClip(pretrained=small_clip, image_size=IMAGE_SIZE, epochs=1)
+    engine = engine_in(tmp_path, limit_train_batches=1)
+    engine.fit(model, datamodule=data)
+    assert model.trained_on == ["VisA/candle"]
+    other = AFClip(pretrained=small_clip, image_size=IMAGE_SIZE, epochs=1)
+    with pytest.raises(ValueError, match=r"at least one step, got none: this Engine has spent its 1 epochs"):
+        engine.fit(other, datamodule=data)
+    assert other.trained_on == []
+    with pytest.raises(ValueError, match=r"model\.ckpt has all of the 1 epochs already: give more"):
+        engine_in(tmp_path).fit(other, datamodule=data, ckpt_path=engine.best_model_path)
+    with pytest.raises(ValueError, match=r"max_steps=0 leave none: give at least 1"):
+        engine_in(tmp_path, max_steps=0).fit(other, datamodule=data)
