@@ -73,6 +73,7 @@ Epochs = Annotated[int, Range(ge=1, le=1_000_000)]
 Images = Annotated[int, Range(ge=1, le=1_000_000)]
 ImagesOrNone = Annotated[int, Range(ge=0, le=1_000_000)]
 """A number of images that may be 0."""
+Shots = Annotated[Sequence[ImagesOrNone], NotEmpty()]
 Width = Annotated[int, Range(ge=1, le=16384)]
 """Channels of a layer."""
 Side = Annotated[int, Range(ge=1, le=8192)]

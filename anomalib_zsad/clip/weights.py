@@ -42,7 +42,7 @@ class Located:
 def home() -> Path:
     """Give the folder for weights: `$ANOMALIB_ZSAD_HOME`, or a folder in the user's cache."""
     named = os.environ.get(HOME_VARIABLE)
-    return Path(named).expanduser() if named else Path.home() / ".cache" / "anomalib_zsad"
+    return _expanded(named, HOME_VARIABLE) if named else Path.home() / ".cache" / "anomalib_zsad"
 
 
 def resolve(backbone: str, pretrained: str | Path) -> Path:
@@ -81,7 +81,7 @@ def locate(backbone: str, pretrained: str | Path) -> Located | None:
         FileNotFoundError: If a file is named that does not exist.
         ValueError: If the backbone or the tag is unknown.
     """
-    given = Path(pretrained).expanduser()
+    given = _expanded(pretrained, "pretrained")
     if given.is_file():
         return Located(given, "the given file")
     if names_a_file(pretrained):
@@ -102,7 +102,7 @@ def locate(backbone: str, pretrained: str | Path) -> Located | None:
 def names_a_file(pretrained: str | Path) -> bool:
     """Whether this is the name of a file, and no tag."""
     looks_like_one = Path(pretrained).suffix in _SUFFIXES or any(c in str(pretrained) for c in "/\\")
-    return isinstance(pretrained, Path) or looks_like_one or Path(pretrained).expanduser().is_file()
+    return isinstance(pretrained, Path) or looks_like_one or _expanded(pretrained, "pretrained").is_file()
 
 
 def how_to_fetch(backbone: str, tag: str) -> str:
@@ -132,6 +132,14 @@ def verify(located: Located) -> tuple[str, bool]:
     for expected in known:
         check_digest(located.path, digest, expected)
     return digest, bool(known)
+
+
+def _expanded(path: str | Path, what: str) -> Path:
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        msg = f"{what} must be a path, got {path}, the home of a user that is not known"
+        raise ValueError(msg) from error
 
 
 def _at_home(backbone: str, tag: str) -> Path | None:

@@ -9,16 +9,18 @@ from anomalib.cli import AnomalibCLI
 from rich.console import Console
 from rich.table import Table
 
+from anomalib_zsad import arguments as arg
 from anomalib_zsad.atomic import whole_file
 from anomalib_zsad.evaluation.table import MEAN, METRICS, NOT_POOLED, RANKING, write_csv
 
 logger = logging.getLogger(__name__)
 
 
+@arg.checked
 def repeat_draws(
     arguments: Sequence[str],
-    shots: Sequence[int],
-    draws: int,
+    shots: arg.Shots,
+    draws: arg.Count,
     folder: Path,
 ) -> pd.DataFrame:
     """Run `anomalib test` for every number of references and every draw, with one backbone.
@@ -34,6 +36,9 @@ def repeat_draws(
 
     Returns:
         A row a number of references: mean and standard deviation over draws of the means over categories.
+
+    Raises:
+        ValueError: If there is nothing to run.
     """
     rows: list[pd.DataFrame] = []
     previous = None  # keeps the backbone alive from run to run, so that it is loaded once

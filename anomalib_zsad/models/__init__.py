@@ -6,9 +6,13 @@ from anomalib_zsad.models.ensemble import Ensemble
 from anomalib_zsad.models.kano_clip import KAnoClip
 from anomalib_zsad.models.wmoe_clip import WMoEClip
 from anomalib_zsad.seam.command_line import bring_settings_of_checkpoint
+from anomalib_zsad.seam.errors import tell_errors_in_one_message
 from anomalib_zsad.seam.export import export_the_given_model
+from anomalib_zsad.seam.results import version_first_tests
 
 __all__ = ["ACDClip", "AFClip", "Ensemble", "KAnoClip", "WMoEClip"]
 
 bring_settings_of_checkpoint()
 export_the_given_model()
+tell_errors_in_one_message()
+version_first_tests()

@@ -7,4 +7,6 @@
 | `anomalib.pipelines.benchmark.job.BenchmarkJob.collect` | models with other arguments and metrics | `names` |
 | `anomalib.engine.Engine.export` | exports a model built of the checkpoint alone, not the given one | `export` |
 | `jsonargparse.ArgumentParser.instantiate_classes` | the model is built before `--ckpt_path` is read | `command_line` |
+| `sys.excepthook` in the command `anomalib` | errors that its user can put right fill pages | `errors` |
+| `anomalib.engine.engine.create_versioned_dir` | fails where a test made `latest` a folder | `results` |
 """

@@ -341,3 +341,9 @@ def test_the_environment_chooses_endpoint_and_offline(server, tmp_path):
 def test_the_same_weights_go_by_two_names():
     assert published.same_weights("ViT-L-14-336") == ("ViT-L-14-336", "ViT-L-14-336-quickgelu")
     assert published.same_weights("ViT-L-14-336-quickgelu") == ("ViT-L-14-336-quickgelu", "ViT-L-14-336")
+
+
+def test_the_home_of_a_user_that_is_not_known_is_told(monkeypatch):
+    monkeypatch.setenv("ANOMALIB_ZSAD_HOME", "~nobody-of-this-name/weights")
+    with pytest.raises(ValueError, match="ANOMALIB_ZSAD_HOME must be a path, got ~nobody-of-this-name/weights"):
+        locate("ViT-L-14-336", "openai")

@@ -28,3 +28,9 @@ def test_every_number_of_references_is_tested_over_its_draws(small_clip, mvtec_r
     assert table[-1].startswith("In percent: mean over categories, which count alike; not of pooled images")
     assert "±" not in zero[column]
     assert one[column] == f"{means.mean():.1f} ± {means.std():.1f}"
+
+
+@pytest.mark.parametrize(("option", "number", "kind"), [("draws", "0", "an integer"), ("shots", "-1", "a list")])
+def test_numbers_that_leave_nothing_to_run_are_refused(option, number, kind, tmp_path, capsys):
+    assert main(["few-shot", f"--{option}", number, "--out", str(tmp_path), "--", "--model=anomalib_zsad.AFClip"]) == 2
+    assert capsys.readouterr().err.startswith(f"anomalib-zsad: {option} must be {kind}")
