@@ -130,22 +130,24 @@ def checked(function: F) -> F:
     @wraps(function)
     def call(*values: Any, **named: Any) -> Any:
         bound = parameters.bind(*values, **named)
-        bound.arguments.update({name: _plain(value) for name, value in bound.arguments.items()})
-        check_arguments(call, bound.arguments)
+        given = {name: _plain(value) for name, value in bound.arguments.items()}
+        bound.arguments.update(check_arguments(call, given))
         return function(*bound.args, **bound.kwargs)
 
     return cast("F", call)
 
 
-def check_arguments(function: Callable[..., Any], given: Mapping[str, object]) -> None:
+def check_arguments(function: Callable[..., Any], given: Mapping[str, object]) -> dict[str, Any]:
     """Check values, such as those of a file, by the types and ranges that a function's signature has for their names.
+
+    Returns:
+        The values: whole numbers as floats and lists as tuples where the signature has these.
 
     Raises:
         ValueError: If one is of another type or out of its range.
     """
-    for name, (hint, adapter) in _adapters(function).items():
-        if name in given:
-            _check(name, given[name], hint, adapter)
+    known = _adapters(function)
+    return {name: _check(name, value, *known[name]) if name in known else value for name, value in given.items()}
 
 
 def check_choice(name: str, value: object, choices: Sequence[object]) -> None:
@@ -171,9 +173,9 @@ def _plain(value: Any) -> Any:
     return OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
 
 
-def _check(name: str, value: object, hint: Any, adapter: TypeAdapter[Any]) -> None:
+def _check(name: str, value: object, hint: Any, adapter: TypeAdapter[Any]) -> Any:
     try:
-        adapter.validate_python(value)
+        return adapter.validate_python(value)
     except ValidationError:
         msg = f"{name} must be {_words(hint)}, got {value!r:.200}"
         raise ValueError(msg) from None

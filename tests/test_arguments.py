@@ -26,7 +26,7 @@ def build(
     files: Sequence[str | Path] = (),
     **others: Any,
 ) -> dict[str, Any]:
-    return others
+    return {**locals(), **others}
 
 
 @pytest.mark.parametrize(
@@ -34,13 +34,19 @@ def build(
     [
         {"kind": "two", "rate": None, "flag": False},
         {"rate": 1, "width": 1024, "sides": [5]},
-        {"image_size": [518, 336], "betas": [0, 0.999]},
+        {"image_size": 518, "betas": (0.5, 0.999)},
         {"image_size": (518, 336), "names": {"a": "b"}, "files": [Path("a"), "b"]},
         {"names": Path("names.yaml"), "other": NAN},
     ],
 )
-def test_what_fits_passes_unchanged(given: dict[str, Any]) -> None:
-    assert build(**given) == {name: value for name, value in given.items() if name == "other"}
+def test_what_fits_passes(given: dict[str, Any]) -> None:
+    assert build(**given).items() >= given.items()
+
+
+def test_whole_numbers_and_lists_become_what_the_signature_says() -> None:
+    built = build(rate=1, image_size=[518, 336], betas=[0, 0.5], sides=[1])
+    assert [built[name] for name in ("rate", "image_size", "betas", "sides")] == [1.0, (518, 336), (0.0, 0.5), [1]]
+    assert [type(built["rate"]), type(built["betas"][0])] == [float, float]
 
 
 @pytest.mark.parametrize(

@@ -130,7 +130,7 @@ class ACDClip(ZeroShotMixin, AnomalibModule):  # type: ignore[misc]  # what the 
         rank: arg.Count = 16,
         conv_rank: arg.Count = 8,
         alpha: arg.Weight = 2.0,
-        mix: arg.Share = 0.2,
+        mix: arg.ShareBelowOne = 0.2,
         head_width: arg.Width = 256,
         gate_width: arg.Width = 256,
         temperature: arg.Temperature = 0.1,

@@ -271,7 +271,7 @@ def test_every_tensor_learns(small_clip):
         ({"cls_scale": "big"}, "cls_scale must be one of raw, unit, sqrt_dim, got 'big'"),
         ({"wcma_heads": 5}, "wcma_heads must divide the joint width 64 of this backbone, got 5"),
         ({"map_features": "frequency", "use_wcma": False}, "needs use_wcma=True"),
-        ({"feature_layers": (1, 2, 3)}, "needs a number of layers that divides the joint width 64, got 3"),
+        ({"feature_layers": (1, 2, 3)}, "needs a number of feature_layers that divides the joint width 64, got 3"),
         ({"feature_layers": (9,)}, "feature_layers must name blocks from 1 to 4"),
     ],
 )

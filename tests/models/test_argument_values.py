@@ -1,0 +1,24 @@
+"""Whatever an argument is given: finite scores after a step of training, or one message before anything is built."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from anomalib_zsad import ACDClip, AFClip, KAnoClip, WMoEClip
+from tests.argument_values import WRONG, arguments_of, come_to, value_for
+from tests.models.kano_clip.builders import SMALL
+
+FITTING: dict[type, dict[str, Any]] = {AFClip: {}, ACDClip: {"n_groups": 2}, WMoEClip: {}, KAnoClip: SMALL}
+
+
+@pytest.mark.parametrize("kind", FITTING)
+@settings(max_examples=8, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+@given(data=st.data())
+def test_two_outcomes(kind: type, small_clip: Path, data: st.DataObject) -> None:
+    hints = arguments_of(kind.__init__)
+    names = data.draw(st.lists(st.sampled_from(sorted(hints)), min_size=1, max_size=2, unique=True))
+    changed = {name: data.draw(st.one_of(value_for(hints[name]), st.sampled_from(WRONG)), name) for name in names}
+    come_to(lambda **arguments: kind(pretrained=small_clip, **{**FITTING[kind], **arguments}), changed)
