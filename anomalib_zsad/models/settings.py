@@ -62,7 +62,7 @@ def joined(
         saved.pop("pretrained", None)
     taken = {name: _like(defaults[name], value) for name, value in saved.items() if name not in given}
     try:
-        check_arguments(kind.__init__, taken)
+        taken = check_arguments(kind.__init__, taken)
     except ValueError as error:
         msg = f"{what}: {error}"
         raise ValueError(msg) from error

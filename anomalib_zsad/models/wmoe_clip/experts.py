@@ -34,7 +34,8 @@ class LayerContext(nn.Module):
     def __init__(self, width: int, n_layers: int, kind: ContextAdapter = "split") -> None:
         super().__init__()
         if kind == "split" and width % n_layers:
-            msg = f'moe_adapter="split" needs a number of feature_layers that divides the joint width {width}, got {n_layers}'
+            words = "needs a number of feature_layers that divides the joint width"
+            msg = f'moe_adapter="split" {words} {width}, got {n_layers}'
             raise ValueError(msg)
         sizes = [(width, width // n_layers)] * n_layers if kind == "split" else [(n_layers * width, width)]
         self.linears = nn.ModuleList(nn.Linear(*size) for size in sizes)
