@@ -42,7 +42,11 @@ def bin_floors() -> Tensor:  # (BINS,)
     return torch.cat([torch.zeros(1), floors])
 
 
-def bins_of_one_score() -> Tensor:  # (BINS,)
-    """Tell which bins hold a single float: binning changes nothing for its samples."""
+def bin_tops() -> Tensor:  # (BINS,)
+    """Return an upper bound of the scores of every bin, equal to the floor where the bin holds a single float.
+
+    Binning changes nothing for the samples of such a bin.
+    """
     floors = bin_floors()
-    return torch.cat([torch.nextafter(floors[:-1], floors[1:]) >= floors[1:], torch.ones(1, dtype=torch.bool)])
+    following = torch.cat([floors[1:], torch.ones(1)])
+    return torch.where(torch.nextafter(floors, following) >= following, floors, following)

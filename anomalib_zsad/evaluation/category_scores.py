@@ -89,7 +89,7 @@ class CategoryScores:
 
     def _binned(self) -> list[str]:
         bounds = ", ".join(f"{name} {bound:.1e}" for name, bound in self.pixels.errors().items())
-        return [f"pixels binned, error at most {bounds}, AUPRO_200 without bound"] if bounds else []
+        return [f"pixels binned, error at most {bounds}"] if bounds else []
 
 
 def _named(level: str, curve: DetectionCurve) -> dict[str, float]:

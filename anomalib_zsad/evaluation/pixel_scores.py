@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from anomalib_zsad.evaluation.binning import BINS, bin_floors, bin_of, bins_of_one_score
+from anomalib_zsad.evaluation.binning import BINS, bin_floors, bin_of, bin_tops
 from anomalib_zsad.functional.curves import (
     DetectionCurve,
     Increments,
@@ -16,6 +16,7 @@ from anomalib_zsad.functional.curves import (
     pack,
     sweep_thresholds,
 )
+from anomalib_zsad.functional.sweep_bounds import sweep_error
 
 _PIECE = 2**20
 _HISTOGRAM_BYTES = 3 * BINS * 8
@@ -89,8 +90,10 @@ class PixelScores:
         """Bound the errors of the curve's metrics by name: none where the pixels are exact."""
         if self._bins is None:
             return {}
-        exact = bins_of_one_score().numpy()[_filled(self._bins)]
-        return binning_errors(_increments(self._bins), exact, self.regions)
+        bins, tops = _increments(self._bins), bin_tops().numpy()[_filled(self._bins)]
+        errors = binning_errors(bins, tops == bins.scores, self.regions)
+        of_sweep = sweep_error(bins, tops, self.regions)
+        return errors if np.isnan(of_sweep) else {**errors, "AUPRO_200": of_sweep}
 
 
 def fold_to_fit(categories: Collection[PixelScores], limit: int) -> None:

@@ -107,8 +107,8 @@ class DetectionCurve:
         thresholds: NDArray[np.float64] | None = None,  # (K,)
     ) -> None:
         self.negatives, self.positives, self.regions = negatives, positives, regions
-        self._thresholds = np.empty(0) if thresholds is None else thresholds
-        self._sweep = np.zeros((2, self._thresholds.size))
+        self.thresholds = np.empty(0) if thresholds is None else thresholds
+        self._sweep = np.zeros((2, self.thresholds.size))
         self._reached = np.zeros((3, 1))
         self._roc_area = self._precision_sum = self._pro_area = 0.0
         self.drawn = np.zeros((2, RATES.size))
@@ -193,7 +193,7 @@ class DetectionCurve:
         scores: NDArray[np.float32],  # (G,)
         reached: NDArray[np.float64],  # (3, G)
     ) -> None:
-        above = np.searchsorted(-scores, -self._thresholds, side="left")
+        above = np.searchsorted(-scores, -self.thresholds, side="left")
         self._sweep[:, above > 0] = reached[[0, 2]][:, above[above > 0] - 1]
 
 

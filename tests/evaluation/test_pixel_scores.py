@@ -7,6 +7,8 @@ from numpy.typing import NDArray
 
 from anomalib_zsad.evaluation.binning import BINS, bin_floors, bin_of
 from anomalib_zsad.evaluation.pixel_scores import PixelScores, fold_to_fit
+from anomalib_zsad.functional.curves import Increments, curve_of, pack
+from anomalib_zsad.functional.sweep_bounds import sweep_error
 
 
 def filled(seed: int, images: int = 6, side: int = 24, gain: float = 1.0) -> PixelScores:
@@ -37,7 +39,30 @@ def test_folding_changes_the_metrics_by_no_more_than_the_bound(seed: int, gain: 
     assert abs(one.average_precision - other.average_precision) <= bounds["AP"] + 1e-12
     assert abs(one.f1_max - other.f1_max) <= bounds["F1Max"] + 1e-12
     assert abs(one.aupro - other.aupro) <= bounds["AUPRO"] + 1e-12
+    assert abs(one.aupro_200 - other.aupro_200) <= bounds["AUPRO_200"] + 1e-12
     assert bounds["AUROC"] < 1e-3
+
+
+@settings(deadline=None, max_examples=60)
+@given(seed=st.integers(0, 2**32 - 1), width=st.sampled_from([0.3, 0.01, 0.001]), low=st.sampled_from([0.0, 0.2]))
+def test_a_sweep_over_bins_of_any_width_stays_within_its_bound(seed: int, width: float, low: float) -> None:
+    rng = np.random.default_rng(seed)
+    scores = (low + (1 - low) * rng.random(300)).astype(np.float32)
+    areas = np.where(rng.random(300) < 0.3 * scores, rng.integers(1, 40, 300), 0)
+    floors = np.float32(np.floor(scores / width) * width).clip(max=scores)
+    exact, binned = (curve_of(pack(values, areas), int((areas > 0).sum()), 9) for values in (scores, floors))
+    found = np.unique(floors)[::-1]
+    tops = np.array([scores[floors == floor].max() for floor in found])
+    normal, anomalous = ([((floors == floor) & chosen).sum() for floor in found] for chosen in (areas == 0, areas > 0))
+    overlap = [(1 / areas[(floors == floor) & (areas > 0)]).sum() for floor in found]
+    bound = sweep_error(Increments(found, np.array([normal, anomalous, overlap], np.float64)), tops, 9)
+    assert np.isnan([exact.aupro_200, binned.aupro_200]).any() or abs(exact.aupro_200 - binned.aupro_200) <= bound
+
+
+def test_the_bound_of_a_sweep_is_small_where_bins_are_fine() -> None:
+    pixels = filled(3, images=8, side=200)
+    pixels.fold()
+    assert pixels.errors()["AUPRO_200"] < 5e-3
 
 
 def test_images_after_folding_are_counted_like_those_before() -> None:
