@@ -13,8 +13,9 @@ from anomalib_zsad.data.category_datamodule import CategoryDataModule, Parts, la
 from anomalib_zsad.data.category_dataset import CategoryDataset
 from anomalib_zsad.data.held_out import hold_out
 from anomalib_zsad.data.item import category_of
-from anomalib_zsad.data.parts import parts_of
+from anomalib_zsad.data.parts import parts_of, tested_by
 from anomalib_zsad.data.trainable import check_model
+from anomalib_zsad.paths import path_component
 
 logger = logging.getLogger(__name__)
 
@@ -31,8 +32,9 @@ class Auxiliary(CategoryDataModule):
     the held-out share.
 
     Args:
-        source: The datamodule that knows the dataset to train on. Its own category counts for nothing.
-        categories: The categories to use. None: all that are there.
+        source: The datamodule that knows the dataset to train on. Its own category counts for nothing. Or a list of
+            them, to train on several datasets together; one of this package keeps the categories that it names.
+        categories: The categories of a single source to use. None: all that are there.
         target: The datamodule to test on: all its categories where it is one of this package, else the one it is
             set to.
         val_ratio: The share of the images held out for validation, from 0 (train on all) to below 1.
@@ -41,21 +43,70 @@ class Auxiliary(CategoryDataModule):
     Example:
         >>> from anomalib.data import BTech, MVTecAD
         >>> datamodule = Auxiliary(BTech("./datasets/BTech"), target=MVTecAD("./datasets/MVTecAD", "bottle"))
+        >>> both = Auxiliary([BTech("./datasets/BTech"), Auxiliary(MVTecAD("./datasets/MVTecAD"), ["pill", "wood"])])
+        >>> both.name
+        'BTech+MVTecAD'
+
+    Raises:
+        ValueError: There is no source, or several have categories that are not their own.
     """
 
     @arg.checked
     def __init__(
         self,
-        source: AnomalibDataModule,
+        source: AnomalibDataModule | list[AnomalibDataModule],
         categories: Sequence[str] | None = None,
         target: AnomalibDataModule | None = None,
         val_ratio: arg.ShareBelowOne = 0.1,
         **plumbing: Any,
     ) -> None:
-        super().__init__(source, categories, **plumbing)
+        sources = source if isinstance(source, list) else [source]
+        if not sources or (len(sources) > 1 and categories is not None):
+            msg = f"expected a source, and `categories` in each of several, got {len(sources)} sources and {categories}"
+            raise ValueError(msg)
+        super().__init__(sources[0], categories, **plumbing)
+        joined = sources if len(sources) > 1 else []
+        self._joined = [each if isinstance(each, CategoryDataModule) else Auxiliary(each) for each in joined]
         self.target = target
         self.val_ratio = val_ratio
         self._target_parts: Parts | None = None
+
+    @property
+    def name(self) -> str:  # type: ignore[override]
+        """The dataset's name; several are joined by "+"."""
+        return path_component("+".join(self.dataset_names)) if self._joined else super().name
+
+    @property
+    def dataset_names(self) -> list[str]:
+        """The names of all sources."""
+        names = [name for each in self._joined for name in each.dataset_names]
+        return list(dict.fromkeys(names)) or super().dataset_names
+
+    def dataset_with(self, category: str) -> str:
+        """Name the source that a category is of."""
+        known = (each.dataset_with(category) for each in self._joined if category in each.parts())
+        return next(known, self.name) if self._joined else super().dataset_with(category)
+
+    @property
+    def training_sets(self) -> list[str]:
+        """The categories trained on, as "VisA/candle"."""
+        return [name for each in self._joined for name in each.training_sets] or super().training_sets
+
+    def parts(self) -> Parts:
+        """The chosen categories, each as a datamodule of its own.
+
+        Raises:
+            ValueError: Several sources have a category of one name, which a table of results could not tell apart.
+        """
+        parts = [pair for each in self._joined for pair in each.parts().items()]
+        names = [name for name, _ in parts]
+        if doubled := {name for name in names if names.count(name) > 1}:
+            msg = (
+                f"Several of {', '.join(self.dataset_names)} have the category {', '.join(sorted(doubled))}: to test "
+                "on it, expected one of them. To train on all, give another dataset as the target."
+            )
+            raise ValueError(msg)
+        return dict(parts) or super().parts()
 
     def setup(self, stage: str | None = None) -> None:
         """Prepare the datasets of a stage.
@@ -69,7 +120,8 @@ class Auxiliary(CategoryDataModule):
 
     def prepare_data(self) -> None:
         """Find or download the source and the target."""
-        super().prepare_data()
+        for parts in self._source_parts():
+            prepare(parts)
         if self.target is not None:
             prepare(self.target_parts())
 
@@ -94,19 +146,23 @@ class Auxiliary(CategoryDataModule):
             msg = f"No image of {self.name} is left to test on: expected a target or a val_ratio above 0."
             raise ValueError(msg)
 
+    def _source_parts(self) -> list[Parts]:
+        return [each.parts() for each in self._joined or [self]]
+
     def _setup_training(self) -> None:
-        pool = labelled(self.parts(), self.seed)
-        _check_trainable(pool, self.name)
-        held_out = hold_out(pool.samples, self.val_ratio, self.seed)
-        self.train_data = pool.subsample((~held_out).nonzero()[0])
-        self.val_data = pool.subsample(held_out.nonzero()[0])
+        pools = [labelled(parts, self.seed) for parts in self._source_parts()]
+        for each, pool in zip(self._joined or [self], pools, strict=True):
+            _check_trainable(pool, each.name)
+        if self.target is None:
+            self.parts()  # refuses what a table of the held-out share could not tell apart
+        self.train_data, self.val_data = self._split(pools, self.val_ratio)
         self.test_data = self.val_data if self.target is None else labelled(self.target_parts(), self.seed)
         if not self.val_ratio:
-            self.val_data = pool.subsample(hold_out(pool.samples, _SEEN_SHARE, self.seed).nonzero()[0])
+            _, self.val_data = self._split(pools, _SEEN_SHARE)
             logger.info(
                 "val_ratio=0: all %d images are trained on, and thresholds are fitted on %d of these same images, "
                 "whose scores are better than those of new ones.",
-                len(pool),
+                len(self.train_data),
                 len(self.val_data),
             )
         elif self.target is None:
@@ -117,10 +173,21 @@ class Auxiliary(CategoryDataModule):
                 self.name,
             )
 
+    def _split(self, pools: Sequence[CategoryDataset], ratio: float) -> tuple[CategoryDataset, CategoryDataset]:
+        """Hold out the same share of every source, category and label."""
+        held_out = [hold_out(pool.samples, ratio, self.seed) for pool in pools]
+        return (
+            _joined([pool.subsample((~held).nonzero()[0]) for pool, held in zip(pools, held_out, strict=True)]),
+            _joined([pool.subsample(held.nonzero()[0]) for pool, held in zip(pools, held_out, strict=True)]),
+        )
+
+
+def _joined(pools: Sequence[CategoryDataset]) -> CategoryDataset:
+    return pools[0] if len(pools) == 1 else CategoryDataset.concatenate(pools)
+
 
 def _tested_by(target: AnomalibDataModule) -> Parts:
-    while isinstance(target, Auxiliary) and target.target is not None:
-        target = target.target
+    target = tested_by(target)
     return parts_of(target, None if isinstance(target, CategoryDataModule) else [category_of(target)])
 
 

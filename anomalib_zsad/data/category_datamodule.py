@@ -71,6 +71,16 @@ class CategoryDataModule(AnomalibDataModule, ABC):
         return path_component(self.source.name)
 
     @property
+    def dataset_names(self) -> list[str]:
+        """The names of all datasets behind it."""
+        return getattr(self.source, "dataset_names", [self.name])
+
+    def dataset_with(self, category: str) -> str:
+        """Name the dataset that a category is of."""
+        inner = getattr(self.source, "dataset_with", None)
+        return self.name if inner is None else inner(category)
+
+    @property
     def training_sets(self) -> list[str]:
         """The categories trained on, as "VisA/candle"."""
         return [f"{self.name}/{category}" for category in self.parts()]

@@ -4,7 +4,7 @@ from typing import Literal
 
 from anomalib.data import AnomalibDataModule
 
-from anomalib_zsad.data.parts import dataset_key
+from anomalib_zsad.data.parts import dataset_key, dataset_keys
 
 Domain = Literal["industrial", "medical"]
 
@@ -34,4 +34,7 @@ MEDICAL = frozenset(
 
 def domain_of(datamodule: AnomalibDataModule | str | None) -> Domain:
     """Tell the domain of the dataset that a datamodule tests on; industrial where nothing is known."""
-    return "medical" if datamodule is not None and dataset_key(datamodule) in MEDICAL else "industrial"
+    if datamodule is None:
+        return "industrial"
+    keys = {dataset_key(datamodule)} if isinstance(datamodule, str) else dataset_keys(datamodule)
+    return "medical" if keys <= MEDICAL else "industrial"

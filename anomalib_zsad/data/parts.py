@@ -27,12 +27,22 @@ def dataset_key(datamodule: AnomalibDataModule | str) -> str:
         datamodule: A datamodule: the dataset that it tests on counts, so a target's where it has one. Or a name, or a
             training set as in `Auxiliary.training_sets` ("VisA/candle").
     """
-    tested: Any = datamodule
-    while getattr(tested, "target", None) is not None:
-        tested = tested.target
-    name = tested if isinstance(tested, str) else tested.name
+    name = datamodule if isinstance(datamodule, str) else tested_by(datamodule).name
     key = "".join(filter(str.isalnum, name.split("/")[0].lower()))
     return _SAME_DATASET.get(key, key)
+
+
+def dataset_keys(datamodule: AnomalibDataModule) -> set[str]:
+    """Name all datasets that a datamodule tests on, as `dataset_key` does."""
+    tested = tested_by(datamodule)
+    return set(map(dataset_key, getattr(tested, "dataset_names", [tested.name])))
+
+
+def tested_by(datamodule: Any) -> Any:
+    """Give the datamodule that is tested: a target, or the target of that, where there is one."""
+    while getattr(datamodule, "target", None) is not None:
+        datamodule = datamodule.target
+    return datamodule
 
 
 def category_names(datamodule: AnomalibDataModule) -> list[str]:

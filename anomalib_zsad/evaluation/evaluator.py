@@ -15,7 +15,7 @@ from lightning.pytorch.utilities.types import STEP_OUTPUT
 from rich.console import Console
 
 from anomalib_zsad.data.item import categories_of
-from anomalib_zsad.data.parts import dataset_key
+from anomalib_zsad.data.parts import dataset_key, dataset_keys
 from anomalib_zsad.data.sharing import ShareOfCategories
 from anomalib_zsad.evaluation.category_scores import CategoryScores
 from anomalib_zsad.evaluation.decisions import check_before_decisions, decide
@@ -195,12 +195,10 @@ def training_notes(trained_on: Sequence[str], datamodule: Any, categories: Itera
     Returns:
         A note by category; none where the model has not seen the dataset.
     """
-    while getattr(datamodule, "target", None) is not None:
-        datamodule = datamodule.target
     if datamodule is None:
         return {}
-    tested = dataset_key(datamodule)
-    seen = {each.split("/", 1)[-1] for each in trained_on if dataset_key(each) == tested}
+    tested = dataset_keys(datamodule)
+    seen = {each.split("/", 1)[-1] for each in trained_on if dataset_key(each) in tested}
     known = "not zero-shot: the model was trained on this category"
     related = "the model was trained on other categories of this dataset"
     return {name: known if name in seen else related for name in categories} if seen else {}

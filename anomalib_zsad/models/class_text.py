@@ -7,7 +7,7 @@ import torch
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 
-from anomalib_zsad.data.parts import dataset_key
+from anomalib_zsad.data.parts import dataset_key, tested_by
 
 Encode = Callable[[Sequence[str]], dict[str, Tensor]]
 
@@ -51,8 +51,9 @@ class ClassText:
 
 def dataset_of(
     module: Any,  # a LightningModule
+    category: str,
 ) -> str | None:
-    """Name the dataset that a model is given, as `dataset_key` does; None where there is no datamodule.
+    """Name the dataset of a category that a model is given, as `dataset_key` does; None where there is no datamodule.
 
     A datamodule with a target trains and validates on a dataset of its own name, and tests on the target's.
     """
@@ -60,4 +61,5 @@ def dataset_of(
     datamodule = getattr(trainer, "datamodule", None)
     if datamodule is None:
         return None
-    return dataset_key(datamodule.name if trainer.state.fn == TrainerFn.FITTING else datamodule)
+    read = datamodule if trainer.state.fn == TrainerFn.FITTING else tested_by(datamodule)
+    return dataset_key(read.dataset_with(category) if hasattr(read, "dataset_with") else read.name)

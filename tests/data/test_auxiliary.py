@@ -10,6 +10,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from torchvision.transforms.v2 import Compose, Normalize, Resize
 
 from anomalib_zsad.data import AllCategories, Auxiliary, MVTec, VisA
+from anomalib_zsad.evaluation.evaluator import training_notes
 from tests.trees import MVTEC_CATEGORIES, VISA_CATEGORIES, mvtec_tree
 
 STAGES = [TrainerFn.FITTING, TrainerFn.VALIDATING, TrainerFn.TESTING, TrainerFn.PREDICTING]
@@ -174,6 +175,46 @@ def test_a_source_of_this_package_keeps_its_chosen_categories(visa_root: Path) -
     datamodule = Auxiliary(VisA(visa_root, categories=["candle", "pcb1"]))
 
     assert datamodule.training_sets == ["VisA/candle", "VisA/pcb1"]
+
+
+def test_several_sources_are_trained_on_together(visa_root: Path, mvtec_root: Path) -> None:
+    sources = [VisA(visa_root, ["candle", "pcb1"]), MVTecAD(mvtec_root), Auxiliary(MVTec(mvtec_root), ["grid"])]
+    datamodule = Auxiliary(sources[::2], target=MVTec(mvtec_root, ["wood"]), val_ratio=0.3)
+    datamodule.prepare_data()
+    datamodule.setup("fit")
+
+    assert (datamodule.name, datamodule.dataset_names) == ("VisA+MVTec", ["VisA", "MVTec"])
+    assert datamodule.training_sets == ["VisA/candle", "VisA/pcb1", "MVTec/grid"]
+    assert [datamodule.dataset_with(name) for name in ("pcb1", "grid")] == ["VisA", "MVTec"]
+    for source, names in ((sources[0], ["candle", "pcb1"]), (sources[2], ["grid"])):
+        alone = Auxiliary(source, val_ratio=0.3)
+        alone.setup("fit")
+        for split in ("train_data", "val_data"):
+            samples = getattr(datamodule, split).samples
+            assert set(samples[samples["category"].isin(names)]["image_path"]) == paths(getattr(alone, split))
+    assert datamodule.test_data.categories == ["wood"]
+
+
+def test_the_held_out_share_of_several_sources_is_tested_and_noted(visa_root: Path, mvtec_root: Path) -> None:
+    datamodule = Auxiliary([VisA(visa_root, ["candle"]), MVTec(mvtec_root, ["grid"])], val_ratio=0.3)
+    datamodule.setup("fit")
+
+    assert datamodule.test_data.categories == ["candle", "grid"]
+    assert set(training_notes(["VisA/candle", "MVTec/wood"], datamodule, ["candle", "grid"]).values()) == {
+        "not zero-shot: the model was trained on this category",
+        "the model was trained on other categories of this dataset",
+    }
+    same = [MVTec(mvtec_root, ["grid"]), MVTecAD(mvtec_root)]
+    with pytest.raises(ValueError, match="Several of MVTec, MVTecAD have the category grid: to test on it, expected"):
+        Auxiliary(same).setup("fit")
+    Auxiliary(same, target=VisA(visa_root, ["candle"])).setup("fit")
+
+
+def test_several_sources_name_their_categories_themselves(visa_root: Path, mvtec_root: Path) -> None:
+    with pytest.raises(ValueError, match=r"`categories` in each of several, got 2 sources and \['grid'\]"):
+        Auxiliary([VisA(visa_root), MVTec(mvtec_root)], ["grid"])
+    with pytest.raises(ValueError, match="expected a source"):
+        Auxiliary([])
 
 
 def test_training_without_an_anomalous_image_is_refused(tmp_path: Path) -> None:

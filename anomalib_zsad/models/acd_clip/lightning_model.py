@@ -246,8 +246,8 @@ class ACDClip(ZeroShotMixin, AnomalibModule):  # type: ignore[misc]  # what the 
         """Name the class of every image in the words of its prompts."""
         datamodule = getattr(self._trainer, "datamodule", None)
         own = self.hparams["class_name"]
-        dataset = None if own else dataset_of(self)
-        return [self.class_names.describe(name, dataset) for name in categories_of(batch, datamodule, own)]
+        names = categories_of(batch, datamodule, own)
+        return [self.class_names.describe(name, None if own else dataset_of(self, name)) for name in names]
 
     def setup(self, stage: str) -> None:
         """Score as the domain asks for, and vary the training images."""

@@ -128,7 +128,7 @@ class KnowledgeMixin:
 
     def _texts(self, category: str, path: str | Path | None) -> list[list[str]]:
         """Give the descriptions of a class, and those of its images or of one image where there are any."""
-        dataset = None if self._module.hparams["class_name"] else dataset_of(self._module)
+        dataset = None if self._module.hparams["class_name"] else dataset_of(self._module, category)
         of_class = self.knowledge.class_texts(category, dataset)
         if self._module.kd_scope != "image" or path is None:
             of_images = self.knowledge.all_image_texts(category, dataset)
