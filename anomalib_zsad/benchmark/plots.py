@@ -6,6 +6,7 @@ from pathlib import Path
 import pandas as pd
 
 from anomalib_zsad.atomic import whole_file
+from anomalib_zsad.printing import printable
 
 BARS = ("image_AUROC", "pixel_AUROC", "pixel_AUPRO")
 _CURVES = {
@@ -35,8 +36,8 @@ def plot_bars(
         for number, name in enumerate(names):
             rows = named[(named["metric"] == metric) & (named["name"] == name)].set_index("target").reindex(targets)
             places = [place + (number - (len(names) - 1) / 2) * width for place in range(len(targets))]
-            panel.bar(places, 100 * rows["mean"], width, yerr=100 * rows["std"], label=name, capsize=2)
-        panel.set_xticks(range(len(targets)), targets)
+            panel.bar(places, 100 * rows["mean"], width, yerr=100 * rows["std"], label=_literal(name), capsize=2)
+        panel.set_xticks(range(len(targets)), list(map(_literal, targets)))
         panel.set_ylabel(f"{metric.replace('_', ' ')}, %")
         panel.set_ylim(0, 100)
         panel.grid(axis="y", alpha=0.3)
@@ -69,12 +70,18 @@ def plot_curves(
             for (model, shots), lines in part.groupby(["model", "shots"], dropna=False, sort=False):
                 mean = lines.groupby("fpr")["value"].mean()
                 name = row_name(model, shots)
-                legend[name], *_ = panel.plot(mean.index, mean, f"C{names.index(name)}", label=name)
+                legend[name], *_ = panel.plot(mean.index, mean, f"C{names.index(name)}", label=_literal(name))
             title, what, end = _CURVES[kind]
-            panel.set(title=f"{target}: {title}", xlabel="false positive rate", ylabel=what, xlim=(0, end), ylim=(0, 1))
+            panel.set(
+                title=f"{_literal(target)}: {title}",
+                xlabel="false positive rate",
+                ylabel=what,
+                xlim=(0, end),
+                ylim=(0, 1),
+            )
             panel.grid(alpha=0.3)
     figure.suptitle("Means over categories")
-    figure.legend(legend.values(), legend.keys(), loc="outside lower center", ncols=min(len(legend), 4))
+    figure.legend(legend.values(), map(_literal, legend), loc="outside lower center", ncols=min(len(legend), 4))
     _save(figure, path)
 
 
@@ -99,6 +106,11 @@ def read_curves(
 def row_name(model: object, shots: object) -> str:
     """Name a row of a table or a line of a plot."""
     return str(model) if pd.isna(shots) else f"{model}, k = {int(float(str(shots)))}"  # type: ignore[call-overload]
+
+
+def _literal(text: object) -> str:
+    """Give a text that is drawn as it is: matplotlib reads what stands between dollars as a formula."""
+    return printable(text).replace("$", r"\$")
 
 
 def _save(figure: object, path: Path) -> None:

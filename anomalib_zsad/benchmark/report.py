@@ -11,6 +11,7 @@ from anomalib_zsad.benchmark.paired import paired_tests
 from anomalib_zsad.benchmark.plots import plot_bars, plot_curves, row_name
 from anomalib_zsad.evaluation.extra import extra
 from anomalib_zsad.evaluation.table import NOT_POOLED, RANKING, write_csv
+from anomalib_zsad.printing import printable
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,7 @@ def markdown(
     """Lay out a table for each target: a row for each model, in percent, mean ± deviation over seeds."""
     blocks = [_block(str(target), part, pictures) for target, part in summary.groupby("target", sort=False)]
     if failures:
-        lines = "\n".join(f"- {name}: {reason}" for name, reason in failures.items())
+        lines = "\n".join(f"- {printable(name)}: {printable(reason)}" for name, reason in failures.items())
         blocks.append(f"## Failed\n\n{lines}\n")
     if pictures.plots:
         shown = "\n\n".join(f"![{path.stem}](<{path.as_posix()}>)" for path in pictures.plots)

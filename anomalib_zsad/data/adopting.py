@@ -90,7 +90,7 @@ def adopt(trainer: Trainer, pre_processor: Any) -> None:
     """
     datamodule: Any = trainer.datamodule  # type: ignore[attr-defined]
     if isinstance(datamodule, AnomalibDataModule):
-        _adopt_splits(datamodule)
+        adopt_splits(datamodule)
     for loader in _given_loaders(trainer):
         _adopt_dataset(loader)
         if isinstance(loader.dataset, ImageFiles) and loader.batch_size == 1 and _resizes_of(pre_processor):
@@ -98,6 +98,16 @@ def adopt(trainer: Trainer, pre_processor: Any) -> None:
     strategy: Any = trainer.strategy
     # The one place through which Lightning passes every loader of every stage before it starts workers.
     strategy.process_dataloader = partial(_processed, type(strategy).process_dataloader, strategy, pre_processor)
+
+
+def adopt_splits(datamodule: AnomalibDataModule) -> None:
+    """Have the splits of a datamodule that is set up go by the rules of this package."""
+    known: dict[int, AnomalibDataset] = {}  # two splits may be one dataset
+    for split in _SPLITS:
+        dataset = getattr(datamodule, split, None)
+        if dataset is not None and _is_anomalibs(dataset):
+            ours = known.setdefault(id(dataset), _taken_over(dataset, category_of(datamodule)))
+            setattr(datamodule, split, ours)
 
 
 def adopt_files(dataset: PredictDataset) -> None:
@@ -115,15 +125,6 @@ def adopt_files(dataset: PredictDataset) -> None:
 def _without_foreign(paths: list[Any]) -> list[Any]:
     ours = [path for path, foreign in zip(paths, foreign_among(paths), strict=True) if not foreign]
     return ours or paths  # one that was named counts, whatever its name
-
-
-def _adopt_splits(datamodule: AnomalibDataModule) -> None:
-    known: dict[int, AnomalibDataset] = {}  # two splits may be one dataset
-    for split in _SPLITS:
-        dataset = getattr(datamodule, split, None)
-        if dataset is not None and _is_anomalibs(dataset):
-            ours = known.setdefault(id(dataset), _taken_over(dataset, category_of(datamodule)))
-            setattr(datamodule, split, ours)
 
 
 def _adopt_dataset(loader: DataLoader) -> None:

@@ -15,6 +15,7 @@ from anomalib.data import AnomalibDataModule
 from torch import Tensor
 from torch.utils.data import Subset
 
+from anomalib_zsad.data.adopting import adopt_splits
 from anomalib_zsad.functional.resizing import resize_bicubic
 
 logger = logging.getLogger(__name__)
@@ -85,6 +86,7 @@ def _images(datamodule: AnomalibDataModule) -> Subset:
     """Draw images evenly from all the data: the first few hundred are of a few categories."""
     datamodule.prepare_data()
     datamodule.setup("fit")
+    adopt_splits(datamodule)
     data = datamodule.val_data if len(datamodule.val_data) else datamodule.train_data
     if len(data) < CALIBRATION_IMAGES:
         logger.warning("%d images are recommended for calibration, found %d.", CALIBRATION_IMAGES, len(data))

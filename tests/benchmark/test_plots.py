@@ -11,7 +11,7 @@ def rows():
     return pd.DataFrame(
         [(m, t, c, k, s, 1, metric, 0.5 + 0.1 * s, "")
          for m, k in (("ours", 0), ("ours", 4), ("theirs", None))
-         for t in ("MVTec", "VisA") for c in "ab" for s in (0, 1) for metric in ("image_AUROC", "pixel_AUROC")],
+         for t in ("MVTec", r"$\frac$") for c in "ab" for s in (0, 1) for metric in ("image_AUROC", "pixel_AUROC")],
         columns=["model", "target", "category", "shots", "seed", "images", "metric", "value", "note"],
     )  # fmt: skip
 
