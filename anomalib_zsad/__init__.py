@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from anomalib_zsad.models import (
         ACDClip,
         AFClip,
+        ClipZeroShot,
         Ensemble,
         KAnoClip,
         WMoEClip,
@@ -72,6 +73,7 @@ __all__ = [
     "Br35H",
     "BrainMRI",
     "ClinicDB",
+    "ClipZeroShot",
     "ColonDB",
     "DTDSynthetic",
     "Endo",

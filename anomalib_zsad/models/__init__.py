@@ -2,6 +2,7 @@
 
 from anomalib_zsad.models.acd_clip import ACDClip
 from anomalib_zsad.models.af_clip import AFClip
+from anomalib_zsad.models.clip_zero_shot import ClipZeroShot
 from anomalib_zsad.models.ensemble import Ensemble
 from anomalib_zsad.models.kano_clip import KAnoClip
 from anomalib_zsad.models.wmoe_clip import WMoEClip
@@ -10,7 +11,7 @@ from anomalib_zsad.seam.errors import tell_errors_in_one_message
 from anomalib_zsad.seam.export import export_the_given_model
 from anomalib_zsad.seam.results import version_first_tests
 
-__all__ = ["ACDClip", "AFClip", "Ensemble", "KAnoClip", "WMoEClip"]
+__all__ = ["ACDClip", "AFClip", "ClipZeroShot", "Ensemble", "KAnoClip", "WMoEClip"]
 
 bring_settings_of_checkpoint()
 export_the_given_model()

@@ -17,11 +17,16 @@ MODELS = {
     "ACD-CLIP": "ACDClip",
     "WMoE-CLIP": "WMoEClip",
     "KAnoCLIP": "KAnoClip",
+    "CLIP": "ClipZeroShot",
+    "CLIP-AC": "ClipZeroShot",
     "WinCLIP": "WinClip",
     "WinCLIP+": "WinClip",
     "PatchCore": "Patchcore",
 }
 """The class, of this package or of anomalib, that implements a printed method."""
+
+_PROMPTS = {"CLIP": "CLIP", "CLIP-AC": "CLIP-AC"}
+"""Methods of one class that differ in their arguments alone: variants of it."""
 
 METRICS = {
     "image-level AUROC": "image_AUROC",
@@ -104,7 +109,7 @@ def _figures(table: dict[str, Any]) -> Iterator[dict[str, Any]]:
     fixed = {"table": table["table"], "setting": table["setting"], "ablation": table.get("ablation", False)}
     for dataset, cells in table["figures"].items():
         for key, cell in cells.items():
-            method, variant = (table["variants_of"], key) if "variants_of" in table else (key, "")
+            method, variant = (table["variants_of"], key) if "variants_of" in table else (key, _PROMPTS.get(key, ""))
             names = {"method": method, "model": MODELS.get(method, ""), "variant": variant, "dataset": dataset}
             for metric, figure in zip(table["metrics"], cell.split(), strict=True):
                 if figure != "-":

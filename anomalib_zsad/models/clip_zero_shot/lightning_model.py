@@ -1,0 +1,106 @@
+"""How CLIP is asked for anomalies without any training."""
+
+from pathlib import Path
+from typing import Any
+
+from anomalib.models import AnomalibModule
+from torch import Tensor, nn
+
+import anomalib_zsad.arguments as arg
+from anomalib_zsad.clip.backbone import FrozenClip
+from anomalib_zsad.clip.embedded import default_size
+from anomalib_zsad.data.class_names import own_names
+from anomalib_zsad.data.item import ANY_CATEGORY, categories_of
+from anomalib_zsad.evaluation.post_processor import MonotonePostProcessor
+from anomalib_zsad.models.acd_clip.prompts import ClassPrompts
+from anomalib_zsad.models.clip_zero_shot.torch_model import ClipZeroShotModel
+from anomalib_zsad.models.kano_clip.prompts import class_words
+from anomalib_zsad.models.mixin import ZeroShotMixin
+
+
+class ClipZeroShot(ZeroShotMixin, AnomalibModule):  # type: ignore[misc]  # what the mixin replaces is typed narrowly
+    """CLIP as it is, compared with prompts of a normal and an anomalous state: a baseline, nothing is trained.
+
+    With its defaults it is the row "CLIP" of the papers' tables. "CLIP-AC" averages more states and templates, such as
+    the templates of `open_clip.OPENAI_IMAGENET_TEMPLATES`; `configs/benchmark/kano_clip.yaml` has a list. The papers
+    name neither prompts nor the temperature and blur of the map: AnomalyCLIP's words stand here, CLIP's own
+    temperature, and the blur of the other methods.
+
+    Args:
+        backbone: An open_clip model name; not used where `pretrained` is a file, whose shapes tell the architecture.
+        pretrained: A tag of open_clip, a file with the weights of a CLIP, or None for untrained weights (tests only).
+        image_size: Height and width in pixels that images are resized to; multiples of the patch size. None: 518, or
+            over the small CLIP of this package the 168 that it was trained at.
+        normal_states: Ways to name a normal object; {} stands for its class.
+        abnormal_states: Ways to name an anomalous one.
+        templates: Sentences; {} stands for the named object.
+        class_name: The class of all images. None: every sample's own category.
+        class_names: Words for categories, or a YAML file with them.
+        temperature: Divides every cosine.
+        blur_sigma: Standard deviation in pixels of the blur of the map; 0 for none.
+        image_threshold: The raw image score above which an image is anomalous. None: 0.5.
+        pixel_threshold: The same of the pixels of a map.
+        post_processor: Ours with other options, anomalib's, or False for none.
+        **components: anomalib's pre_processor, evaluator and visualizer.
+
+    Raises:
+        ValueError: If an argument does not fit the backbone.
+        OSError: If weights can neither be found nor downloaded.
+    """
+
+    model: ClipZeroShotModel
+
+    @arg.checked
+    def __init__(
+        self,
+        backbone: arg.Text = "ViT-L-14-336",
+        pretrained: str | Path | None = "openai",
+        image_size: arg.ImageSize | None = None,
+        normal_states: arg.Templates = ("a normal {}",),
+        abnormal_states: arg.Templates = ("an anomalous {}",),
+        templates: arg.Templates = ("a photo of {}.",),
+        class_name: arg.Text | None = None,
+        class_names: dict[str, str] | str | Path | None = None,
+        temperature: arg.Temperature = 0.01,
+        blur_sigma: arg.Sigma = 4.0,
+        image_threshold: arg.Share | None = None,
+        pixel_threshold: arg.Share | None = None,
+        post_processor: MonotonePostProcessor | nn.Module | bool = True,
+        **components: Any,
+    ) -> None:
+        super().__init__(post_processor=post_processor, **components)
+        self.trained_on = []
+        if components.get("pre_processor", True) is True:
+            self.pre_processor = self.configure_pre_processor(image_size or default_size(backbone))
+        self._rebuild()
+
+    def build(self) -> None:
+        """Make the torch model of the arguments."""
+        given: Any = self.hparams
+        clip = FrozenClip.load(given.backbone, given.pretrained, given.image_size)
+        self.own_names = own_names(given.class_names)
+        self.model = ClipZeroShotModel(
+            clip,
+            ClassPrompts(given.normal_states, given.abnormal_states, given.templates),
+            given.temperature,
+            given.blur_sigma,
+            class_words(given.class_name or ANY_CATEGORY, self.own_names),
+        )
+
+    @property
+    def trainer_arguments(self) -> dict[str, Any]:
+        """No epochs of training."""
+        return {"max_epochs": 1, "num_sanity_val_steps": 0}
+
+    def predict_batch(self, batch: Any) -> Any:
+        """Score a batch, each image as one of its own class."""
+        datamodule = getattr(self._trainer, "datamodule", None)
+        names = categories_of(batch, datamodule, self.hparams["class_name"])
+        return self.model(batch.image, [class_words(name, self.own_names) for name in names])
+
+    def loss_terms(self, batch: Any) -> dict[str, Tensor]:
+        """Nothing is trained: `fit` is refused before this is asked for."""
+        raise NotImplementedError
+
+    def configure_optimizers(self) -> None:
+        """Nothing is trained."""
