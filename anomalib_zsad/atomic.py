@@ -62,14 +62,19 @@ def unfinished_folder(folder: Path) -> Iterator[Path]:
 def replace_together(files: Sequence[Path], folder: Path) -> None:
     """Move files that belong together into another folder of the file system, over those of the same names.
 
-    A process that is killed in between leaves no last file, rather than one beside others that are not its own.
+    A process that is killed in between leaves no last file, rather than one beside others that are not its own. What
+    is replaced moves to where the new ones were: deleting it in between would take longer.
 
     Args:
-        files: Those that are only read through the last one, and that one.
+        files: Those that are only read through the last one, and that one; all from one temporary folder.
         folder: Where they go; made where it is missing.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / files[-1].name).unlink(missing_ok=True)
+    replaced = files[-1].parent / ".replaced"
+    replaced.mkdir()
+    for old in (folder / file.name for file in reversed(files)):
+        if old.exists():
+            old.replace(replaced / old.name)
     for file in files:
         file.replace(folder / file.name)
 

@@ -70,7 +70,7 @@ def test_a_picture_of_an_unknown_format_is_refused(tmp_path: Path) -> None:
         write_picture(Image.new("RGB", (2, 2)), tmp_path / "notes.txt")
 
 
-@pytest.mark.parametrize("done", range(3))
+@pytest.mark.parametrize("done", range(5))
 def test_files_that_belong_together_are_never_mixed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, done: int) -> None:
     names = ["model.bin", "model.xml"]
     for name in names:
@@ -89,5 +89,5 @@ def test_files_that_belong_together_are_never_mixed(tmp_path: Path, monkeypatch:
             (folder / name).write_text("new")
         replace_together([folder / name for name in names], tmp_path)
     found = {path.name: path.read_text() for path in tmp_path.iterdir()}
-    assert "model.xml" not in found or set(found.values()) == {"new"}
+    assert "model.xml" not in found or len(set(found.values())) == 1
     assert found.keys() <= set(names)
