@@ -13,6 +13,8 @@ from anomalib.data.utils import LabelName
 from lightning.pytorch.utilities.seed import isolate_rng
 from torch.utils.data import IterableDataset
 
+from anomalib_zsad.data.parts import category_names
+
 _COMMON = ("train_batch_size", "eval_batch_size", "num_workers")
 """Arguments that `Auxiliary` shares with its source."""
 
@@ -99,6 +101,10 @@ def _instead_of(datamodule: Any) -> list[str]:
     else:
         words = ["--data", "Auxiliary", "--data.source", _path_of(kind)]
         words += [*_arguments(datamodule, kind, "--data.source."), *_missing(datamodule)]
+        if datamodule.category and category_names(datamodule) == [
+            datamodule.category
+        ]:  # one that its class does not list
+            return [*words, "--data.source.category", datamodule.category]
     return [*words, "--data.categories", f"[{datamodule.category}]"] if datamodule.category else words
 
 

@@ -24,6 +24,7 @@ def check(datamodule: AnomalibDataModule) -> None:
     ("datamodule", "command"),
     [
         (MVTecAD("./mv", "grid"), f"{AUXILIARY} MVTecAD --data.source.root mv --data.categories '[grid]'"),
+        (MVTecAD("./mv", "coin"), f"{AUXILIARY} MVTecAD --data.source.root mv --data.source.category coin"),
         (
             Visa("./vi", "pcb1", train_batch_size=4),
             "--data VisA --data.root vi --data.train_batch_size 4 --data.categories '[pcb1]'",
