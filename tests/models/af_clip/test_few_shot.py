@@ -170,6 +170,10 @@ def test_the_memory_is_part_of_checkpoint_and_export(small_clip, trained, normal
     assert loaded.learning_type == LearningType.FEW_SHOT
     assert loaded.memory_of == model.memory_of
     assert torch.equal(loaded.model(images()).pred_score, expected.pred_score)
+    loaded.save_weights(tmp_path / "few.safetensors")
+    from_file = AFClip(pretrained=small_clip, weights=tmp_path / "few.safetensors").eval()
+    assert torch.equal(from_file.model(images()).pred_score, expected.pred_score)
+    assert from_file.record() == loaded.record()
     exported = engine.export(loaded, "torch", export_root=tmp_path)
     again = torch.load(exported, weights_only=False)["model"].eval()
     assert torch.equal(again.model(images()).anomaly_map, expected.anomaly_map)

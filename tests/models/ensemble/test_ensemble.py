@@ -219,6 +219,16 @@ def test_a_checkpoint_holds_all_but_the_backbone(trained, small_clip):
     assert Ensemble.load_from_checkpoint(path, pretrained=small_clip, weights=[1, 0]).model.weights == [1, 0]
 
 
+def test_what_is_given_counts_instead_of_the_checkpoint_and_the_rest_is_taken_over(trained, af_clip, padim, small_clip):
+    given = Ensemble([af_clip, Padim.load_from_checkpoint(padim)], image_threshold=0.4, pretrained=small_clip)
+    given.load_checkpoint(trained[2])
+    assert given.model.weights == [1, 2]
+    assert given.post_processor.image_threshold == torch.tensor(0.4)
+    assert torch.equal(given.post_processor.pixel_threshold, trained[0].post_processor.pixel_threshold)
+    with pytest.raises(ValueError, match=r"read only if you name it: pass --model\.pretrained"):
+        Ensemble().load_checkpoint(trained[2])
+
+
 @torch.no_grad()
 def test_an_image_is_scored_alike_in_any_batch(trained):
     model, images = trained[0].model, pictures(3, (50, 70))
