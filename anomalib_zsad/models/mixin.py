@@ -1,9 +1,8 @@
 """What the four models have in common towards anomalib and Lightning."""
 
 import logging
-from collections.abc import Mapping, Sequence, Sized
-from pathlib import Path
-from typing import Any, ClassVar, cast
+from collections.abc import Sized
+from typing import Any, ClassVar
 
 import torch
 from anomalib import LearningType
@@ -12,51 +11,36 @@ from anomalib.pre_processing import PreProcessor
 from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.types import STEP_OUTPUT
-from torch import Tensor, nn
+from torch import Tensor
 
-from anomalib_zsad.clip.backbone import FrozenClip
-from anomalib_zsad.clip.embedded import USUAL_SIZE, default_size, embedded_file
+from anomalib_zsad.clip.embedded import USUAL_SIZE, embedded_file
 from anomalib_zsad.data.adopting import adopt
 from anomalib_zsad.data.trainable import check_before_setup, check_trainable
 from anomalib_zsad.evaluation.evaluator import ZeroShotEvaluator
-from anomalib_zsad.evaluation.post_processor import MonotonePostProcessor, thresholds_of
+from anomalib_zsad.evaluation.post_processor import MonotonePostProcessor
 from anomalib_zsad.evaluation.predictions import PredictionWriter
 from anomalib_zsad.evaluation.visualizer import CategoryVisualizer
-from anomalib_zsad.models import settings
-from anomalib_zsad.models.adapter_file import read_adapter
-from anomalib_zsad.models.checkpoint import CheckedCheckpointIO, check_backbone, check_complete, check_readable
+from anomalib_zsad.models.checkpoint import CheckedCheckpointIO
 from anomalib_zsad.models.export import ExportHooks
 from anomalib_zsad.models.feature_cache import FeatureCache, check_images_repeat, datasets_of
 from anomalib_zsad.models.given_optimizer import take_given_optimizer
+from anomalib_zsad.models.persistence import Persistence
 from anomalib_zsad.models.pre_processor import ClipPreProcessor
 from anomalib_zsad.models.protocol import compare_batch_size
-from anomalib_zsad.models.record import KEY, Record, from_checkpoint, new_record
 from anomalib_zsad.models.termination import Termination
-from anomalib_zsad.models.trained_weights import load_trained, save_trained
 from anomalib_zsad.models.validity import check_scores
 
 logger = logging.getLogger(__name__)
 
 
-class ZeroShotMixin(ExportHooks):
+class ZeroShotMixin(ExportHooks, Persistence):
     """The plumbing of a model that is trained on an auxiliary dataset and detects anomalies elsewhere.
 
     A model is declared as `class AFClip(ZeroShotMixin, AnomalibModule)`: anomalib lists direct subclasses only. It
     brings `build`, which makes `model` (a torch module with a `clip`, whose forward gives raw probabilities) of the
     hyper-parameters, `loss_terms`, `configure_optimizers` and, among its hyper-parameters, `image_size`, `epochs`,
-    `seed` and `weights`; where its torch module has a `cacheable` encode, also `cache_features` and `cache_dtype`. Its
-    constructor calls that of anomalib and then `assemble`. Nothing here keeps state but what the record of a
-    checkpoint or an adapter file says.
+    `seed` and `weights`; where its torch module has a `cacheable` encode, also `cache_features` and `cache_dtype`.
     """
-
-    run_arguments: ClassVar[frozenset[str]] = frozenset({"weights", "epochs", "cache_features", "cache_dtype"})
-    """Arguments that no score of trained weights depends on: they do not travel with these."""
-
-    model: nn.Module
-    trained_on: list[str]
-    """"dataset/category" of all training data; None stands for an unknown origin. Empty: not trained."""
-    thresholds_fitted_on: Sequence[str] = ()
-    """The same of the data that the thresholds were fitted to."""
 
     paper_batch_size: ClassVar[int | None] = None
     """Images in a training batch of the paper, where it is printed or released."""
@@ -64,58 +48,9 @@ class ZeroShotMixin(ExportHooks):
     trains_on_anomalies = True
     """Whether the training data must have anomalous images with masks."""
 
-    def build(self) -> None:
-        """Make the torch model, the loss and what else the hyper-parameters decide."""
-        raise NotImplementedError
-
-    def assemble(self, components: Mapping[str, Any]) -> None:
-        """Build the model of its arguments; with `weights`, also of the settings of that file, and load it.
-
-        Args:
-            components: Those that the constructor was given.
-        """
-        module = self._module
-        self.trained_on = []
-        file = module.hparams["weights"]
-        weights = None if file is None else read_adapter(Path(file), type(self).__name__)
-        if weights is not None:
-            self._use_settings(weights.record, f"the adapter file {file}")
-        if components.get("pre_processor", True) is True:
-            size = module.hparams["image_size"] or default_size(module.hparams["backbone"])
-            module.pre_processor = self.configure_pre_processor(size)
-        self._rebuild()
-        if weights is not None:
-            load_trained(self, weights, origin=str(file))
-
     def loss_terms(self, batch: Any) -> dict[str, Tensor]:
         """Compute the losses of a batch: "loss", which is minimised, and whatever else is worth logging."""
         raise NotImplementedError
-
-    @classmethod
-    def load_from_checkpoint(cls, checkpoint_path: str | Path, *options: Any, **more: Any) -> Any:
-        """Load a checkpoint, as anomalib does; what is given beside it counts instead of its settings.
-
-        Raises:
-            FileNotFoundError: If there is no such file.
-            ValueError: If it cannot be read, is of another model or over another backbone, or names a file with the
-                weights of the backbone while `pretrained` is not given.
-        """
-        record, what = from_checkpoint(check_readable(checkpoint_path), cls.__name__), f"checkpoint {checkpoint_path}"
-        settings.warn_of_others(cls, more, record, what)
-        more = {"weights": None, **settings.joined(cls, more, record, what)}
-        return super().load_from_checkpoint(checkpoint_path, *options, **more)  # type: ignore[misc]
-
-    def load_checkpoint(self, path: str | Path) -> None:
-        """Load a checkpoint into this model, as testing and predicting do: its settings count where it has none."""
-        module = self._module
-        checkpoint = CheckedCheckpointIO(module.checkpoint_safe_globals()).load_checkpoint(path)
-        self._adopt(from_checkpoint(checkpoint, type(self).__name__))
-        module.on_load_checkpoint(checkpoint)
-        module.load_state_dict(checkpoint["state_dict"])
-
-    def save_weights(self, path: str | Path) -> None:
-        """Write what was learnt, with its thresholds, to a file for `weights=`: a few megabytes of safetensors."""
-        save_trained(self, path)
 
     def predict_batch(self, batch: Batch) -> InferenceBatch:
         """Score the images of a batch; a model that uses more of it than the images says so here."""
@@ -312,94 +247,8 @@ class ZeroShotMixin(ExportHooks):
         if self.holds_nothing:
             raise ValueError(_untrained(self))
 
-    def record(self) -> Record:
-        """Say in plain data what was learnt, for a checkpoint and an adapter file alike."""
-        return new_record(
-            type(self).__name__,
-            settings=settings.settings_of(self),
-            backbone=self._clip.identity,
-            trained_on=self.trained_on,
-            thresholds={**thresholds_of(self._module.post_processor), "fitted_on": list(self.thresholds_fitted_on)},
-        )
-
-    def take(self, record: Record) -> None:
-        """Take over what a record says beside the settings, once the weights are loaded."""
-        self.trained_on = list(record["trained_on"])
-        self.thresholds_fitted_on = list(record["thresholds"].get("fitted_on", []))
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Write the record.
-
-        The last checkpoint holds no state of the optimiser, twice the size of what was trained: more epochs start with
-        a fresh one. Those before it do, so that a training that was interrupted goes on as if it had not been.
-        """
-        super().on_save_checkpoint(checkpoint)  # type: ignore[misc]
-        trainer = self._module.trainer
-        if trainer.max_epochs and trainer.current_epoch + trainer.is_last_batch >= trainer.max_epochs > 0:
-            checkpoint["optimizer_states"] = []
-        checkpoint[KEY] = self.record()
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Check that a checkpoint is one of this model, whole, and of this backbone; take over its record."""
-        if self._is_test_after_resumed_fit():
-            # anomalib's `train` passes the checkpoint that it resumed from to the test as well.
-            logger.info("Testing the weights just trained, not those of the checkpoint that training resumed from.")
-            checkpoint["state_dict"] = self._module.state_dict()
-            checkpoint["callbacks"] = {}  # among them the thresholds
-            return
-        record = from_checkpoint(checkpoint, type(self).__name__)
-        if self._module._trainer is not None:
-            self._adopt(record)
-        check_complete(checkpoint, self._module)
-        check_backbone(record["backbone"], self._clip.identity, "the checkpoint")
-        super().on_load_checkpoint(checkpoint)  # type: ignore[misc]
-        self.take(record)
-        if record["backbone"]["image_size"] != self._clip.identity["image_size"]:
-            self._resize()
-
     _resumed_from: Any = None
     _has_stepped = False
-
-    @property
-    def _module(self) -> Any:  # this mixin is always mixed into an AnomalibModule
-        return self
-
-    @property
-    def _clip(self) -> FrozenClip:
-        return cast("FrozenClip", self.model.clip)
-
-    def _adopt(self, record: Record) -> None:
-        """Build the model anew where the settings of a checkpoint differ and nothing else was chosen."""
-        if self._use_settings(record, "the checkpoint"):
-            self._rebuild()
-
-    def _rebuild(self) -> None:
-        module = self._module
-        self.build()
-        module.model.to(module.device)
-        if isinstance(module.post_processor, MonotonePostProcessor):
-            module.post_processor.fix_thresholds(module.hparams["image_threshold"], module.hparams["pixel_threshold"])
-
-    def _use_settings(self, record: Record, what: str) -> bool:
-        """Take settings over, but for those that were chosen otherwise.
-
-        Returns:
-            Whether any changed.
-        """
-        module = self._module
-        given = settings.chosen(type(self), module.hparams)
-        joined = settings.joined(type(self), given, record, what)
-        settings.warn_of_others(type(self), given, record, what)
-        taken = settings.differing(joined, module.hparams)
-        if taken:
-            settings.tell(taken, what)
-            module.save_hyperparameters({**module.hparams, **taken})
-        return bool(taken)
-
-    def _resize(self) -> None:
-        """Let the default pre-processor of a checkpoint resize to the size that this model was given."""
-        if isinstance(self._module.pre_processor, ClipPreProcessor):
-            self._module.pre_processor.resize_to(self._clip.image_size)
 
     def _use_cache(self, cache: FeatureCache | None) -> None:
         self.model.feature_cache = cache  # type: ignore[assignment]  # a plain attribute of a module

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from anomalib.post_processing import PostProcessor
 
 from anomalib_zsad.data import VisA
 from anomalib_zsad.models import AFClip, KAnoClip, settings
@@ -85,6 +86,11 @@ def test_another_image_size_counts_instead_of_the_checkpoints(small_clip, tmp_pa
         assert again.pre_processor.transform(torch.rand(1, 3, 90, 80)).shape == (1, 3, 42, 42)
         assert again.model.clip.image_size == (42, 42)
     assert caplog.text.count(f"image_size=42 (not {IMAGE_SIZE})") == 2
+
+
+def test_a_threshold_needs_a_post_processor_that_keeps_it(small_clip):
+    with pytest.raises(ValueError, match="need the post-processor MonotonePostProcessor, got PostProcessor"):
+        AFClip(pretrained=small_clip, image_size=IMAGE_SIZE, image_threshold=0.3, post_processor=PostProcessor())
 
 
 def test_a_list_and_a_tuple_are_the_same_setting():

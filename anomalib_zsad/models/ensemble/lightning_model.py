@@ -20,6 +20,7 @@ from anomalib_zsad.models.ensemble.members import as_member, describe, is_untrai
 from anomalib_zsad.models.ensemble.raw_images import RawImages
 from anomalib_zsad.models.ensemble.torch_model import EnsembleModel
 from anomalib_zsad.models.mixin import ZeroShotMixin
+from anomalib_zsad.models.persistence import Persistence
 from anomalib_zsad.models.record import Record, from_checkpoint, new_record
 from anomalib_zsad.models.settings import settings_of
 
@@ -196,7 +197,7 @@ class Ensemble(ZeroShotMixin, AnomalibModule):  # type: ignore[misc]  # what the
             start = f"model.members.{index}."
             state = {k.removeprefix(start): v for k, v in checkpoint["state_dict"].items() if k.startswith(start)}
             member.on_load_checkpoint({**own, "state_dict": state})
-        super(ZeroShotMixin, self).on_load_checkpoint(checkpoint)
+        super(Persistence, self).on_load_checkpoint(checkpoint)
         self._resize()
         self.take(record)
 
