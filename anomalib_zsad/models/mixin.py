@@ -126,8 +126,8 @@ class ZeroShotMixin(ExportHooks, Persistence):
             ValueError: If the training data are known to be all normal, which is told before they are looked for, or
                 the command has a scheduler without an optimiser.
         """
-        trainer = self._module.trainer
-        if self.trains_on_anomalies and trainer.state.fn == TrainerFn.FITTING:
+        trainer = self._module._trainer
+        if trainer is not None and self.trains_on_anomalies and trainer.state.fn == TrainerFn.FITTING:
             check_before_setup(trainer.datamodule, type(self))
             take_given_optimizer(self, trainer)
         callbacks = list(super().configure_callbacks())  # type: ignore[misc]
