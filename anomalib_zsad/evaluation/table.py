@@ -13,7 +13,7 @@ from rich.text import Text
 
 from anomalib_zsad.atomic import whole_file
 from anomalib_zsad.functional.curves import RATES
-from anomalib_zsad.printing import cells, shown
+from anomalib_zsad.printing import cells, printable, shown
 
 RANKING = (
     "image_AUROC",
@@ -63,7 +63,7 @@ def results_table(results: Mapping[str, CategoryResult]) -> pd.DataFrame:
     """
     rows = [
         {
-            "category": f"{MEAN} (category)" if name == MEAN else name,
+            "category": f"{MEAN} (category)" if name == MEAN else printable(name),
             "images": result.images,
             "anomalous images": result.anomalous,
             **result.values,
@@ -127,13 +127,15 @@ def write_csv(path: Path, table: pd.DataFrame) -> None:
 
 def scores_table(rows: Sequence[tuple[str, str, str, float]]) -> pd.DataFrame:
     """Build the table of single images: path, category, label and raw score."""
-    return pd.DataFrame(rows, columns=["path", "category", "label", "score"])
+    # Written out at once: with pyarrow, pandas holds no text that is no UTF-8.
+    texts = [(printable(path), printable(category), *rest) for path, category, *rest in rows]
+    return pd.DataFrame(texts, columns=["path", "category", "label", "score"])
 
 
 def curves_table(results: Mapping[str, CategoryResult]) -> pd.DataFrame:
     """Build the table of curves: category, curve, false positive rate, value."""
     rows = [
-        pd.DataFrame({"category": name, "curve": curve, "fpr": RATES, "value": values})
+        pd.DataFrame({"category": printable(name), "curve": curve, "fpr": RATES, "value": values})
         for name, result in sorted(results.items())
         for curve, values in result.curves.items()
     ]

@@ -31,6 +31,8 @@ def test_a_folder_with_a_folder_of_images_for_each_class(tmp_path):
     for name in ("cup/b.PNG", "cup/deep/a.jpg", "fork/0.bmp"):
         put(tmp_path / name)
     (tmp_path / "cup" / "notes.txt").write_text("no image")
+    for name in ("cup/._b.PNG", "cup/.ipynb_checkpoints/b.PNG", "cup/__MACOSX/good/b.PNG", "__MACOSX/cup/b.PNG"):
+        put(tmp_path / name)
     assert keys(find_images(str(tmp_path))) == {"cup": ["cup/b.PNG", "cup/deep/a.jpg"], "fork": ["fork/0.bmp"]}
 
 
