@@ -86,7 +86,8 @@ def _add_benchmark(commands: "argparse._SubParsersAction[argparse.ArgumentParser
     command.add_argument("--compare", choices=papers, help="put the figures of this paper beside ours")
     only = command.add_mutually_exclusive_group()
     only.add_argument("--list-cells", action="store_true", help="print the names of all cells and run none")
-    only.add_argument("--cell", metavar="NAME", help="run this cell alone, here, and keep its result; no tables")
+    text = "run this cell alone, here, no tables (exit status 75: another process runs it)"
+    only.add_argument("--cell", metavar="NAME", help=text)
     command.add_argument("--end-with-parent", action="store_true", help=argparse.SUPPRESS)
     command.set_defaults(run=_benchmark)
 

@@ -117,25 +117,27 @@ class Schedule:
         running, self._running = self._running, []
         settled = []
         for job, task in running:
-            if not job.done() or self._may_still_appear(job, task):
+            ended = _ended(job) if job.done() else None
+            if ended is None or self._may_still_appear(ended, task):
                 self._running.append((job, task))
-            elif self._is_settled(task) or not self._goes_again(job, task):
+                continue
+            if ended.killed or (ended.status not in {0, TAKEN} and ended.output):
+                logger.warning("Cell %s %s\n%s", task.cell.name, ended.reason, ended.output)
+            if self._is_settled(task) or not self._goes_again(ended, task):
                 task.ended = True
                 settled.append(task)
         return settled
 
-    def _may_still_appear(self, job: Job, task: Task) -> bool:
-        if _ended(job).status != 0 or self._is_settled(task):
+    def _may_still_appear(self, ended: Ended, task: Task) -> bool:
+        if ended.status != 0 or self._is_settled(task):
             return False
         task.seen_by = task.seen_by or time.monotonic() + LATENCY
         return time.monotonic() < task.seen_by
 
-    def _goes_again(self, job: Job, task: Task) -> bool:
-        ended = _ended(job)
+    def _goes_again(self, ended: Ended, task: Task) -> bool:
         if ended.status == TAKEN:
             self._waiting.append(task)
             return True
-        logger.warning("Cell %s has no result: %s\n%s", task.cell.name, ended.reason, ended.output)
         task.tries += 1
         if ended.killed and task.tries < _TRIES:
             self._waiting.insert(0, task)

@@ -62,7 +62,7 @@ class ZeroShotEvaluator(Evaluator):
         test_metrics: Further metrics of anomalib, of the raw scores or of the decisions (`pred_label`, `pred_mask`).
         pixel_memory: Bytes for pixels.
         intervals: Whether `metrics.csv` has 95 % bootstrap intervals of the metrics of scores (`intervals`); each image
-            takes 60 kB more, and a category about ten seconds.
+            takes 60 kB more, and a category a second or two.
 
     Raises:
         ValueError: If a validation metric needs decisions, whose thresholds validation only fits.

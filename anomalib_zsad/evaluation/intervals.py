@@ -66,7 +66,7 @@ class ImageBins:
             return {}
         scores = np.array(self.scores, np.float32)
         anomalous = np.array([label is True for label in self.labels])
-        pixels = np.stack(self.pixels).reshape(len(scores), -1) if len(self.pixels) == len(scores) else None
+        pixels = _Pixels(self.pixels, self.regions) if len(self.pixels) == len(scores) else None
 
         def statistic(*drawn: NDArray[np.intp]) -> NDArray[np.float64]:  # (n,) each -> (M,)
             index = np.concatenate(drawn)
@@ -75,9 +75,7 @@ class ImageBins:
                 keys = pack(scores[index], anomalous[index].astype(np.int64))
                 values |= _ranking("image", curve_of(keys, int(anomalous[index].sum())))
             if pixels is not None:
-                weights = np.bincount(index, minlength=len(scores))
-                summed = (weights @ pixels).reshape(3, _CELLS)
-                values |= _ranking("pixel", _curve(summed, int(weights @ self.regions)))
+                values |= _ranking("pixel", pixels.curve(np.bincount(index, minlength=len(scores))))
             return np.array([values.get(name, np.nan) for name in names])
 
         found = bootstrap(
@@ -119,14 +117,21 @@ def with_intervals(table: pd.DataFrame, results: Mapping[str, CategoryResult]) -
     return table.assign(**bounds)
 
 
-def _curve(bins: NDArray[np.floating], regions: int) -> DetectionCurve:  # (3, _CELLS)
-    filled = np.flatnonzero(bins[:2].any(axis=0))[::-1]
-    curve = DetectionCurve(max(int(bins[0].sum()), 1), max(int(bins[1].sum()), 1), regions)
-    curve.add(Increments(_FLOORS[filled], bins[:, filled].astype(np.float64)))
-    return curve
+class _Pixels:
+    """The histograms of N images, without the bins that none of them fills."""
 
+    def __init__(self, histograms: Sequence[NDArray[np.float32]], regions: Sequence[int]) -> None:
+        stacked = np.stack(histograms)  # (N, 3, _CELLS)
+        filled = np.flatnonzero(stacked[:, :2].any(axis=(0, 1)))[::-1]  # highest score first
+        self._scores = bin_floors().numpy()[::_COARSE][filled]
+        self._bins, self._regions = stacked[:, :, filled].reshape(len(stacked), -1), np.array(regions)
 
-_FLOORS = bin_floors().numpy()[::_COARSE]
+    def curve(self, times: NDArray[np.integer]) -> DetectionCurve:  # (N,): how often each image counts
+        bins = (times.astype(np.float32) @ self._bins).reshape(3, -1).astype(np.float64)
+        drawn = bins[:2].any(axis=0)
+        curve = DetectionCurve(round(bins[0].sum()) or 1, round(bins[1].sum()) or 1, int(times @ self._regions))
+        curve.add(Increments(self._scores[drawn], bins[:, drawn]))
+        return curve
 
 
 def _ranking(level: str, curve: DetectionCurve) -> dict[str, float]:

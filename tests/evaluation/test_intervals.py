@@ -36,8 +36,8 @@ def test_bins_of_single_images_give_what_all_pixels_give():
     bins, exact = ImageBins(), result(images(0), wanted=False).values
     for image in images(0):
         bins.add(image)
-    curve = intervals._curve(np.sum(bins.pixels, axis=0), sum(bins.regions))
-    binned = intervals._ranking("pixel", curve)
+    pixels = intervals._Pixels(bins.pixels, bins.regions)
+    binned = intervals._ranking("pixel", pixels.curve(np.ones(len(bins.scores), int)))
     assert {name: exact[name] for name in binned} == pytest.approx(binned, abs=3e-3)
 
 
