@@ -9,6 +9,7 @@ from anomalib.utils.serialization import anomalib_safe_globals
 from lightning.pytorch import LightningModule
 
 from anomalib_zsad.atomic import whole_file
+from anomalib_zsad.models.validity import check_tensors
 
 _SETTINGS = {"activation": "another activation", "position_resize": "another resizing of position embeddings"}
 
@@ -60,13 +61,14 @@ def check_readable(path: str | Path) -> dict[str, Any]:
 
 
 def check_complete(checkpoint: dict[str, Any], module: LightningModule) -> None:
-    """Check that a checkpoint of this method has every trainable tensor in the right shape.
+    """Check that a checkpoint of this method has every trainable tensor in the right shape, and numbers in its range.
 
     Raises:
-        ValueError: If a tensor is missing or of another shape.
+        ValueError: If a tensor is missing, of another shape, or cannot be meant.
     """
+    check_tensors(checkpoint["state_dict"], module.state_dict(), "the checkpoint")
     name = type(module).__name__
-    found = {key: tuple(value.shape) for key, value in checkpoint["state_dict"].items()}
+    found = {key: tuple(getattr(value, "shape", ())) for key, value in checkpoint["state_dict"].items()}
     for key, parameter in module.named_parameters():
         if parameter.requires_grad and found.get(key) != tuple(parameter.shape):
             msg = (
@@ -74,6 +76,12 @@ def check_complete(checkpoint: dict[str, Any], module: LightningModule) -> None:
                 f"got {found.get(key, 'none')}: it is of another model or of another configuration"
             )
             raise ValueError(msg)
+    if differing := sorted(found.keys() ^ module.state_dict().keys()):
+        msg = (
+            f"expected a checkpoint of {name} with the tensors of this model, "
+            f"got one {'with' if differing[0] in found else 'without'} {differing[0]} ({len(differing)} such tensors)"
+        )
+        raise ValueError(msg)
 
 
 def check_backbone(saved: Any, ours: dict[str, Any], what: str) -> None:

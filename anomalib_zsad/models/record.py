@@ -16,6 +16,9 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from pydantic import BaseModel, ValidationError
+
+from anomalib_zsad import arguments as arg
 from anomalib_zsad._version import __version__
 
 Record = dict[str, Any]
@@ -25,14 +28,27 @@ KEY = "anomalib_zsad"
 _METADATA_KEY = "record"
 _UNKNOWN = ["unknown"]
 
-_TYPES: dict[str, type | tuple[type, ...]] = {
-    "method": str,
-    "version": str,
-    "settings": dict,
-    "backbone": (dict, type(None)),
-    "trained_on": list,
-    "thresholds": dict,
-}
+
+class _Thresholds(BaseModel, extra="allow"):
+    image: arg.Share | None = None
+    pixel: arg.Share | None = None
+    fitted_on: list[str] = []
+    options: dict[str, Any] = {}
+
+
+class _Backbone(BaseModel, extra="allow"):
+    fingerprint: str = ""
+    backbone: str | None = None
+    pretrained: str | None = None
+
+
+class _Record(BaseModel, extra="allow"):
+    method: str
+    version: str
+    settings: dict[str, Any]
+    backbone: _Backbone | None
+    trained_on: list[str]
+    thresholds: _Thresholds
 
 
 def new_record(method: str, **entries: Any) -> Record:
@@ -79,7 +95,7 @@ def from_metadata(metadata: Mapping[str, str], method: str, origin: str) -> Reco
     names = {"method", _METADATA_KEY, "backbone", "trained_on"} & metadata.keys()
     try:
         told = {name: metadata[name] if name == "method" else json.loads(metadata[name]) for name in names}
-    except json.JSONDecodeError as error:
+    except (json.JSONDecodeError, RecursionError) as error:
         msg = f"{origin}: expected an adapter file of {method}, but its metadata is damaged ({error})"
         raise ValueError(msg) from error
     record = told.pop(_METADATA_KEY, None) or {**new_record(method, version="0.1"), **told}
@@ -93,8 +109,12 @@ def _checked(record: Any, expected: str, method: str) -> Record:
     if record["method"] != method:
         msg = f"{expected} of {method}, got one of {record['method']}"
         raise ValueError(msg)
-    for name, kind in _TYPES.items():
-        if not isinstance(record.get(name), kind):
-            msg = f"{expected} with a whole record, but its {name} is {str(record.get(name, 'missing'))[:60]!r}"
-            raise ValueError(msg)
+    try:
+        _Record.model_validate(record, strict=True)
+    except ValidationError as error:
+        fault = error.errors(include_url=False)[0]
+        name, value = ".".join(map(str, fault["loc"])), fault["input"]
+        found = "missing" if fault["type"] == "missing" else f"{value!r:.60}"
+        msg = f"{expected} with a whole record, but its {name} is {found} ({fault['msg']})"
+        raise ValueError(msg) from None
     return record

@@ -4,6 +4,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -12,6 +13,7 @@ from anomalib_zsad.models.adapter_file import Adapter, save_adapter
 from anomalib_zsad.models.checkpoint import check_backbone
 from anomalib_zsad.models.memory import MemoryBank
 from anomalib_zsad.models.record import to_metadata
+from anomalib_zsad.models.validity import check_tensors
 
 logger = logging.getLogger(__name__)
 
@@ -40,7 +42,7 @@ def load_trained(
         origin: The file, for messages.
 
     Raises:
-        ValueError: If the tensors are of another backbone or shape.
+        ValueError: If the tensors are of another backbone or shape, or cannot be meant.
     """
     record = adapter.record
     tensors = {key: value for key, value in adapter.tensors.items() if key not in _OLD_THRESHOLDS}
@@ -48,6 +50,8 @@ def load_trained(
         check_backbone(record["backbone"], module.model.clip.identity, origin)
     memories = {f"{name}.features" for name, each in module.model.named_modules() if isinstance(each, MemoryBank)}
     _check_shapes(_learnt(module), {key: value for key, value in tensors.items() if key not in memories}, origin)
+    unknown = dict.fromkeys(_OLD_THRESHOLDS, torch.tensor(float("nan")))
+    check_tensors(adapter.tensors, {**module.model.state_dict(), **unknown}, origin)
     module.model.load_state_dict(tensors, strict=False)
     old = {name: adapter.tensors[key].item() for key, name in _OLD_THRESHOLDS.items() if key in adapter.tensors}
     take_thresholds(module.post_processor, {**old, **record["thresholds"]})

@@ -121,7 +121,7 @@ def test_files_of_version_0_1_are_read(small_clip, tmp_path):
     [
         ({"settings": {"scale": 1}}, "has settings that AFClip does not have: scale"),
         ({"settings": {"temperature": -1}}, "temperature must be a number in"),
-        ({"settings": []}, r"its settings is '\[\]'"),
+        ({"settings": []}, r"its settings is \[\]"),
         ({"method": "Padim"}, "an adapter file of AFClip, got one of Padim"),
     ],
 )
