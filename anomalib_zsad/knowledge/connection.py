@@ -68,7 +68,7 @@ def proxy_for(address: str) -> str | None:
 
 def masked(address: str) -> str:
     """Hide a name and a password in an address."""
-    return re.sub(r"^(\w+://)?[^/]*@", r"\1***@", address)
+    return re.sub(r"^(\w+://)?.*@", r"\1***@", address)
 
 
 class BoundedTransport(httpx.HTTPTransport):
