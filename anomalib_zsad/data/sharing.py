@@ -50,23 +50,23 @@ class TrainingLoader(DataLoader):
 
     sampler: ShareInOrder
     _given = 0
-    _skipped = 0
+    _left_off: dict[str, int] | None = None
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
-        skipped, self._skipped = self._skipped, 0
-        return self._from(skipped)
+        left_off, self._left_off = self._left_off, None
+        return self._from(left_off or {"epoch": -1, "batches": 0})  # of no epoch
 
     def state_dict(self) -> dict[str, int]:
-        """Say how many batches of the epoch were given; none where it came to its end."""
-        return {"batches": self._given % max(len(self), 1)}
+        """Say how many batches of which epoch were given."""
+        return {"epoch": self.sampler.epoch, "batches": self._given}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        """Leave out as many batches when the next epoch starts."""
-        self._skipped = state["batches"]
+        """Leave out as many batches, if the next epoch is the same one."""
+        self._left_off = state
 
-    def _from(self, first: int) -> Iterator[Any]:
-        self.sampler.first = first * (self.batch_size or 1)
-        self._given = first
+    def _from(self, left_off: dict[str, int]) -> Iterator[Any]:
+        self._given = left_off["batches"] if left_off["epoch"] == self.sampler.epoch else 0
+        self.sampler.first = self._given * (self.batch_size or 1)
         for batch in super().__iter__():
             self._given += 1
             yield batch
