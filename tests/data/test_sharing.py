@@ -18,7 +18,7 @@ def datamodule_of(root: Path, processes: int = 1, rank: int = 0, **arguments: An
     datamodule = MVTec(
         root, ["bottle", "grid"], **{"num_workers": 0, "val_ratio": 0.4, "eval_batch_size": 2, **arguments}
     )
-    datamodule.trainer = SimpleNamespace(world_size=processes, global_rank=rank)
+    datamodule.trainer = SimpleNamespace(world_size=processes, global_rank=rank, lightning_module=None)
     datamodule.setup(TrainerFn.FITTING)
     return datamodule
 
