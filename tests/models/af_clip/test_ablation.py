@@ -65,9 +65,12 @@ def test_without_an_adaptor_tokens_are_compared_as_clip_projects_them(small_clip
 def test_prompts_alone_are_trained_and_saved(small_clip, visa_root, tmp_path):
     model = made(small_clip, "V1", epochs=1)
     before = model.model.prompts.vectors.clone()
+    smooth = []
+    model.loss.register_forward_pre_hook(lambda _, given: smooth.append(given[2].is_floating_point()))
     engine = engine_in(tmp_path)
     engine.fit(model, datamodule=VisA(root=visa_root, num_workers=0))
     assert not torch.equal(model.model.prompts.vectors, before)
+    assert set(smooth) == {True}  # masks resized as the images are, not to the nearest pixel
     again = AFClip.load_from_checkpoint(engine.best_model_path, pretrained=small_clip)
     assert torch.equal(again.model.prompts.vectors, model.model.prompts.vectors)
 
