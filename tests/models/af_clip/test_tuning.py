@@ -54,7 +54,7 @@ def test_weights_and_their_tuning_are_kept(small_clip, tuning, tmp_path):
     model = moved(small_clip, tuning)
     expected = model.model(images())
     model.save_weights(tmp_path / "tuned.safetensors")
-    again = AFClip(pretrained=small_clip, image_size=56, tuning=tuning, weights=tmp_path / "tuned.safetensors").eval()
+    again = AFClip(pretrained=small_clip, weights=tmp_path / "tuned.safetensors").eval()
     assert torch.equal(again.model(images()).anomaly_map, expected.anomaly_map)
     plain = AFClip(pretrained=small_clip, image_size=56, adaptor=False).eval().model(images())
     assert (plain.anomaly_map - expected.anomaly_map).abs().max() > 1e-3
