@@ -321,6 +321,11 @@ class MethodContract:
         assert 0 <= predictions[0].pred_score.item() <= 1
         folder = engine_in(tmp_path).predict(model, data_path=picture.parent)
         assert [len(batch) for batch in folder] == [len(list(picture.parent.iterdir()))]
+        with torch.no_grad():
+            for parameter in (each for each in model.parameters() if each.requires_grad):
+                parameter.fill_(float("nan"))
+        with pytest.raises(ValueError, match=rf"{picture.name}: expected scores in \[0, 1\], got pred_score nan"):
+            engine_in(tmp_path).predict(model, data_path=picture)
 
     def test_a_checkpoint_is_tested_and_used_for_prediction(
         self, trained: Path, small_clip: Path, mvtec_root: Path, tmp_path: Path

@@ -57,6 +57,11 @@ def check_readable(path: str | Path) -> dict[str, Any]:
     if not isinstance(content, dict) or not {"state_dict", "pytorch-lightning_version"} <= content.keys():
         msg = f"{path}: expected a checkpoint of Lightning, got another file of torch"
         raise ValueError(msg)
+    for name in ("state_dict", "hyper_parameters"):
+        entry = content.get(name, {})
+        if not isinstance(entry, dict) or not all(isinstance(key, str) for key in entry):
+            msg = f"{path}: expected a checkpoint with {name} by name, got {entry!r:.60}"
+            raise ValueError(msg)
     return content
 
 
