@@ -48,7 +48,7 @@ class CategoryVisualizer(ImageVisualizer):
         self._sources: dict[Path, Path] = {}
         self._missing = 0
         self._thread: ThreadPoolExecutor | None = None
-        self._places_left = BoundedSemaphore(_WAITING)
+        self._places_left: BoundedSemaphore | None = None  # not before it is needed: models are copied, locks cannot be
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Let this run replace the pictures of earlier ones."""
@@ -103,8 +103,10 @@ class CategoryVisualizer(ImageVisualizer):
         fields: dict[str, Any] = {name: _on_cpu(getattr(item, name)) for name in _DRAWN}
         # One thread, since anomalib's drawing shares fonts and colour maps.
         self._thread = self._thread or ThreadPoolExecutor(1, "pictures")
-        self._places_left.acquire()
-        self._thread.submit(self._draw, fields, item.image_path, normalisation, place)
+        self._places_left = places = self._places_left or BoundedSemaphore(_WAITING)
+        places.acquire()
+        drawn = self._thread.submit(self._draw, fields, item.image_path, normalisation, place)
+        drawn.add_done_callback(lambda _: places.release())
 
     def _draw(self, fields: dict[str, Any], path: str, normalisation: Normalize | None, place: Path) -> None:
         try:
@@ -121,8 +123,6 @@ class CategoryVisualizer(ImageVisualizer):
                 write_picture(picture.convert("RGB"), place, quality=90)
         except Exception as error:  # whatever is wrong with a picture, the scores are what counts
             self._miss(path, reason_of(error))
-        finally:
-            self._places_left.release()
 
     def _miss(self, what: str, reason: str) -> None:
         self._missing += 1
@@ -132,7 +132,7 @@ class CategoryVisualizer(ImageVisualizer):
     def _finish(self) -> None:
         if self._thread is not None:
             self._thread.shutdown()
-            self._thread = None
+            self._thread = self._places_left = None
 
     def _place(self, folder: Path, source: Path) -> Path:
         number, tail = 1, ".jpg"
