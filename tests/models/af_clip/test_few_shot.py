@@ -258,7 +258,7 @@ def test_bad_references_are_told(small_clip, trained, mvtec_root, tmp_path):
         engine_in(tmp_path).predict(build(small_clip, reference=tmp_path / "broken"), data_path=picture)
     with pytest.raises(FileNotFoundError, match=r"reference: expected a folder .* found no .*gone"):
         engine_in(tmp_path).predict(build(small_clip, reference=tmp_path / "gone"), data_path=picture)
-    with pytest.raises(ValueError, match=r"Found 0 images in .*empty"):
+    with pytest.raises(ValueError, match=r"Expected images .*empty holds none"):
         engine_in(tmp_path).predict(build(small_clip, reference=tmp_path / "empty"), data_path=picture)
     with pytest.raises(ValueError, match=r"k_shot=1: expected a datamodule .* got neither"):
         engine_in(tmp_path).predict(build(small_clip, k_shot=1), data_path=picture)
