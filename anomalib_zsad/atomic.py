@@ -40,7 +40,8 @@ def whole_file(path: Path) -> Iterator[Path]:
         yield temporary
         temporary.replace(path)
     except OSError as error:  # of a full disk: it names no file, or the temporary one
-        error.filename = str(path) if error.filename in {None, str(temporary)} else error.filename
+        if error.errno is not None and error.filename in {None, str(temporary)}:
+            error.filename = str(path)
         raise
     finally:
         temporary.unlink(missing_ok=True)

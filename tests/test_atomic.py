@@ -58,6 +58,11 @@ def test_what_a_killed_process_left_is_no_image_and_is_removed_by_the_next_write
     assert sorted(path.name for path in old.parent.iterdir()) == [fresh.name, "001.png"]
 
 
+def test_an_error_of_another_file_keeps_its_words(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match=r"^a\.png cannot be read$"), whole_file(tmp_path / "scores.csv"):
+        raise OSError("a.png cannot be read")
+
+
 def test_a_name_of_the_greatest_length_is_written_in_the_format_of_its_suffix(tmp_path: Path) -> None:
     path = tmp_path / f"{'x' * 251}.BMP"
     write_picture(Image.new("RGB", (2, 2)), path)
