@@ -114,7 +114,11 @@ def test_the_order_of_training_images_is_seeded_and_changes_with_the_epoch(mvtec
         datamodule = MVTec(mvtec_root, categories=["bottle"], num_workers=0)
         datamodule.setup("fit")
         loader = datamodule.train_dataloader()
-        return [[path for batch in loader for path in batch.image_path] for _ in range(2)]
+        orders = []
+        for epoch in range(2):
+            loader.sampler.set_epoch(epoch)  # as Lightning does
+            orders.append([path for batch in loader for path in batch.image_path])
+        return orders
 
     first, second = epochs(), epochs()
 
