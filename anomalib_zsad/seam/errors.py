@@ -27,16 +27,25 @@ _others = [sys.__excepthook__]
 
 
 def _tell(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    if os.environ.get(VARIABLE) or not _is_for_the_user(error, trace):
+    told = _for_the_user(error, trace)
+    if os.environ.get(VARIABLE) or told is None:
         _others[-1](kind, error, trace)
         return
-    print(f"anomalib: {error}\n({VARIABLE}=1 shows where this was raised)", file=sys.stderr)
+    print(f"anomalib: {told}\n({VARIABLE}=1 shows where this was raised)", file=sys.stderr)
 
 
-def _is_for_the_user(error: BaseException, trace: TracebackType | None) -> bool:
-    if isinstance(error, OSError) and error.filename is not None:
-        return True
+def _for_the_user(error: BaseException, trace: TracebackType | None) -> BaseException | None:
+    """Find the error that the user can put right: this one, or that of a constructor which jsonargparse called."""
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next
-    is_ours = trace is not None and _HOME in Path(trace.tb_frame.f_code.co_filename).parents
-    return is_ours and isinstance(error, ValueError | OSError | ImportError | FloatingPointError)
+    if isinstance(error, OSError) and error.filename is not None:
+        return error
+    if trace is None:
+        return None
+    code = trace.tb_frame.f_code
+    if code.co_name == "raise_union_unexpected_value":
+        wrapped = trace.tb_frame.f_locals.get("exceptions", ())
+        found = (_for_the_user(each, each.__traceback__) for each in wrapped)
+        return next((each for each in found if each is not None), None)
+    is_ours = _HOME in Path(code.co_filename).parents
+    return error if is_ours and isinstance(error, ValueError | OSError | ImportError | FloatingPointError) else None
