@@ -41,7 +41,7 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If the file is truncated or holds anything else.
+        ValueError: If the file is truncated, holds anything else, or a weight is no finite number.
     """
     if not path.is_file():
         msg = f"{path}: expected a file with the weights of a CLIP, found none"
@@ -131,11 +131,16 @@ def _tensors(path: Path, content: Any) -> dict[str, Tensor]:
     if not isinstance(content, dict) or not content or not all(isinstance(key, str) for key in content):
         msg = f"{path}: expected a state dict of named tensors, got {type(content).__name__}"
         raise ValueError(msg)
-    return {
+    tensors = {
         key: value.float() if value.is_floating_point() else value
         for key, value in content.items()
         if isinstance(value, Tensor) and key.rpartition(".")[2] not in _NO_WEIGHTS
     }
+    for key, value in tensors.items():
+        if not value.isfinite().all():
+            msg = f"{path}: expected finite weights, got {int((~value.isfinite()).sum())} others in {key}"
+            raise ValueError(msg)
+    return tensors
 
 
 def _flat_layout(state_dict: dict[str, Tensor]) -> dict[str, Tensor]:

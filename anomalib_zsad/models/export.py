@@ -5,6 +5,7 @@ from copy import deepcopy
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import torch
@@ -16,9 +17,14 @@ from torchmetrics import Metric
 from anomalib_zsad.atomic import replace_together, unfinished_folder, whole_file
 from anomalib_zsad.clip.backbone import FrozenClip
 from anomalib_zsad.models import quantisation
+from anomalib_zsad.models.validity import check_scores
 
 OPSET = 18
 """The exporter's own ONNX opset: asked for less, it converts back and may fail to."""
+
+
+_PROBE = 224
+"""Side in pixels of an image that is scored before an export."""
 
 
 class ExportHooks:
@@ -134,6 +140,7 @@ def _deployable(module: Any) -> Any:
         copy = deepcopy(module, memo).eval()
         copy.model.feature_cache = None  # of a training that did not come to its end
         copy.model.fold_text()
+        check_scores(copy(torch.full((1, 3, _PROBE, _PROBE), 0.5)), SimpleNamespace(image_path=["a grey image"]))
     return copy
 
 

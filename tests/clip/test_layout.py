@@ -243,3 +243,12 @@ def test_a_file_without_named_tensors_is_refused(tmp_path):
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"gone\.pt: expected a file"):
         read_state_dict(tmp_path / "gone.pt")
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+def test_weights_that_are_no_finite_numbers_are_named(tmp_path, weights, number):
+    damaged = {**weights, "visual.proj": torch.full_like(weights["visual.proj"], number)}
+    torch.save(damaged, tmp_path / "nan.pt")
+    count = weights["visual.proj"].numel()
+    with pytest.raises(ValueError, match=rf"nan\.pt: expected finite weights, got {count} others in visual\.proj"):
+        read_state_dict(tmp_path / "nan.pt")

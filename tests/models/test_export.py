@@ -152,6 +152,14 @@ def test_calibration_without_images_is_refused_before_the_export(model, tmp_path
         model.to_openvino(tmp_path, compression_type=CompressionType.INT8_PTQ)
 
 
+@torch.no_grad()
+def test_weights_that_give_no_score_are_not_exported(model, tmp_path):
+    next(each for each in model.parameters() if each.requires_grad).fill_(float("nan"))
+    with pytest.raises(ValueError, match=r"a grey image: expected scores in \[0, 1\], got pred_score nan"):
+        model.to_torch(tmp_path)
+    assert not list(tmp_path.rglob("*.pt"))
+
+
 def test_exporting_leaves_the_model_as_it_was(model, tmp_path):
     images = torch.rand(1, 3, 40, 40)
     state = {name: value.clone() for name, value in model.state_dict().items()}
