@@ -1,6 +1,7 @@
 """What every exported method promises; a method's test is a subclass that names the model and its arguments."""
 
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
@@ -99,8 +100,26 @@ class ExportContract:
             images, *(torch.cat([getattr(each, name) for each in answers]) for name in ("pred_score", "anomaly_map"))
         )
 
+    @pytest.fixture(scope="class", autouse=True)
+    def exported_once(self, model: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+        """Write the ONNX graph for a size of images once: every OpenVINO graph is made of one."""
+        export, made = self.model_class.to_onnx, {}
+
+        def to_onnx(given: Any, export_root: Path, name: str = "model", input_size: Any = None, **options: Any) -> Path:
+            if given is not model:
+                return export(given, export_root, name, input_size, **options)
+            if input_size not in made:
+                made[input_size] = export(model, tmp_path_factory.mktemp("graph"), name, input_size, **options)
+            path = Path(export_root, "weights", "onnx", f"{name}.onnx")
+            path.parent.mkdir(parents=True)
+            return Path(shutil.copy(made[input_size], path))
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(self.model_class, "to_onnx", to_onnx)
+            yield
+
     @pytest.fixture(scope="class")
-    def graph(self, model: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    def graph(self, model: Any, exported_once: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
         """An ONNX graph for images of any size."""
         return model.to_onnx(tmp_path_factory.mktemp("graph"))
 
