@@ -71,6 +71,8 @@ class MethodContract:
     """Settings that change scores and are not at their defaults."""
     initial_values: ClassVar[dict[str, Law]]
     """By patterns of parameters' names, what the paper or the released code starts from."""
+    needed: ClassVar[dict[str, Any]] = {}
+    """Arguments without which the small CLIP does not fit."""
     besides: ClassVar[int] = 100_000
     """Bytes that a checkpoint may hold besides what was learnt."""
 
@@ -270,7 +272,7 @@ class MethodContract:
         expected = model(raw)
         model.save_weights(tmp_path / "w.safetensors")
         save_checkpoint(model, tmp_path / "a.ckpt")
-        restored = self.model_class(pretrained=small_clip)
+        restored = self.model_class(pretrained=small_clip, **self.needed)
         restored.load_checkpoint(tmp_path / "a.ckpt")
         from_file = self.model_class(pretrained=small_clip, weights=tmp_path / "w.safetensors")
         for again in (restored, from_file, self.load(tmp_path / "a.ckpt", small_clip)):

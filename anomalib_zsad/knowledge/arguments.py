@@ -58,7 +58,9 @@ def add_explain(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     command = commands.add_parser("explain", help=text, description=text)
     command.add_argument("image", type=Path, metavar="IMAGE", help="an image")
     command.add_argument("--ckpt_path", type=Path, required=True, help="a checkpoint of KAnoClip")
-    command.add_argument("--pretrained", help="weights of the backbone (those that the checkpoint names)")
+    command.add_argument(
+        "--pretrained", help="weights of the backbone; a file that the checkpoint names must be named here"
+    )
     command.add_argument("--class_name", help="what is on the image, such as metal_nut (that of the training)")
     command.add_argument("--dataset", help="where the class is from, for names such as 01")
     command.add_argument("--knowledge", help="where the descriptions are from (the base of the training)")

@@ -192,9 +192,20 @@ def test_the_map_of_a_portrait_stands_beside_it(model, picture, name):
     assert sum(row) - 2 * 128 in range(3)  # nothing else; a mark's line may lie on the edge
 
 
-def test_the_command(trained, picture, tmp_path, capsys, monkeypatch):
+def test_the_command(trained, small_clip, picture, tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "200")
-    words = ["explain", str(picture), "--ckpt_path", str(trained), "--class_name", "candle", "--out", str(tmp_path)]
+    words = [
+        "explain",
+        str(picture),
+        "--pretrained",
+        str(small_clip),
+        "--ckpt_path",
+        str(trained),
+        "--class_name",
+        "candle",
+        "--out",
+        str(tmp_path),
+    ]
     assert main(words) == 0
     told = capsys.readouterr().out
     assert "candle: score 0." in told
@@ -204,7 +215,9 @@ def test_the_command(trained, picture, tmp_path, capsys, monkeypatch):
     assert json.loads(written.read_text())["class_name"] == "candle"
 
 
-def test_pictures_are_not_overwritten_nor_explanations_of_their_namesakes(trained, picture, tmp_path, capsys):
+def test_pictures_are_not_overwritten_nor_explanations_of_their_namesakes(
+    trained, small_clip, picture, tmp_path, capsys
+):
     kept = picture.read_bytes()
     folders = [tmp_path / category / "test" / "crack" for category in ("bottle", "cable")]
     for folder in folders:
@@ -212,7 +225,16 @@ def test_pictures_are_not_overwritten_nor_explanations_of_their_namesakes(traine
         (folder / "000.png").write_bytes(kept)
     for out in (folders[0], tmp_path, tmp_path):  # the image's own folder, and one for all, twice
         for folder in folders:
-            words = ["explain", str(folder / "000.png"), "--ckpt_path", str(trained), "--out", str(out)]
+            words = [
+                "explain",
+                str(folder / "000.png"),
+                "--pretrained",
+                str(small_clip),
+                "--ckpt_path",
+                str(trained),
+                "--out",
+                str(out),
+            ]
             assert main(words) == 0
     assert [(folder / "000.png").read_bytes() for folder in folders] == [kept, kept]
     assert len(list(tmp_path.glob("crack_000_explained_*.png"))) == 2
@@ -220,12 +242,20 @@ def test_pictures_are_not_overwritten_nor_explanations_of_their_namesakes(traine
     assert len(f"{stem_for(Path('f' * 250, 'x' * 250 + '.png'))}.json") <= 255
 
 
-def test_errors_of_the_command_are_one_line(trained, picture, tmp_path, capsys):
+def test_errors_of_the_command_are_one_line(trained, small_clip, picture, tmp_path, capsys):
     (tmp_path / "no.ckpt").write_bytes(b"nothing")
     for words in (
-        [str(tmp_path / "gone.png"), "--ckpt_path", str(trained)],
+        [str(tmp_path / "gone.png"), "--pretrained", str(small_clip), "--ckpt_path", str(trained)],
         [str(picture), "--ckpt_path", str(tmp_path / "no.ckpt")],
-        [str(picture), "--ckpt_path", str(trained), "--knowledge", str(tmp_path / "no.ckpt")],
+        [
+            str(picture),
+            "--pretrained",
+            str(small_clip),
+            "--ckpt_path",
+            str(trained),
+            "--knowledge",
+            str(tmp_path / "no.ckpt"),
+        ],
     ):
         assert main(["explain", *words, "--out", str(tmp_path)]) == 2
         told = capsys.readouterr().err.splitlines()
@@ -250,9 +280,20 @@ def test_what_libraries_say_of_their_imports_is_not_told(picture, tmp_path):
     assert second.endswith("FutureWarning: told")
 
 
-def test_another_knowledge_base_than_that_of_the_training(trained, picture, tmp_path, capsys):
+def test_another_knowledge_base_than_that_of_the_training(trained, small_clip, picture, tmp_path, capsys):
     path = written(tmp_path / "kb.json", a_base())
-    words = ["explain", str(picture), "--ckpt_path", str(trained), "--class_name", "cup", "--out", str(tmp_path)]
+    words = [
+        "explain",
+        str(picture),
+        "--pretrained",
+        str(small_clip),
+        "--ckpt_path",
+        str(trained),
+        "--class_name",
+        "cup",
+        "--out",
+        str(tmp_path),
+    ]
     assert main([*words, "--knowledge", str(path)]) == 0
     assert "chip" in capsys.readouterr().out
 
@@ -262,7 +303,16 @@ def test_a_base_that_changed_since_the_training_is_told(small_clip, picture, tmp
     small = {"pretrained": small_clip, "image_size": IMAGE_SIZE, "epochs": 1, "knowledge": str(path), **SMALL}
     engine = engine_in(tmp_path)
     engine.fit(KAnoClip(**small), datamodule=VisA(visa_root, ["candle"], num_workers=0))
-    words = ["explain", str(picture), "--ckpt_path", str(engine.best_model_path), "--out", str(tmp_path)]
+    words = [
+        "explain",
+        str(picture),
+        "--pretrained",
+        str(small_clip),
+        "--ckpt_path",
+        str(engine.best_model_path),
+        "--out",
+        str(tmp_path),
+    ]
     assert main(words) == 0
     assert "has changed" not in capsys.readouterr().err
     written(path, a_base(dataset="others"))

@@ -163,7 +163,7 @@ def test_what_is_no_number_is_passed_on_and_not_kept(tmp_path):
 
 
 def test_another_type_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="cache_dtype must be one of float16, bfloat16, got 'int8'"):
+    with pytest.raises(ValueError, match="dtype must be one of float16, bfloat16, got 'int8'"):
         cache_in(tmp_path, "int8")
 
 

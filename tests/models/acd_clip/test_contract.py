@@ -20,6 +20,7 @@ class TestACDClip(MethodContract):
     model_class = ACDClip
     initial_values = RELEASED
     arguments: ClassVar = {"n_groups": 2}
+    needed = arguments
     others: ClassVar = {"temperature": 0.2, "domain": "medical", "class_name": "a", "class_names": {"a": "thing"}}
 
 
@@ -27,3 +28,4 @@ class TestACDClipOfThePaper(MethodContract):
     model_class = ACDClip
     initial_values = RELEASED
     arguments: ClassVar = {"n_groups": 2, "variant": "paper", "gradient_checkpointing": True}
+    needed: ClassVar = {"n_groups": 2}

@@ -136,5 +136,5 @@ def test_more_than_there_are_is_refused(top_k):
 
 
 def test_a_context_that_cannot_be_shared_is_refused():
-    with pytest.raises(ValueError, match="needs a number of layers that divides the joint width 16, got 3"):
+    with pytest.raises(ValueError, match="needs a number of feature_layers that divides the joint width 16, got 3"):
         LayerContext(16, 3)
