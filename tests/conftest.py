@@ -1,5 +1,6 @@
 """Generated datasets that several tests read; none may change them."""
 
+import logging
 import os
 from pathlib import Path
 
@@ -11,6 +12,16 @@ import pytest
 
 from tests.small_clip import write_small_clip
 from tests.trees import magnetic_tile_tree, mvtec_tree, visa_tree
+
+
+@pytest.fixture(autouse=True)
+def audible_loggers() -> None:
+    """Undo what a library that sets logging up in an earlier test has done to the loggers of this package."""
+    for name in list(logging.root.manager.loggerDict):
+        if name.startswith("anomalib_zsad."):
+            logger = logging.getLogger(name)
+            logger.disabled, logger.propagate = False, True
+            logger.setLevel(logging.NOTSET)
 
 
 @pytest.fixture(scope="session")
