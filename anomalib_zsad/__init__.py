@@ -43,7 +43,6 @@ if TYPE_CHECKING:
         Listed,
         MagneticTile,
         MVTec,
-        Synthetic,
         VisA,
     )
     from anomalib_zsad.models import (
@@ -54,6 +53,7 @@ if TYPE_CHECKING:
         KAnoClip,
         WMoEClip,
     )
+    from anomalib_zsad.synthetic import Synthetic
 
 __all__ = [
     "BTAD",
@@ -91,7 +91,7 @@ __all__ = [
     "__version__",
 ]
 
-_HOMES = ("anomalib_zsad.models", "anomalib_zsad.data")
+_HOMES = ("anomalib_zsad.models", "anomalib_zsad.data", "anomalib_zsad.synthetic")
 
 
 def __getattr__(name: str) -> Any:

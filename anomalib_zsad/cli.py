@@ -117,9 +117,9 @@ def _add_demo(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -
 
 def _convert_af_clip(options: argparse.Namespace) -> int:
     from anomalib_zsad.clip.digest import hash_file
-    from anomalib_zsad.models.adapter_file import save_adapter
     from anomalib_zsad.models.af_clip.released import read_released
-    from anomalib_zsad.models.record import new_record, to_metadata
+    from anomalib_zsad.models.parts.adapter_file import save_adapter
+    from anomalib_zsad.models.parts.record import new_record, to_metadata
 
     tensors = read_released(options.prompt, options.adaptor)
     origin = {
@@ -134,8 +134,8 @@ def _convert_af_clip(options: argparse.Namespace) -> int:
 def _convert_acd_clip(options: argparse.Namespace) -> int:
     from anomalib_zsad.clip.digest import hash_file
     from anomalib_zsad.models.acd_clip.released import groups_in, read_released
-    from anomalib_zsad.models.adapter_file import save_adapter
-    from anomalib_zsad.models.record import new_record, to_metadata
+    from anomalib_zsad.models.parts.adapter_file import save_adapter
+    from anomalib_zsad.models.parts.record import new_record, to_metadata
 
     tensors = read_released(options.checkpoint)
     origin = {
@@ -157,7 +157,7 @@ def _say_written(path: Path, tensors: "dict[str, torch.Tensor]") -> int:
 
 
 def _few_shot(options: argparse.Namespace) -> int:
-    from anomalib_zsad.evaluation.draws import repeat_draws
+    from anomalib_zsad.benchmark.draws import repeat_draws
 
     with _said_on_stderr("anomalib_zsad.evaluation"):
         repeat_draws(options.arguments, options.shots, options.draws, options.out)
@@ -265,7 +265,7 @@ def _weights_verify(options: argparse.Namespace) -> int:
 
 
 def _demo(options: argparse.Namespace) -> int:
-    from anomalib_zsad.demo.run import run_demo
+    from anomalib_zsad.synthetic.demo import run_demo
 
     run_demo(options.out, options.seed)
     return 0

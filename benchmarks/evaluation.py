@@ -56,8 +56,8 @@ def main() -> None:
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
     """Evaluate drawn results as a trainer would, and note what that takes."""
+    from anomalib_zsad.benchmark.cases import CaseKeeper
     from anomalib_zsad.evaluation import ZeroShotEvaluator, pixel_scores
-    from anomalib_zsad.evaluation.cases import CaseKeeper
     from anomalib_zsad.evaluation.category_scores import CategoryScores
     from anomalib_zsad.functional.curves import DetectionCurve
 

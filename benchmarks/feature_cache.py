@@ -44,7 +44,7 @@ def main() -> None:
 
 def measure(method: str, options: Any, folder: Path) -> None:
     import anomalib_zsad
-    from anomalib_zsad.models.feature_cache import FeatureCache
+    from anomalib_zsad.models.parts.feature_cache import FeatureCache
 
     model = getattr(anomalib_zsad, method)(options.backbone, pretrained=None, image_size=SIZE)
     optimizer = model.configure_optimizers()

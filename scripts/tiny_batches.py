@@ -9,7 +9,7 @@ from tiny_pictures import VARIANTS, Pictures
 from torch import Tensor
 from torch.nn import functional as F
 
-from anomalib_zsad.models.pre_processor import CLIP_MEAN, CLIP_STD
+from anomalib_zsad.models.parts.pre_processor import CLIP_MEAN, CLIP_STD
 
 IMAGE_SIZE, PATCH = 168, 14
 """Pixels."""

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 from open_clip.tokenizer import SimpleTokenizer
 
-from anomalib_zsad.drawing import DEFECTS, captions
-from anomalib_zsad.drawing.colours import MATERIALS
+from anomalib_zsad.synthetic.drawing import DEFECTS, captions
+from anomalib_zsad.synthetic.drawing.colours import MATERIALS
 
 FACTS = ("category", "material", "state", "defect", "row", "column")
 """What is known of a picture or a region: a number each; a normal state is 0 and has no defect and no place."""

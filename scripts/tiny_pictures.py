@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from anomalib_zsad.drawing import CATEGORIES, DEFECTS, draw
-from anomalib_zsad.drawing.colours import MATERIALS
+from anomalib_zsad.synthetic.drawing import CATEGORIES, DEFECTS, draw
+from anomalib_zsad.synthetic.drawing.colours import MATERIALS
 
 SIZE = 224
 VARIANTS = 3

@@ -24,7 +24,7 @@ from tiny_pictures import Pictures, draw_pictures, order
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from anomalib_zsad.drawing import SEEN
+from anomalib_zsad.synthetic.drawing import SEEN
 
 CONTEXT_SHIFT = 16
 """Captions start at a random position below this: detectors put learnt vectors in front of their prompts."""

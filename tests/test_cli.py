@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from anomalib_zsad.cli import main
-from anomalib_zsad.models.adapter_file import load_adapter
+from anomalib_zsad.models.parts.adapter_file import load_adapter
 
 
 @pytest.fixture(autouse=True)

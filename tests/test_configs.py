@@ -10,9 +10,9 @@ import pytest
 from jsonargparse.typing import import_object
 
 from anomalib_zsad.benchmark.grid import Benchmark
+from anomalib_zsad.benchmark.published import PAPERS, published_figures
 from anomalib_zsad.benchmark.reading import read_benchmark
-from anomalib_zsad.data import Synthetic
-from anomalib_zsad.evaluation.published import PAPERS, published_figures
+from anomalib_zsad.synthetic import Synthetic
 
 ROOT = Path(__file__).parents[1]
 CONFIGS = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "configs").glob("*.yaml"))

@@ -7,8 +7,8 @@ from anomalib.models import WinClip
 
 from anomalib_zsad.atomic import whole_file
 from anomalib_zsad.benchmark.grid import Benchmark, Entry
+from anomalib_zsad.benchmark.published import compare
 from anomalib_zsad.benchmark.report import summarise
-from anomalib_zsad.evaluation.published import compare
 from anomalib_zsad.evaluation.table import write_csv
 
 _WORDS = ("name", "setting", "dataset", "metric", "variant", "categories")

@@ -13,14 +13,14 @@ from filelock import FileLock
 from lightning.pytorch import seed_everything
 
 from anomalib_zsad.atomic import whole_file
+from anomalib_zsad.benchmark.case_files import save_cases
+from anomalib_zsad.benchmark.cases import CaseKeeper
 from anomalib_zsad.benchmark.devices import own_device
 from anomalib_zsad.benchmark.grid import Benchmark, Cell, Entry, build_model, decisive
 from anomalib_zsad.benchmark.one_category import OneCategory, as_auxiliary
 from anomalib_zsad.benchmark.store import CASES, Store
 from anomalib_zsad.benchmark.unit_scores import UnitScores
 from anomalib_zsad.data.all_categories import AllCategories
-from anomalib_zsad.evaluation.case_files import save_cases
-from anomalib_zsad.evaluation.cases import CaseKeeper
 from anomalib_zsad.evaluation.evaluator import ZeroShotEvaluator
 from anomalib_zsad.evaluation.table import MEAN
 

@@ -17,8 +17,8 @@ from pydantic import ConfigDict
 
 from anomalib_zsad.benchmark.launch import Launcher
 from anomalib_zsad.benchmark.winclip import attend_within_windows
-from anomalib_zsad.data.parts import parts_of
-from anomalib_zsad.models.mixin import ZeroShotMixin
+from anomalib_zsad.data.categories import parts_of
+from anomalib_zsad.models.parts.mixin import ZeroShotMixin
 from anomalib_zsad.paths import path_component
 
 _STRICT = ConfigDict(extra="forbid")

@@ -6,8 +6,7 @@ from pathlib import Path
 
 from anomalib_zsad.clip.digest import check_digest, hash_file, recorded_digest, sha256_of
 from anomalib_zsad.clip.embedded import DIGESTS, embedded_file
-from anomalib_zsad.clip.layout import config_of
-from anomalib_zsad.clip.published import (
+from anomalib_zsad.clip.known_weights import (
     Publication,
     cached,
     download,
@@ -16,6 +15,7 @@ from anomalib_zsad.clip.published import (
     same_weights,
     tags_of,
 )
+from anomalib_zsad.clip.layout import config_of
 
 __all__ = ["Located", "home", "how_to_fetch", "locate", "names_a_file", "resolve", "sha256_of", "verify"]
 

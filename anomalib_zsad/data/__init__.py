@@ -22,12 +22,11 @@ from anomalib_zsad.data.medical import (
 )
 from anomalib_zsad.data.mvtec import MVTec
 from anomalib_zsad.data.object_strings import repair_anomalib
-from anomalib_zsad.data.synthetic import Synthetic
 from anomalib_zsad.data.visa import VisA
 
 repair_anomalib()
 
-__all__ = ["AllCategories", "Auxiliary", "ImageFiles", "MVTec", "MagneticTile", "Synthetic", "VisA"]
+__all__ = ["AllCategories", "Auxiliary", "ImageFiles", "MVTec", "MagneticTile", "VisA"]
 __all__ += ["BTAD", "DAGM", "KSDD2", "RSDD", "SDD", "DTDSynthetic", "Listed"]
 __all__ += ["COVID19", "CVC300", "ISIC", "BMADSegmentation", "Br35H", "BrainMRI", "ClinicDB", "ColonDB", "Endo"]
 __all__ += ["TN3K", "HeadCT", "Kvasir"]

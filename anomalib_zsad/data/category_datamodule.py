@@ -11,8 +11,8 @@ from torch.utils.data import DataLoader, DistributedSampler
 from torchvision.transforms.v2 import Transform
 
 from anomalib_zsad import arguments as arg
+from anomalib_zsad.data.categories import load, parts_of
 from anomalib_zsad.data.category_dataset import CategoryDataset
-from anomalib_zsad.data.parts import load, parts_of
 from anomalib_zsad.data.sharing import ShareInOrder, TrainingLoader, share_categories, share_once
 from anomalib_zsad.paths import path_component
 

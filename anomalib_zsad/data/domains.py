@@ -4,7 +4,7 @@ from typing import Literal
 
 from anomalib.data import AnomalibDataModule
 
-from anomalib_zsad.data.parts import dataset_key, dataset_keys
+from anomalib_zsad.data.categories import dataset_key, dataset_keys
 
 Domain = Literal["industrial", "medical"]
 

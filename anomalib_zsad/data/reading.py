@@ -4,6 +4,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -11,11 +12,13 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from torchvision import tv_tensors
 from torchvision.transforms.v2.functional import to_dtype, to_image
 
-from anomalib_zsad.drawing.recipe import recipe_of
+if TYPE_CHECKING:
+    from anomalib_zsad.synthetic.drawing.recipe import Recipe
 
 FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP", "PPM")
 """Of images, as Pillow names them. It knows others, some of which start another program to draw a picture."""
 
+_DRAWN = "synthetic:"
 _WHITE_8_BIT = 255
 _WHITE_16_BIT = 65535
 _ORIENTATION, _ON_ITS_SIDE = 0x0112, 5  # of EXIF: from 5 to 8 width and height change places
@@ -23,7 +26,7 @@ _ORIENTATION, _ON_ITS_SIDE = 0x0112, 5  # of EXIF: from 5 to 8 width and height 
 
 def is_there(path: str | Path) -> bool:
     """Tell whether there is such a file, or a picture of that name that is drawn when it is read."""
-    return recipe_of(path) is not None or Path(path).exists()
+    return _recipe_of(path) is not None or Path(path).exists()
 
 
 def read_image(path: str | Path) -> tv_tensors.Image:
@@ -44,7 +47,7 @@ def read_image(path: str | Path) -> tv_tensors.Image:
         OSError: The file is no image, is truncated, has more pixels than Pillow takes to be safe
             (`PIL.Image.MAX_IMAGE_PIXELS`, 89 million), or holds floating-point values.
     """
-    if (recipe := recipe_of(path)) is not None:
+    if (recipe := _recipe_of(path)) is not None:
         return to_dtype(to_image(recipe.picture().image), torch.float32, scale=True)
     with _reading(path):
         picture = _open(path)
@@ -92,7 +95,7 @@ def read_mask(
         OSError: As in `read_image`.
         ValueError: The mask's size is not the image's.
     """
-    if (recipe := recipe_of(path)) is not None:
+    if (recipe := _recipe_of(path)) is not None:
         return tv_tensors.Mask(torch.from_numpy(recipe.picture().mask.astype(np.uint8)))
     with _reading(path):
         picture = _open(path)
@@ -117,6 +120,14 @@ def size_of(path: str | Path) -> tuple[int, int]:
     with _reading(path), _opened(path) as picture:
         width, height = picture.size
         return (width, height) if picture.getexif().get(_ORIENTATION, 1) >= _ON_ITS_SIDE else (height, width)
+
+
+def _recipe_of(path: str | Path) -> "Recipe | None":
+    if not str(path).startswith(_DRAWN):
+        return None
+    from anomalib_zsad.synthetic.drawing.recipe import recipe_of  # what reads files does without the drawing code
+
+    return recipe_of(path)
 
 
 def _open(path: str | Path) -> Image.Image:

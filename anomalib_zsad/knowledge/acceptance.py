@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
-from anomalib_zsad.knowledge.damage import denies_damage, is_english, names_damage
 from anomalib_zsad.knowledge.schema import MAX_TOKENS
+from anomalib_zsad.knowledge.wording import denies_damage, is_english, names_damage
 
 MIN_WORDS, MAX_WORDS = 5, 60
 _MIN_ASCII = 0.9

@@ -140,9 +140,9 @@ def _explain(options: argparse.Namespace) -> int:
     from rich.console import Console
 
     from anomalib_zsad.knowledge.base import load_knowledge
-    from anomalib_zsad.knowledge.explanation import explain
-    from anomalib_zsad.knowledge.explanation_report import save_explanation, stem_for, tables
     from anomalib_zsad.models.kano_clip import KAnoClip
+    from anomalib_zsad.models.kano_clip.explanation import explain
+    from anomalib_zsad.models.kano_clip.explanation_report import save_explanation, stem_for, tables
 
     more = {"pretrained": options.pretrained} if options.pretrained else {}
     model = KAnoClip.load_from_checkpoint(options.ckpt_path, map_location="cpu", **more).eval()

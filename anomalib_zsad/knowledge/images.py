@@ -135,8 +135,8 @@ def _mixed(own: Path, folder: Path, found: str) -> str:
 
 
 def _of_datamodule(data: str, root: Path | None, classes: Sequence[str] | None) -> LabelledData:
+    from anomalib_zsad.data.categories import parts_of
     from anomalib_zsad.data.category_datamodule import labelled
-    from anomalib_zsad.data.parts import parts_of
 
     if root is not None and not root.is_dir():
         msg = f"there is no folder {root}, expected the dataset that {data} reads"

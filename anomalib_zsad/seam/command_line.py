@@ -8,9 +8,9 @@ from typing import Any
 from jsonargparse import ArgumentParser, Namespace
 
 from anomalib_zsad import models
-from anomalib_zsad.models import settings
-from anomalib_zsad.models.checkpoint import check_readable
-from anomalib_zsad.models.record import from_checkpoint
+from anomalib_zsad.models.parts import settings
+from anomalib_zsad.models.parts.checkpoint import check_readable
+from anomalib_zsad.models.parts.record import from_checkpoint
 
 logger = logging.getLogger(__name__)
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from anomalib.engine import Engine
 
-from anomalib_zsad.models.mixin import ZeroShotMixin
+from anomalib_zsad.models.parts.mixin import ZeroShotMixin
 
 _export = Engine.export
 

@@ -59,11 +59,11 @@ def _tell_models(module: Any) -> None:
 
     module.ALLOWED_MODULES.update({_PACKAGE, f"{_PACKAGE}.models"})
     module._get_model_class_by_name = by_our_name
-    module.__getattr__ = _attributes_of(f"{_PACKAGE}.models", module)
+    module.__getattr__ = _attributes_of(module, f"{_PACKAGE}.models")
 
 
 def _tell_data(module: Any) -> None:
-    module.__getattr__ = _attributes_of(f"{_PACKAGE}.data", module)
+    module.__getattr__ = _attributes_of(module, f"{_PACKAGE}.data", f"{_PACKAGE}.synthetic")
 
 
 def _join_tables(module: Any) -> None:
@@ -73,10 +73,12 @@ def _join_tables(module: Any) -> None:
     module.BenchmarkJob.collect = staticmethod(collect)
 
 
-def _attributes_of(home: str, module: ModuleType) -> Callable[[str], Any]:
+def _attributes_of(module: ModuleType, *homes: str) -> Callable[[str], Any]:
     def attribute(name: str) -> Any:
-        if name[:1].isupper() and name in import_module(home).__all__:
-            return getattr(import_module(home), name)
+        if name[:1].isupper():
+            for home in map(import_module, homes):
+                if name in home.__all__:
+                    return getattr(home, name)
         msg = f"module {module.__name__!r} has no attribute {name!r}"
         raise AttributeError(msg)
 

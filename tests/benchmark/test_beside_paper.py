@@ -3,8 +3,8 @@ import pytest
 
 from anomalib_zsad.benchmark.beside_paper import write_comparison
 from anomalib_zsad.benchmark.grid import Benchmark, Entry, Protocol, Spec
+from anomalib_zsad.benchmark.published import PAPERS
 from anomalib_zsad.cli import main
-from anomalib_zsad.evaluation.published import PAPERS
 
 COLUMNS = ["model", "target", "category", "shots", "seed", "images", "metric", "value", "note"]
 

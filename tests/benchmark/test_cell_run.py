@@ -7,14 +7,14 @@ import torch
 from anomalib.data import AnomalibDataModule
 from anomalib.engine import Engine
 
+from anomalib_zsad.benchmark.case_files import read_cases
+from anomalib_zsad.benchmark.cases import KINDS
 from anomalib_zsad.benchmark.cell_run import CellRunner
 from anomalib_zsad.benchmark.grid import Benchmark, Entry, Protocol, Spec
 from anomalib_zsad.benchmark.run import run_benchmark
 from anomalib_zsad.clip import loading
 from anomalib_zsad.clip.loading import _from_file as from_file
 from anomalib_zsad.data import AllCategories
-from anomalib_zsad.evaluation.case_files import read_cases
-from anomalib_zsad.evaluation.cases import KINDS
 from tests.small_clip import IMAGE_SIZE, write_small_clip
 
 QUIET = {"accelerator": "cpu", "enable_progress_bar": False, "enable_model_summary": False}

@@ -17,9 +17,9 @@ from torchvision.transforms.v2 import Resize
 import anomalib_zsad
 from anomalib_zsad import data
 from anomalib_zsad.data import AllCategories, Auxiliary
+from anomalib_zsad.data.categories import dataset_key
 from anomalib_zsad.data.domains import domain_of
 from anomalib_zsad.data.known_set import KnownSet
-from anomalib_zsad.data.parts import dataset_key
 from tests.known_trees import ANOMALOUS, DEFECT_AREA, DTD, NORMAL, TREES
 from tests.small_clip import IMAGE_SIZE
 

@@ -19,7 +19,7 @@ from torchvision.transforms.v2 import (
     Transform,
 )
 
-from anomalib_zsad.models.pre_processor import CLIP_MEAN
+from anomalib_zsad.models.parts.pre_processor import CLIP_MEAN
 
 
 class TrainingAugmentation(Compose):

@@ -31,11 +31,11 @@ from anomalib_zsad.models.acd_clip.prompts import (
 )
 from anomalib_zsad.models.acd_clip.released import groups_in, read_released
 from anomalib_zsad.models.acd_clip.torch_model import SCORING, ACDClipModel, Precision, Scoring
-from anomalib_zsad.models.adapter_file import Adapter
-from anomalib_zsad.models.class_text import dataset_of
-from anomalib_zsad.models.mixin import ZeroShotMixin
-from anomalib_zsad.models.record import new_record
-from anomalib_zsad.models.trained_weights import load_trained
+from anomalib_zsad.models.parts.adapter_file import Adapter
+from anomalib_zsad.models.parts.class_text import dataset_of
+from anomalib_zsad.models.parts.mixin import ZeroShotMixin
+from anomalib_zsad.models.parts.record import new_record
+from anomalib_zsad.models.parts.trained_weights import load_trained
 
 
 class ACDClip(ZeroShotMixin, AnomalibModule):  # type: ignore[misc]  # what the mixin replaces is typed narrowly

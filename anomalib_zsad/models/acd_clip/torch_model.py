@@ -15,7 +15,7 @@ from anomalib_zsad.data.item import ANY_CATEGORY
 from anomalib_zsad.functional.scoring import blur_then_upsample
 from anomalib_zsad.models.acd_clip.adapter import TextAdapter, Variant, VisionAdapter
 from anomalib_zsad.models.acd_clip.prompts import ClassPrompts
-from anomalib_zsad.models.class_text import ClassText
+from anomalib_zsad.models.parts.class_text import ClassText
 
 Precision = Literal["fp32", "bf16"]
 

@@ -15,17 +15,17 @@ from anomalib_zsad.clip.backbone import FrozenClip
 from anomalib_zsad.clip.embedded import embedded_file
 from anomalib_zsad.data.category_dataset import CategoryDataset
 from anomalib_zsad.evaluation.post_processor import MonotonePostProcessor
-from anomalib_zsad.models.adapter_file import Adapter
 from anomalib_zsad.models.af_clip.adapter import Adaptor, StatePrompts, WindowAggregation
+from anomalib_zsad.models.af_clip.few_shot import FewShotMixin
 from anomalib_zsad.models.af_clip.loss import AFClipLoss, Variant
 from anomalib_zsad.models.af_clip.released import read_released
 from anomalib_zsad.models.af_clip.torch_model import AFClipModel, Precision
 from anomalib_zsad.models.af_clip.tuning import Tuning, tuning_of
-from anomalib_zsad.models.feature_cache import CacheDtype
-from anomalib_zsad.models.few_shot import FewShotMixin
-from anomalib_zsad.models.mixin import ZeroShotMixin
-from anomalib_zsad.models.record import new_record
-from anomalib_zsad.models.trained_weights import load_trained
+from anomalib_zsad.models.parts.adapter_file import Adapter
+from anomalib_zsad.models.parts.feature_cache import CacheDtype
+from anomalib_zsad.models.parts.mixin import ZeroShotMixin
+from anomalib_zsad.models.parts.record import new_record
+from anomalib_zsad.models.parts.trained_weights import load_trained
 
 _LR, _SMALL_LR = 1e-4, 1e-3
 """Learning rates: of the paper, and over the small CLIP of this package."""

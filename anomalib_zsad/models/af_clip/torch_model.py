@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from anomalib_zsad.clip.backbone import FrozenClip
 from anomalib_zsad.functional.scoring import smooth_upsample
 from anomalib_zsad.models.af_clip.adapter import Adaptor, JointTokens, PlainTokens, StatePrompts, WindowAggregation
-from anomalib_zsad.models.feature_cache import cacheable
-from anomalib_zsad.models.memory import MemoryBank
+from anomalib_zsad.models.parts.feature_cache import cacheable
+from anomalib_zsad.models.parts.memory import MemoryBank
 
 Precision = Literal["fp32", "bf16"]
 Scores = tuple[Tensor, Tensor]

@@ -15,7 +15,7 @@ from anomalib_zsad.evaluation.post_processor import MonotonePostProcessor
 from anomalib_zsad.models.acd_clip.prompts import ClassPrompts
 from anomalib_zsad.models.clip_zero_shot.torch_model import ClipZeroShotModel
 from anomalib_zsad.models.kano_clip.prompts import class_words
-from anomalib_zsad.models.mixin import ZeroShotMixin
+from anomalib_zsad.models.parts.mixin import ZeroShotMixin
 
 
 class ClipZeroShot(ZeroShotMixin, AnomalibModule):  # type: ignore[misc]  # what the mixin replaces is typed narrowly

@@ -11,7 +11,7 @@ from anomalib_zsad.clip.backbone import FrozenClip
 from anomalib_zsad.data.item import ANY_CATEGORY
 from anomalib_zsad.functional.scoring import smooth_upsample
 from anomalib_zsad.models.acd_clip.prompts import ClassPrompts
-from anomalib_zsad.models.class_text import ClassText
+from anomalib_zsad.models.parts.class_text import ClassText
 
 
 class ClipZeroShotModel(nn.Module):

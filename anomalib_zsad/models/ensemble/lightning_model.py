@@ -15,14 +15,14 @@ from torch import Tensor, nn
 
 from anomalib_zsad import arguments as arg
 from anomalib_zsad.evaluation.post_processor import MonotonePostProcessor, thresholds_of
-from anomalib_zsad.models.checkpoint import CheckedCheckpointIO
 from anomalib_zsad.models.ensemble.members import as_member, describe, is_untrained
 from anomalib_zsad.models.ensemble.raw_images import RawImages
 from anomalib_zsad.models.ensemble.torch_model import EnsembleModel
-from anomalib_zsad.models.mixin import ZeroShotMixin
-from anomalib_zsad.models.persistence import Persistence
-from anomalib_zsad.models.record import Record, from_checkpoint, new_record
-from anomalib_zsad.models.settings import settings_of
+from anomalib_zsad.models.parts.checkpoint import CheckedCheckpointIO
+from anomalib_zsad.models.parts.mixin import ZeroShotMixin
+from anomalib_zsad.models.parts.persistence import Persistence
+from anomalib_zsad.models.parts.record import Record, from_checkpoint, new_record
+from anomalib_zsad.models.parts.settings import settings_of
 
 
 class Ensemble(ZeroShotMixin, AnomalibModule):  # type: ignore[misc]  # what the mixin replaces is typed narrowly

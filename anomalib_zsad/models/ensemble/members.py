@@ -10,10 +10,10 @@ from anomalib.models import AnomalibModule
 from torchvision.transforms.v2 import CenterCrop
 
 from anomalib_zsad.clip.weights import names_a_file
-from anomalib_zsad.models.checkpoint import check_readable
-from anomalib_zsad.models.mixin import ZeroShotMixin
-from anomalib_zsad.models.record import KEY, from_checkpoint
-from anomalib_zsad.models.settings import settings_of
+from anomalib_zsad.models.parts.checkpoint import check_readable
+from anomalib_zsad.models.parts.mixin import ZeroShotMixin
+from anomalib_zsad.models.parts.record import KEY, from_checkpoint
+from anomalib_zsad.models.parts.settings import settings_of
 
 
 def as_member(

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from anomalib_zsad.models.ensemble.scale import ScoreScale, sums_of, to_unit
-from anomalib_zsad.models.mixin import ZeroShotMixin
-from anomalib_zsad.models.pre_processor import exactly
-from anomalib_zsad.models.validity import check_scores
+from anomalib_zsad.models.parts.mixin import ZeroShotMixin
+from anomalib_zsad.models.parts.pre_processor import exactly
+from anomalib_zsad.models.parts.validity import check_scores
 
 
 class Raw(NamedTuple):

@@ -13,10 +13,10 @@ from torch import Tensor
 from anomalib_zsad.data.item import categories_of
 from anomalib_zsad.functional.processes import known_to_processes, sum_over_processes
 from anomalib_zsad.knowledge import KnowledgeBase, load_knowledge
-from anomalib_zsad.models.class_text import dataset_of
 from anomalib_zsad.models.kano_clip.loss import knowledge_distances
 from anomalib_zsad.models.kano_clip.prompts import class_words
-from anomalib_zsad.models.record import Record
+from anomalib_zsad.models.parts.class_text import dataset_of
+from anomalib_zsad.models.parts.record import Record
 
 logger = logging.getLogger(__name__)
 

@@ -17,7 +17,6 @@ from anomalib_zsad.data.item import ANY_CATEGORY
 from anomalib_zsad.evaluation.post_processor import MonotonePostProcessor
 from anomalib_zsad.functional.losses import ScoreReduction
 from anomalib_zsad.functional.processes import known_to_processes
-from anomalib_zsad.models.feature_cache import CacheDtype
 from anomalib_zsad.models.kano_clip import diagnostics
 from anomalib_zsad.models.kano_clip.adapter import BiCA, BiCMCI, Cross, Order
 from anomalib_zsad.models.kano_clip.conv_adapter import ConvAdapter, ConvKind
@@ -33,7 +32,8 @@ from anomalib_zsad.models.kano_clip.torch_model import (
     Precision,
     StageReduction,
 )
-from anomalib_zsad.models.mixin import ZeroShotMixin
+from anomalib_zsad.models.parts.feature_cache import CacheDtype
+from anomalib_zsad.models.parts.mixin import ZeroShotMixin
 
 logger = logging.getLogger(__name__)
 

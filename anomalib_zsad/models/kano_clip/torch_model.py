@@ -10,12 +10,12 @@ from torch import Tensor, nn
 from anomalib_zsad.clip.backbone import FrozenClip
 from anomalib_zsad.data.item import ANY_CATEGORY
 from anomalib_zsad.functional.scoring import smooth_upsample
-from anomalib_zsad.models.class_text import ClassText
-from anomalib_zsad.models.feature_cache import cacheable
 from anomalib_zsad.models.kano_clip.adapter import BiCMCI, cosines
 from anomalib_zsad.models.kano_clip.conv_adapter import ConvAdapter
 from anomalib_zsad.models.kano_clip.maps import MapNorm, StateMaps, state_maps
 from anomalib_zsad.models.kano_clip.prompts import FixedPrompts, KnowledgePrompts, KnowledgeTargets
+from anomalib_zsad.models.parts.class_text import ClassText
+from anomalib_zsad.models.parts.feature_cache import cacheable
 
 ClassSource = Literal["original", "vv"]
 Precision = Literal["fp32", "bf16"]

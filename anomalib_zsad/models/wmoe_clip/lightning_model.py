@@ -19,8 +19,8 @@ from anomalib_zsad.data.item import generators_of
 from anomalib_zsad.evaluation.post_processor import MonotonePostProcessor
 from anomalib_zsad.functional.losses import ScoreReduction
 from anomalib_zsad.functional.processes import known_to_processes
-from anomalib_zsad.models.feature_cache import CacheDtype
-from anomalib_zsad.models.mixin import ZeroShotMixin
+from anomalib_zsad.models.parts.feature_cache import CacheDtype
+from anomalib_zsad.models.parts.mixin import ZeroShotMixin
 from anomalib_zsad.models.wmoe_clip import diagnostics, wavelet
 from anomalib_zsad.models.wmoe_clip.adapter import PatchProjections, Projection, ProjectionInit, WaveletCrossAttention
 from anomalib_zsad.models.wmoe_clip.experts import ContextAdapter, LayerContext, SemanticExperts

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from anomalib_zsad.clip.backbone import FrozenClip
 from anomalib_zsad.functional.scoring import smooth_upsample
 from anomalib_zsad.functional.seeds import standard_normal
-from anomalib_zsad.models.feature_cache import cacheable
+from anomalib_zsad.models.parts.feature_cache import cacheable
 from anomalib_zsad.models.wmoe_clip.adapter import Attended, PatchProjections, WaveletCrossAttention
 from anomalib_zsad.models.wmoe_clip.experts import Routed, SemanticExperts
 from anomalib_zsad.models.wmoe_clip.sampler import ClassTokenSampler, Latent, Sample, SampledPrompts

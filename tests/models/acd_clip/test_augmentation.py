@@ -5,7 +5,7 @@ from torchvision import tv_tensors
 from anomalib_zsad.data import VisA
 from anomalib_zsad.models.acd_clip import ACDClip
 from anomalib_zsad.models.acd_clip.augmentation import SparseNoise, TrainingAugmentation
-from anomalib_zsad.models.pre_processor import CLIP_MEAN
+from anomalib_zsad.models.parts.pre_processor import CLIP_MEAN
 from tests.contract import TRAINED_ON, engine_in
 
 

@@ -152,7 +152,7 @@ def test_categories_of_the_same_name_have_their_own_references(small_clip, mvtec
 
 
 def test_the_draw_follows_the_seed_and_grows_with_k(tmp_path):
-    from anomalib_zsad.models.references import draw
+    from anomalib_zsad.models.af_clip.references import draw
 
     paths = [tmp_path / f"{number}.png" for number in range(20)]
     assert draw(paths, 4, 0, "bottle")[:2] == draw(paths, 2, 0, "bottle")

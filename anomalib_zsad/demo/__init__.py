@@ -1,1 +1,0 @@
-"""A demonstration on drawn pictures, with a small CLIP that comes along: no download."""

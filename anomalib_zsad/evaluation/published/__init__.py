@@ -1,6 +1,0 @@
-"""Figures of the papers, as data, and ours beside them."""
-
-from anomalib_zsad.evaluation.published.comparison import compare
-from anomalib_zsad.evaluation.published.figures import PAPERS, published_figures
-
-__all__ = ["PAPERS", "compare", "published_figures"]

@@ -1,0 +1,192 @@
+"""Few-shot detection on top of a zero-shot model: which references are remembered, and when."""
+
+import logging
+from typing import Any, ClassVar
+
+import torch
+from anomalib import LearningType
+from anomalib.data import InferenceBatch
+
+from anomalib_zsad.data.item import ANY_CATEGORY, categories_of
+from anomalib_zsad.models.af_clip.references import draw, files_of, normal_images_of, read_references
+from anomalib_zsad.models.parts.record import Record
+from anomalib_zsad.printing import printable
+
+logger = logging.getLogger(__name__)
+
+
+class FewShotMixin:
+    """Let a model remember k normal images of the category that it looks at.
+
+    It stands before `ZeroShotMixin` among the bases. The torch model brings `memory` (a `MemoryBank`), `alpha` and
+    `remember(images, coreset_ratio)`; the hyper-parameters `k_shot`, `reference`, `alpha`, `coreset_ratio` and `seed`.
+    Memories follow the category of the samples and the stage: one that was filled for another is never used.
+    """
+
+    draw_arguments: ClassVar[frozenset[str]] = frozenset({"k_shot", "reference", "seed"})
+    """Which references are drawn; the memory itself travels with the weights."""
+
+    memory_of: dict[str, Any] | None = None
+    """What the memory holds: its category, references and how they were chosen. None: nothing."""
+
+    threshold_shots: int = 0
+    """References with which the thresholds were fitted."""
+
+    @property
+    def is_few_shot(self) -> bool:
+        """Whether references take part in the scores."""
+        return bool(self._options["k_shot"]) or self._options["reference"] is not None or self.memory_of is not None
+
+    @property
+    def learning_type(self) -> LearningType:
+        """With references there is nothing to train, and the engine does not."""
+        return LearningType.FEW_SHOT if self.is_few_shot else super().learning_type  # type: ignore[misc]
+
+    @property
+    def holds_nothing(self) -> bool:
+        """Whether scores would mean nothing: neither trained nor with references."""
+        return not self.is_few_shot and super().holds_nothing  # type: ignore[misc]
+
+    def check_exportable(self) -> None:
+        """Fill the memory where it is empty: an exported model cannot.
+
+        Raises:
+            ValueError: If there are no references, or other ones than asked for.
+        """
+        super().check_exportable()  # type: ignore[misc]
+        is_of_now = self.memory_of is not None and self._datamodule is not None and self._options["reference"] is None
+        if self.is_few_shot and not is_of_now:
+            self._recollect(ANY_CATEGORY)
+
+    def predict_batch(self, batch: Any) -> InferenceBatch:
+        """Score images, each with the memory of its category."""
+        if not self.is_few_shot:
+            return super().predict_batch(batch)  # type: ignore[misc]
+        names = categories_of(batch, self._datamodule)
+        rows = {name: [row for row, other in enumerate(names) if other == name] for name in dict.fromkeys(names)}
+        results = []
+        for name, own in rows.items():
+            self._recollect(name)
+            results.append(self._module.model(batch.image[own])._asdict())
+        order = torch.tensor([row for own in rows.values() for row in own]).argsort()
+        score, maps = (torch.cat([each[field] for each in results])[order] for field in ("pred_score", "anomaly_map"))
+        return InferenceBatch(pred_score=score, anomaly_map=maps)
+
+    def on_validation_start(self) -> None:
+        """Draw the references anew."""
+        super().on_validation_start()  # type: ignore[misc]
+        self._forget()
+
+    def on_validation_epoch_end(self) -> None:
+        """Note with how many references the thresholds are fitted."""
+        super().on_validation_epoch_end()  # type: ignore[misc]
+        self.threshold_shots = self._shots
+
+    def on_test_start(self) -> None:
+        """Draw the references anew; say so where thresholds belong to another number of them."""
+        super().on_test_start()  # type: ignore[misc]
+        self._forget()
+        self._check_thresholds()
+
+    def on_predict_start(self) -> None:
+        """Draw the references anew; say so where thresholds belong to another number of them."""
+        super().on_predict_start()  # type: ignore[misc]
+        self._forget()
+        self._check_thresholds()
+
+    def record(self) -> Record:
+        """Say what the memory holds, too, and with how many references the thresholds were fitted."""
+        said = super().record()  # type: ignore[misc]
+        return {**said, "memory_of": self.memory_of, "threshold_shots": self.threshold_shots}
+
+    def take(self, record: Record) -> None:
+        """Take over what the memory holds."""
+        super().take(record)  # type: ignore[misc]
+        self.memory_of = record.get("memory_of")
+        self.threshold_shots = record.get("threshold_shots", 0)
+        self._weigh()
+
+    @property
+    def _module(self) -> Any:  # this mixin is always mixed into an AnomalibModule
+        return self
+
+    @property
+    def _options(self) -> Any:
+        return self._module.hparams
+
+    @property
+    def _datamodule(self) -> Any:
+        trainer = self._module._trainer
+        return None if trainer is None else trainer.datamodule
+
+    @property
+    def _shots(self) -> int:
+        return len(self.memory_of["references"]) if self.memory_of else 0
+
+    def _forget(self) -> None:
+        """Forget what the datamodule will give again: two datasets may have categories of the same name."""
+        if self._options["k_shot"] and self._options["reference"] is None and self._datamodule is not None:
+            self.memory_of = None
+
+    def _recollect(self, category: str) -> None:
+        """Make the memory that of a category."""
+        wanted = self._wanted(category)
+        if self.memory_of is not None and wanted.items() <= self.memory_of.items():
+            return
+        if wanted["reference"] is not None:
+            paths = files_of(wanted["reference"])
+            paths = draw(paths, wanted["k_shot"], wanted["seed"], category) if wanted["k_shot"] else paths
+        else:
+            candidates = normal_images_of(self._datamodule, category, self._module.trainer.state.fn)
+            paths = draw(candidates, wanted["k_shot"], wanted["seed"], category)
+        logger.info("%d references of %s: %s", len(paths), printable(category), printable(", ".join(map(str, paths))))
+        images = (image.to(self._module.device) for image in read_references(paths, self._module.pre_processor))
+        self._module.model.remember(images, wanted["coreset_ratio"])
+        self.memory_of = {**wanted, "references": [str(path) for path in paths]}
+        self._weigh()
+
+    def _wanted(self, category: str) -> dict[str, Any]:
+        """Say what the memory should be of; what a checkpoint brought counts where nothing else was asked for."""
+        options = {name: self._options[name] for name in ("k_shot", "reference", "seed", "coreset_ratio")}
+        if options["reference"] is not None:
+            given = options["reference"]
+            options["reference"] = list(map(str, given)) if isinstance(given, list | tuple) else str(given)
+            return options
+        if options["k_shot"] and self._datamodule is not None:
+            return {**options, "category": category}
+        if self.memory_of is None:
+            msg = (
+                f"k_shot={options['k_shot']}: expected a datamodule with normal training images, or "
+                f"reference=<a folder or list of normal images>, got neither"
+            )
+            raise ValueError(msg)
+        if options["k_shot"] and options["k_shot"] != self.memory_of["k_shot"]:
+            msg = (
+                f"k_shot={options['k_shot']}: the memory holds references of k_shot={self.memory_of['k_shot']}, "
+                f"to draw others expected a datamodule with normal training images, or "
+                f"reference=<a folder or list of normal images>"
+            )
+            raise ValueError(msg)
+        if category not in {ANY_CATEGORY, self.memory_of.get("category", category)}:
+            msg = (
+                f"the memory holds references of {self.memory_of['category']}, got an image of {category}: "
+                f"pass k_shot (with a datamodule) or reference to replace them"
+            )
+            raise ValueError(msg)
+        return {}
+
+    def _weigh(self) -> None:
+        trained = bool(self._module.trained_on)
+        if self.memory_of is not None and not trained:
+            logger.info("No trained weights: scores are those of the memory alone (alpha = 0).")
+        self._module.model.alpha = self._options["alpha"] if trained else 0.0
+
+    def _check_thresholds(self) -> None:
+        shots = self._options["k_shot"] or self._shots
+        known = getattr(self._module.post_processor, "_image_threshold", None)
+        if known is not None and not torch.isnan(known) and self.threshold_shots != shots:
+            logger.warning(
+                "The thresholds were fitted with %d references and are used with %d: expect other error rates.",
+                self.threshold_shots,
+                shots,
+            )

@@ -1,0 +1,1 @@
+"""What at least two methods use, and the plumbing towards anomalib and Lightning."""

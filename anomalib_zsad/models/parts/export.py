@@ -1,0 +1,189 @@
+"""What is exported of a model, and how it is made smaller, through anomalib's export."""
+
+from collections.abc import Callable
+from copy import deepcopy
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import torch
+from anomalib.data import AnomalibDataModule
+from anomalib.deploy import CompressionType
+from torch import Tensor, nn
+from torchmetrics import Metric
+
+from anomalib_zsad.atomic import replace_together, unfinished_folder, whole_file
+from anomalib_zsad.clip.backbone import FrozenClip
+from anomalib_zsad.models.parts import quantisation
+from anomalib_zsad.models.parts.validity import check_scores
+
+OPSET = 18
+"""The exporter's own ONNX opset: asked for less, it converts back and may fail to."""
+
+
+_PROBE = 224
+"""Side in pixels of an image that is scored before an export."""
+
+
+class ExportHooks:
+    """anomalib's export of a copy that holds what inference needs, its text encoded where no image changes it."""
+
+    model: nn.Module
+
+    def check_exportable(self) -> None:
+        """Refuse to export what would not score.
+
+        Raises:
+            ValueError: If nothing was trained.
+        """
+        raise NotImplementedError
+
+    def block_weights(self) -> list[Tensor]:
+        """The matrices that eight bits are for: those of the frozen backbone."""
+        return cast("FrozenClip", self.model.clip).block_weights()
+
+    def to_torch(self, export_root: Path | str, model_file_name: str = "model") -> Path:
+        """Write a file for anomalib's `TorchInferencer`: a pickle, which needs this package to be read."""
+        deployed = _deployable(self)
+        return _whole(
+            lambda folder: super(ExportHooks, deployed).to_torch(folder, model_file_name),  # type: ignore[misc]
+            export_root,
+        )
+
+    def to_onnx(
+        self,
+        export_root: Path | str,
+        model_file_name: str = "model",
+        input_size: tuple[int, int] | None = None,
+        **options: Any,
+    ) -> Path:
+        """Write an ONNX graph from RGB images of floats in [0, 1] to scores and labels.
+
+        Args:
+            export_root: A folder; the file goes to `weights/onnx` in it.
+            model_file_name: Its name, without suffix.
+            input_size: Height and width of every image that the graph will be given; any multiple of 1 pixel, since
+                it resizes. None: images of any size, each resized exactly as in training.
+            **options: Those of `torch.onnx.export`.
+        """
+        _expect_installed("ONNX", "onnx", "onnxscript")
+        deployed = _deployable(self)
+        deployed.model.precision = "fp32"  # the runtime decides
+        options.setdefault("opset_version", OPSET)
+
+        def write(folder: Path) -> Path:
+            path = super(ExportHooks, deployed).to_onnx(folder, model_file_name, input_size, **options)  # type: ignore[misc]
+            _forget_origin(path)
+            return path
+
+        return _whole(write, export_root)
+
+    def to_openvino(
+        self,
+        export_root: Path | str,
+        model_file_name: str = "model",
+        input_size: tuple[int, int] | None = None,
+        compression_type: CompressionType | None = None,
+        datamodule: AnomalibDataModule | None = None,
+        **options: Any,
+    ) -> Path:
+        """Write an OpenVINO graph.
+
+        Args:
+            export_root: A folder; the files go to `weights/openvino` in it.
+            model_file_name: Their name, without suffix.
+            input_size: As in `to_onnx`.
+            compression_type: FP16 halves the file, INT8 stores the backbone's weights in eight bits, INT8_PTQ computes
+                with them in eight bits.
+            datamodule: For INT8_PTQ: its validation images set the ranges.
+            **options: anomalib's `ov_kwargs`, `onnx_kwargs`, and for INT8_ACQ `metric`, `task` and `max_drop`.
+        """
+        _expect_installed("OpenVINO", "onnx", "onnxscript", "openvino")
+        if compression_type not in {None, CompressionType.FP16}:
+            _expect_installed(f"OpenVINO in {CompressionType(compression_type).name}", "nncf")
+        if compression_type == CompressionType.INT8_PTQ and datamodule is None:
+            msg = "INT8_PTQ needs images that set the ranges: expected a datamodule (--data), got none"
+            raise ValueError(msg)
+        return _whole(
+            lambda folder: super(ExportHooks, self).to_openvino(  # type: ignore[misc]
+                folder, model_file_name, input_size, compression_type, datamodule, **options
+            ),
+            export_root,
+        )
+
+    def _compress_ov_model(
+        self,
+        model: Any,
+        compression_type: CompressionType | None = None,
+        datamodule: AnomalibDataModule | None = None,
+        *arguments: Any,
+    ) -> Any:
+        # anomalib would quantise the resizing and the cosines as well, and collate images of different sizes.
+        blocks = self.block_weights()
+        if compression_type == CompressionType.INT8 and blocks:
+            return quantisation.compress(model, blocks)
+        if compression_type == CompressionType.INT8_PTQ and datamodule is not None and blocks:
+            return quantisation.quantise(model, blocks, datamodule)
+        return super()._compress_ov_model(model, compression_type, datamodule, *arguments)  # type: ignore[misc]
+
+
+def _deployable(module: Any) -> Any:
+    """Copy a model for inference: weights are shared, the text tower is left out where the text is constant."""
+    module.check_exportable()
+    memo: dict[int, Any] = {id(part): None for part in module.modules() if isinstance(part, Metric)}
+    memo.update({id(part): None for part in (module.evaluator, module.visualizer)})
+    memo.update({id(each): nn.Parameter(each.detach(), requires_grad=False) for each in module.parameters()})
+    memo.update({id(each): each for each in module.buffers()})
+    with torch.inference_mode(mode=False), torch.no_grad():
+        copy = deepcopy(module, memo).eval()
+        copy.model.feature_cache = None  # of a training that did not come to its end
+        copy.model.fold_text()
+        check_scores(copy(torch.full((1, 3, _PROBE, _PROBE), 0.5)), SimpleNamespace(image_path=["a grey image"]))
+    return copy
+
+
+def _whole(write: Callable[[Path], Path], export_root: Path | str) -> Path:
+    """Write a model beside its place: what a killed export leaves is the old one, none, or the new one."""
+    root = Path(export_root)
+    with unfinished_folder(root) as folder:
+        made = write(folder)
+        target = root / made.relative_to(folder)
+        replace_together([*(each for each in made.parent.iterdir() if each != made), made], target.parent)
+    return target
+
+
+def _forget_origin(path: Path) -> None:
+    """Drop what the exporter notes of every node: files of this machine, and up to two fifths of all bytes."""
+    import onnx
+
+    content = onnx.load(path, load_external_data=False)
+    for each in (*content.graph.node, *content.graph.value_info):
+        del each.metadata_props[:]
+    with whole_file(path) as temporary:
+        onnx.save(content, temporary)
+
+
+def _expect_installed(what: str, *packages: str) -> None:
+    """Check that packages can be imported, before anything is computed.
+
+    Raises:
+        ModuleNotFoundError: If one is not installed.
+        ImportError: If one is, and does not work.
+    """
+    missing = [package for package in packages if find_spec(package) is None]
+    advice = "pip install 'anomalib-zsad[export]'"
+    if missing:
+        msg = f"Export to {what} needs {' and '.join(missing)}: {advice}"
+        raise ModuleNotFoundError(msg, name=missing[0])
+    for package in packages:
+        _expect_working(what, package, advice)
+
+
+def _expect_working(what: str, package: str, advice: str) -> None:
+    try:
+        import_module(package)
+    except ImportError as error:
+        msg = f"Export to {what} needs {package}, whose installation does not work ({error}): {advice}"
+        raise ImportError(msg, name=package) from error

@@ -1,0 +1,292 @@
+"""What the four models have in common towards anomalib and Lightning."""
+
+import logging
+from collections.abc import Sized
+from typing import Any, ClassVar
+
+import torch
+from anomalib import LearningType
+from anomalib.data import Batch, InferenceBatch
+from anomalib.pre_processing import PreProcessor
+from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
+from lightning.pytorch.trainer.states import TrainerFn
+from lightning.pytorch.utilities.types import STEP_OUTPUT
+from torch import Tensor
+
+from anomalib_zsad.clip.embedded import USUAL_SIZE, embedded_file
+from anomalib_zsad.data.adopting import adopt
+from anomalib_zsad.data.trainable import check_before_setup, check_trainable
+from anomalib_zsad.evaluation.evaluator import ZeroShotEvaluator
+from anomalib_zsad.evaluation.post_processor import MonotonePostProcessor
+from anomalib_zsad.evaluation.predictions import PredictionWriter
+from anomalib_zsad.evaluation.visualizer import CategoryVisualizer
+from anomalib_zsad.models.parts.checkpoint import CheckedCheckpointIO
+from anomalib_zsad.models.parts.export import ExportHooks
+from anomalib_zsad.models.parts.feature_cache import FeatureCache, check_images_repeat, datasets_of
+from anomalib_zsad.models.parts.given_optimizer import take_given_optimizer
+from anomalib_zsad.models.parts.persistence import Persistence
+from anomalib_zsad.models.parts.pre_processor import ClipPreProcessor
+from anomalib_zsad.models.parts.protocol import compare_batch_size
+from anomalib_zsad.models.parts.termination import Termination
+from anomalib_zsad.models.parts.validity import check_scores
+
+logger = logging.getLogger(__name__)
+
+
+class ZeroShotMixin(ExportHooks, Persistence):
+    """The plumbing of a model that is trained on an auxiliary dataset and detects anomalies elsewhere.
+
+    A model is declared as `class AFClip(ZeroShotMixin, AnomalibModule)`: anomalib lists direct subclasses only. It
+    brings `build`, which makes `model` (a torch module with a `clip`, whose forward gives raw probabilities) of the
+    hyper-parameters, `loss_terms`, `configure_optimizers` and, among its hyper-parameters, `image_size`, `epochs`,
+    `seed` and `weights`; where its torch module has a `cacheable` encode, also `cache_features` and `cache_dtype`.
+    """
+
+    paper_batch_size: ClassVar[int | None] = None
+    """Images in a training batch of the paper, where it is printed or released."""
+
+    trains_on_anomalies = True
+    """Whether the training data must have anomalous images with masks."""
+
+    def loss_terms(self, batch: Any) -> dict[str, Tensor]:
+        """Compute the losses of a batch: "loss", which is minimised, and whatever else is worth logging."""
+        raise NotImplementedError
+
+    def predict_batch(self, batch: Batch) -> InferenceBatch:
+        """Score the images of a batch; a model that uses more of it than the images says so here."""
+        return self.model(batch.image)
+
+    @property
+    def training_sets(self) -> list[str]:
+        """The "dataset/category" of the data of the trainer."""
+        return list(getattr(self._module.trainer.datamodule, "training_sets", [])) or ["unknown"]
+
+    @property
+    def holds_nothing(self) -> bool:
+        """Whether scores would mean nothing, since nothing was trained."""
+        return not self.trained_on and self._learns
+
+    @property
+    def _learns(self) -> bool:
+        """Whether there is anything to train: ablations may switch it all off."""
+        return any(parameter.requires_grad for parameter in self._module.parameters())
+
+    def check_exportable(self) -> None:
+        """Refuse to export untrained adapters."""
+        if self.holds_nothing:
+            raise ValueError(_untrained(self))
+
+    # What anomalib asks for
+
+    @property
+    def learning_type(self) -> LearningType:
+        """Make the engine train: it does not fit what calls itself zero-shot."""
+        return LearningType.ONE_CLASS
+
+    @property
+    def trainer_arguments(self) -> dict[str, Any]:
+        """What the engine passes to the trainer, whatever the user gave it."""
+        return {"num_sanity_val_steps": 0}
+
+    @property
+    def trainer(self) -> Any:
+        """The trainer; `epochs` of the model are its number of epochs where it was given none."""
+        return super().trainer  # type: ignore[misc]
+
+    @trainer.setter
+    def trainer(self, trainer: Any) -> None:
+        LightningModule.trainer.fset(self, trainer)  # type: ignore[attr-defined]
+        if getattr(trainer, "max_epochs", 0) is None:
+            trainer.fit_loop.max_epochs = self._module.hparams["epochs"]
+
+    @classmethod
+    def configure_pre_processor(cls, image_size: int | tuple[int, int] | None = None) -> PreProcessor:
+        """Resize to a height and width in pixels (bicubic, antialias) and normalise as CLIP was trained."""
+        return ClipPreProcessor.of_size(image_size or USUAL_SIZE)
+
+    @classmethod
+    def configure_post_processor(cls) -> MonotonePostProcessor:
+        """Bring the thresholds of the validation data to 0.5 and keep every rank."""
+        return MonotonePostProcessor()
+
+    @staticmethod
+    def configure_evaluator() -> ZeroShotEvaluator:
+        """Measure raw scores per category, and their mean."""
+        return ZeroShotEvaluator()
+
+    @classmethod
+    def configure_visualizer(cls) -> CategoryVisualizer:
+        """Draw anomalib's pictures, in a folder per category."""
+        return CategoryVisualizer()
+
+    def configure_callbacks(self) -> list[Callback]:
+        """Order the components: what measures and records raw scores comes before what changes them.
+
+        Raises:
+            ValueError: If the training data are known to be all normal, which is told before they are looked for, or
+                the command has a scheduler without an optimiser.
+        """
+        trainer = self._module._trainer
+        if trainer is not None and self.trains_on_anomalies and trainer.state.fn == TrainerFn.FITTING:
+            check_before_setup(trainer.datamodule, type(self))
+            take_given_optimizer(self, trainer)
+        callbacks = list(super().configure_callbacks())  # type: ignore[misc]
+        raw = [PredictionWriter(), *(each for each in callbacks if isinstance(each, ZeroShotEvaluator))]
+        others = [each for each in callbacks if not isinstance(each, ZeroShotEvaluator)]
+        first = [each for each in others if isinstance(each, PreProcessor)]
+        return [*first, *raw, *(each for each in others if each not in first), Termination()]
+
+    # Steps
+
+    def training_step(self, batch: Batch, batch_idx: int) -> STEP_OUTPUT:  # noqa: ARG002
+        """Compute and log the losses; a loss that is no number ends the training before it harms the weights."""
+        terms = self.loss_terms(batch)
+        if not torch.isfinite(terms["loss"]):
+            self._stop_at_lost_loss(terms)
+        found = {f"train_{name}": value.detach() for name, value in terms.items()}
+        self._module.log_dict(found, prog_bar=True, sync_dist=True)
+        return terms["loss"]
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> STEP_OUTPUT:  # noqa: ARG002
+        """Score a batch, for the thresholds."""
+        return self._scored(batch)
+
+    def test_step(self, batch: Batch, batch_idx: int, *_: Any) -> STEP_OUTPUT:  # noqa: ARG002
+        """Score a batch, for the evaluation."""
+        return self._scored(batch)
+
+    def predict_step(self, batch: Batch, batch_idx: int, *_: Any) -> STEP_OUTPUT:  # noqa: ARG002
+        """Score a batch."""
+        return self._scored(batch)
+
+    def val_dataloader(self) -> list:
+        """Offer no validation data, so that the engine can predict without a datamodule."""
+        return []
+
+    def _scored(self, batch: Batch) -> STEP_OUTPUT:
+        return batch.update(**check_scores(self.predict_batch(batch), batch)._asdict())
+
+    # Hooks
+
+    def setup(self, stage: str) -> None:
+        """Have checkpoints checked before they are read and images read by this package's rules; seed the training.
+
+        Raises:
+            ValueError: If there is nothing to train.
+        """
+        trainer = self._module.trainer
+        if stage == TrainerFn.FITTING and not self._learns:
+            msg = f"{type(self).__name__} has nothing to train with these options: run anomalib test without training"
+            raise ValueError(msg)
+        # anomalib numbers its folders of results in every process; all write to that of the first one.
+        trainer._default_root_dir = trainer.strategy.broadcast(trainer._default_root_dir)
+        trainer.strategy.checkpoint_io = CheckedCheckpointIO(self._module.checkpoint_safe_globals())
+        adopt(trainer, self._module.pre_processor)
+        self._use_cache(None)  # of a training that did not come to its end
+        if stage == TrainerFn.FITTING:
+            seed_everything(self._module.hparams["seed"], workers=True, verbose=False)
+            # For what others draw: all that is drawn here depends on the seed, the epoch and the image alone.
+            torch.manual_seed(self._module.hparams["seed"] + trainer.global_rank)
+
+    def on_fit_start(self) -> None:
+        """Note where training resumes from."""
+        self._resumed_from = self._module.trainer.ckpt_path
+        self._has_stepped = False
+
+    def on_train_batch_end(self, *_: Any) -> None:
+        """Note what is trained on, once there was a step."""
+        if not self._has_stepped:
+            self._has_stepped = True
+            self.trained_on = self.training_sets
+
+    def on_fit_end(self) -> None:
+        """Refuse a training that took no step.
+
+        Raises:
+            ValueError: If there was none.
+        """
+        if not self._has_stepped:
+            raise ValueError(_no_step(self._module.trainer))
+
+    def on_validation_epoch_end(self) -> None:
+        """Note which data the thresholds are fitted to."""
+        super().on_validation_epoch_end()  # type: ignore[misc]
+        datamodule = self._module.trainer.datamodule
+        self.thresholds_fitted_on = getattr(datamodule, "training_sets", []) or [getattr(datamodule, "name", "unknown")]
+
+    def on_train_start(self) -> None:
+        """Say where batches are not the paper's; keep what the backbone computes, where `cache_features` is given.
+
+        Raises:
+            ValueError: If the training data have no anomalous image with a mask.
+        """
+        if self.trains_on_anomalies:
+            check_trainable(self._module.trainer.train_dataloader, self._module.trainer.datamodule, type(self))
+        super().on_train_start()  # type: ignore[misc]
+        options, trainer = self._module.hparams, self._module.trainer
+        if self.paper_batch_size and embedded_file(options["backbone"]) is None:  # the small CLIP is no paper's
+            compare_batch_size(trainer, self.paper_batch_size)
+        if options.get("cache_features") is not None:
+            datasets = datasets_of(trainer.train_dataloader, trainer.val_dataloaders)
+            check_images_repeat(datasets)
+            images = sum(len(each) for each in datasets if isinstance(each, Sized))
+            self._use_cache(FeatureCache.of(self.model, options["cache_features"], options["cache_dtype"], images))
+
+    def on_train_end(self) -> None:
+        """Compute what is tested from the images themselves."""
+        super().on_train_end()  # type: ignore[misc]
+        self._use_cache(None)
+
+    def on_test_start(self) -> None:
+        """Say so where the numbers are those of untrained adapters."""
+        if self.holds_nothing:
+            logger.warning("%s", _untrained(self))
+
+    def on_predict_start(self) -> None:
+        """Refuse to predict with untrained adapters."""
+        if self.holds_nothing:
+            raise ValueError(_untrained(self))
+
+    _resumed_from: Any = None
+    _has_stepped = False
+
+    def _use_cache(self, cache: FeatureCache | None) -> None:
+        self.model.feature_cache = cache  # type: ignore[assignment]  # a plain attribute of a module
+
+    def _is_test_after_resumed_fit(self) -> bool:
+        trainer = self._module._trainer
+        testing = trainer is not None and trainer.state.fn == TrainerFn.TESTING
+        return testing and self._resumed_from is not None and trainer.ckpt_path == self._resumed_from
+
+    def _stop_at_lost_loss(self, terms: dict[str, Tensor]) -> None:
+        trainer = self._module.trainer
+        last = getattr(trainer.checkpoint_callback, "best_model_path", "") or "none was written yet"
+        lost = ", ".join(f"{name} = {value.item():g}" for name, value in terms.items() if not torch.isfinite(value))
+        msg = (
+            f"Training stopped at step {trainer.global_step} of epoch {trainer.current_epoch}: expected finite losses, "
+            f"got {lost}; the weights were not changed by this step, the last checkpoint: {last}. "
+            f"A lower learning rate or fp32 precision helps most often."
+        )
+        raise FloatingPointError(msg)
+
+
+def _no_step(trainer: Trainer) -> str:
+    if not trainer.max_epochs or not trainer.max_steps:
+        reason = f"epochs={trainer.max_epochs} and max_steps={trainer.max_steps} leave none: give at least 1"
+    elif trainer.ckpt_path:
+        reason = (
+            f"the checkpoint {trainer.ckpt_path} has all of the {trainer.max_epochs} epochs already: give more "
+            f"(--model.epochs) to train on, or leave the checkpoint out to train anew"
+        )
+    elif trainer.current_epoch:
+        reason = f"this Engine has spent its {trainer.max_epochs} epochs on an earlier fit: make a new Engine for each"
+    else:
+        reason = "there are no batches: check the training data, limit_train_batches and max_time"
+    return f"Expected a training of at least one step, got none: {reason}"
+
+
+def _untrained(model: ZeroShotMixin) -> str:
+    return (
+        f"{type(model).__name__} holds no trained weights, so its scores mean nothing: train it first "
+        f"(anomalib train), or pass a checkpoint (--ckpt_path) or a file of weights (--model.weights)"
+    )

@@ -1,0 +1,181 @@
+"""What travels with what a model has learnt: its record, and how checkpoints and adapter files are loaded."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, cast
+
+from torch import nn
+
+from anomalib_zsad.clip.backbone import FrozenClip
+from anomalib_zsad.clip.embedded import default_size
+from anomalib_zsad.evaluation.post_processor import MonotonePostProcessor, thresholds_of
+from anomalib_zsad.models.parts import settings
+from anomalib_zsad.models.parts.adapter_file import read_adapter
+from anomalib_zsad.models.parts.checkpoint import CheckedCheckpointIO, check_backbone, check_complete, check_readable
+from anomalib_zsad.models.parts.pre_processor import ClipPreProcessor
+from anomalib_zsad.models.parts.record import KEY, Record, from_checkpoint, new_record
+from anomalib_zsad.models.parts.trained_weights import load_trained, save_trained
+
+logger = logging.getLogger(__name__)
+
+
+class Persistence:
+    """A model that is built of its hyper-parameters, and of the record of a checkpoint or an adapter file.
+
+    It stands before `AnomalibModule` among the bases of a model, whose constructor calls that of anomalib and then
+    `assemble`.
+    """
+
+    model: nn.Module
+    trained_on: list[str]
+    """"dataset/category" of all training data; None stands for an unknown origin. Empty: not trained."""
+    thresholds_fitted_on: Sequence[str] = ()
+    """The same of the data that the thresholds were fitted to."""
+
+    run_arguments: ClassVar[frozenset[str]] = frozenset({"weights", "epochs", "cache_features", "cache_dtype"})
+    """Arguments that no score of trained weights depends on: they do not travel with these."""
+
+    def build(self) -> None:
+        """Make the torch model, the loss and what else the hyper-parameters decide."""
+        raise NotImplementedError
+
+    def assemble(self, components: Mapping[str, Any]) -> None:
+        """Build the model of its arguments; with `weights`, also of the settings of that file, and load it.
+
+        Args:
+            components: Those that the constructor was given.
+        """
+        module = self._module
+        self.trained_on = []
+        file = module.hparams["weights"]
+        weights = None if file is None else read_adapter(Path(file), type(self).__name__)
+        if weights is not None:
+            self._use_settings(weights.record, f"the adapter file {file}")
+        if components.get("pre_processor", True) is True:
+            size = module.hparams["image_size"] or default_size(module.hparams["backbone"])
+            module.pre_processor = module.configure_pre_processor(size)
+        self._rebuild()
+        if weights is not None:
+            load_trained(self, weights, origin=str(file))
+
+    @classmethod
+    def load_from_checkpoint(cls, checkpoint_path: str | Path, *options: Any, **more: Any) -> Any:
+        """Load a checkpoint, as anomalib does; what is given beside it counts instead of its settings.
+
+        Raises:
+            FileNotFoundError: If there is no such file.
+            ValueError: If it cannot be read, is of another model or over another backbone, or names a file with the
+                weights of the backbone while `pretrained` is not given.
+        """
+        record, what = from_checkpoint(check_readable(checkpoint_path), cls.__name__), f"checkpoint {checkpoint_path}"
+        settings.warn_of_others(cls, more, record, what)
+        more = {"weights": None, **settings.joined(cls, more, record, what)}
+        return super().load_from_checkpoint(checkpoint_path, *options, **more)  # type: ignore[misc]
+
+    def load_checkpoint(self, path: str | Path) -> None:
+        """Load a checkpoint into this model, as testing and predicting do: its settings count where it has none."""
+        module = self._module
+        checkpoint = CheckedCheckpointIO(module.checkpoint_safe_globals()).load_checkpoint(path)
+        self._adopt(from_checkpoint(checkpoint, type(self).__name__))
+        module.on_load_checkpoint(checkpoint)
+        module.load_state_dict(checkpoint["state_dict"])
+
+    def save_weights(self, path: str | Path) -> None:
+        """Write what was learnt, with its thresholds, to a file for `weights=`: a few megabytes of safetensors."""
+        save_trained(self, path)
+
+    def record(self) -> Record:
+        """Say in plain data what was learnt, for a checkpoint and an adapter file alike."""
+        return new_record(
+            type(self).__name__,
+            settings=settings.settings_of(self),
+            backbone=self._clip.identity,
+            trained_on=self.trained_on,
+            thresholds={**thresholds_of(self._module.post_processor), "fitted_on": list(self.thresholds_fitted_on)},
+        )
+
+    def take(self, record: Record) -> None:
+        """Take over what a record says beside the settings, once the weights are loaded."""
+        self.trained_on = list(record["trained_on"])
+        self.thresholds_fitted_on = list(record["thresholds"].get("fitted_on", []))
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Write the record.
+
+        The last checkpoint holds no state of the optimiser, twice the size of what was trained: more epochs start with
+        a fresh one. Those before it do, so that a training that was interrupted goes on as if it had not been.
+        """
+        super().on_save_checkpoint(checkpoint)  # type: ignore[misc]
+        trainer = self._module.trainer
+        if trainer.max_epochs and trainer.current_epoch + trainer.is_last_batch >= trainer.max_epochs > 0:
+            checkpoint["optimizer_states"] = []
+        checkpoint[KEY] = self.record()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Check that a checkpoint is one of this model, whole, and of this backbone; take over its record."""
+        if self._is_test_after_resumed_fit():
+            # anomalib's `train` passes the checkpoint that it resumed from to the test as well.
+            logger.info("Testing the weights just trained, not those of the checkpoint that training resumed from.")
+            checkpoint["state_dict"] = self._module.state_dict()
+            checkpoint["callbacks"] = {}  # among them the thresholds
+            return
+        record = from_checkpoint(checkpoint, type(self).__name__)
+        if self._module._trainer is not None:
+            self._adopt(record)
+        check_complete(checkpoint, self._module)
+        check_backbone(record["backbone"], self._clip.identity, "the checkpoint")
+        super().on_load_checkpoint(checkpoint)  # type: ignore[misc]
+        self.take(record)
+        if record["backbone"]["image_size"] != self._clip.identity["image_size"]:
+            self._resize()
+
+    @property
+    def _module(self) -> Any:  # this mixin is always mixed into an AnomalibModule
+        return self
+
+    @property
+    def _clip(self) -> FrozenClip:
+        return cast("FrozenClip", self.model.clip)
+
+    def _is_test_after_resumed_fit(self) -> bool:
+        """Whether anomalib's `train` passes the checkpoint that it resumed from to the test as well."""
+        return False
+
+    def _adopt(self, record: Record) -> None:
+        """Build the model anew where the settings of a checkpoint differ and nothing else was chosen."""
+        if self._use_settings(record, "the checkpoint"):
+            self._rebuild()
+
+    def _rebuild(self) -> None:
+        module = self._module
+        self.build()
+        module.model.to(module.device)
+        thresholds = {level: module.hparams[f"{level}_threshold"] for level in ("image", "pixel")}
+        if isinstance(module.post_processor, MonotonePostProcessor):
+            module.post_processor.fix_thresholds(**thresholds)
+        elif module.post_processor is not None and any(value is not None for value in thresholds.values()):
+            kind = type(module.post_processor).__name__
+            msg = f"image_threshold and pixel_threshold need the post-processor MonotonePostProcessor, got {kind}"
+            raise ValueError(msg)
+
+    def _use_settings(self, record: Record, what: str) -> bool:
+        """Take settings over, but for those that were chosen otherwise.
+
+        Returns:
+            Whether any changed.
+        """
+        module = self._module
+        given = settings.chosen(type(self), module.hparams)
+        joined = settings.joined(type(self), given, record, what)
+        settings.warn_of_others(type(self), given, record, what)
+        taken = settings.differing(joined, module.hparams)
+        if taken:
+            settings.tell(taken, what)
+            module.save_hyperparameters({**module.hparams, **taken})
+        return bool(taken)
+
+    def _resize(self) -> None:
+        """Let the default pre-processor of a checkpoint resize to the size that this model was given."""
+        if isinstance(self._module.pre_processor, ClipPreProcessor):
+            self._module.pre_processor.resize_to(self._clip.image_size)

@@ -1,0 +1,266 @@
+import errno
+import os
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from anomalib.cli import AnomalibCLI
+from anomalib.data import MVTecAD
+from anomalib.deploy import CompressionType, OpenVINOInferencer
+
+from anomalib_zsad.data import Auxiliary, VisA
+from anomalib_zsad.models import ACDClip, AFClip, KAnoClip, WMoEClip
+from anomalib_zsad.models.parts import export
+from anomalib_zsad.models.parts.feature_cache import FeatureCache
+from tests.contract import UNSEEN, engine_in
+from tests.export_contract import EXACT, ExportContract, assert_same, feed
+from tests.small_clip import IMAGE_SIZE
+
+
+def assert_agrees_for_any_number_of_images(model, graph):
+    session = onnxruntime.InferenceSession(graph)
+    for count in (1, 3):
+        pictures = torch.rand(count, 3, IMAGE_SIZE, IMAGE_SIZE, generator=torch.Generator().manual_seed(count))
+        score, maps = session.run(["pred_score", "anomaly_map"], {"input": pictures.numpy()})
+        expected = model(pictures)
+        np.testing.assert_allclose(score.squeeze(), expected.pred_score.squeeze(), atol=1e-4, rtol=0)
+        np.testing.assert_allclose(maps.squeeze(), expected.anomaly_map.squeeze(), atol=1e-4, rtol=0)
+
+
+class TestAFClip(ExportContract):
+    model_class = AFClip
+
+
+class TestACDClip(ExportContract):
+    model_class = ACDClip
+    arguments: ClassVar = {"n_groups": 2}
+
+
+class TestWMoEClip(ExportContract):
+    model_class = WMoEClip
+    text_tower_ships = True
+
+    def test_the_graph_draws_no_random_number(self, graph):
+        kinds = {node.op_type for node in onnx.load(graph, load_external_data=False).graph.node}
+        assert {"TopK", "ScatterElements"} <= kinds
+        assert not any("Random" in kind for kind in kinds)
+
+    @torch.no_grad()
+    def test_the_graph_agrees_for_any_number_of_images(self, model, graph):
+        assert_agrees_for_any_number_of_images(model, graph)
+
+
+class TestKAnoClip(ExportContract):
+    model_class = KAnoClip
+    arguments: ClassVar = {"deform_kernel": 3, "deform_stride": 2}
+    matrices = 5  # out of V-V attention too, which OpenVINO stores a second time
+
+
+def test_a_failed_export_leaves_the_model_that_was_there(small_clip, tmp_path, monkeypatch):
+    model = AFClip(pretrained=small_clip, image_size=IMAGE_SIZE)
+    model.trained_on = ["unknown"]
+    path = model.to_torch(tmp_path)
+    assert path == tmp_path / "weights" / "torch" / "model.pt"
+    before = path.read_bytes()
+
+    def full(obj, f):
+        f.write_bytes(b"half")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(OSError, match="No space left"):
+        model.to_torch(tmp_path)
+    assert path.read_bytes() == before
+    assert [each for each in tmp_path.rglob("*") if each.is_file()] == [path]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("model_class", "options"),
+    [
+        (WMoEClip, {"gate_bn": True, "gate_noise": True}),
+        (AFClip, {"tuning": "prefix"}),
+        (AFClip, {"tuning": "lora"}),
+        (
+            KAnoClip,
+            {
+                **TestKAnoClip.arguments,
+                "deep_prompt_depth": 1,
+                "bica_order": "cross_first",
+                "bica_ffn": True,
+                "conv_adapter": "conv_adapter",
+                "bottleneck": 16,
+                "conv_adapter_residual": 1.0,
+                "map_norm": "minmax",
+            },
+        ),
+    ],
+)
+@torch.no_grad()
+def test_options_are_in_the_graph(small_clip, tmp_path, model_class, options):
+    model = model_class(pretrained=small_clip, image_size=IMAGE_SIZE, **options).eval()
+    model.trained_on = ["VisA/candle"]
+    generator = torch.Generator().manual_seed(0)
+    for parameter in (each for each in model.parameters() if each.requires_grad):
+        parameter.add_(torch.randn(parameter.shape, generator=generator) * 0.05)
+    graph = model.to_onnx(tmp_path)
+    kinds = {node.op_type for node in onnx.load(graph, load_external_data=False).graph.node}
+    assert not any("Random" in kind for kind in kinds)
+    assert_agrees_for_any_number_of_images(model, graph)
+
+
+@pytest.fixture
+def model(small_clip):
+    model = AFClip(pretrained=small_clip, image_size=IMAGE_SIZE)
+    model.trained_on = ["VisA/candle"]
+    return model
+
+
+@pytest.mark.parametrize(("absent", "what"), [("onnxscript", "to_onnx"), ("openvino", "to_openvino")])
+def test_missing_extras_are_named(model, absent, what, tmp_path, monkeypatch):
+    found = export.find_spec
+    monkeypatch.setattr(export, "find_spec", lambda name: None if name == absent else found(name))
+    with pytest.raises(ModuleNotFoundError, match=rf"needs {absent}: pip install 'anomalib-zsad\[export\]'"):
+        getattr(model, what)(tmp_path)
+
+
+def test_an_installation_that_does_not_work_is_named_with_its_reason(model, tmp_path, monkeypatch):
+    def broken(name):
+        if name == "openvino":
+            msg = "libopenvino.so: no such file"
+            raise ImportError(msg)
+
+    monkeypatch.setattr(export, "import_module", broken)
+    with pytest.raises(
+        ImportError, match=r"needs openvino, whose installation does not work \(libopenvino.so: no such"
+    ):
+        model.to_openvino(tmp_path)
+
+
+def test_missing_nncf_is_named_before_the_export(model, tmp_path, monkeypatch):
+    found = export.find_spec
+    monkeypatch.setattr(export, "find_spec", lambda name: None if name == "nncf" else found(name))
+    with pytest.raises(ModuleNotFoundError, match=r"INT8 needs nncf: pip install 'anomalib-zsad\[export\]'"):
+        model.to_openvino(tmp_path, compression_type=CompressionType.INT8)
+
+
+def test_calibration_without_images_is_refused_before_the_export(model, tmp_path):
+    with pytest.raises(ValueError, match=r"expected a datamodule \(--data\), got none"):
+        model.to_openvino(tmp_path, compression_type=CompressionType.INT8_PTQ)
+
+
+@torch.no_grad()
+def test_weights_that_give_no_score_are_not_exported(model, tmp_path):
+    next(each for each in model.parameters() if each.requires_grad).fill_(float("nan"))
+    with pytest.raises(ValueError, match=r"a grey image: expected scores in \[0, 1\], got pred_score nan"):
+        model.to_torch(tmp_path)
+    assert not list(tmp_path.rglob("*.pt"))
+
+
+def test_exporting_leaves_the_model_as_it_was(model, tmp_path):
+    images = torch.rand(1, 3, 40, 40)
+    state = {name: value.clone() for name, value in model.state_dict().items()}
+    trainable = [name for name, value in model.named_parameters() if value.requires_grad]
+    before = model.eval()(images).pred_score
+    model.to_torch(tmp_path)
+    assert torch.equal(model(images).pred_score, before)
+    for name, value in model.state_dict().items():
+        torch.testing.assert_close(value, state[name], atol=0, rtol=0, equal_nan=True)
+    assert trainable == [name for name, value in model.named_parameters() if value.requires_grad]
+    assert model.post_processor._pixel_threshold_metric is not None
+
+
+def test_the_cache_of_an_interrupted_training_does_not_ship(model, tmp_path):
+    model.model.feature_cache = FeatureCache.of(model.model, tmp_path / "cache", "float16")
+    exported = torch.load(model.to_torch(tmp_path), weights_only=False)["model"]
+    exported(torch.rand(1, 3, 40, 40))
+    assert not (tmp_path / "cache").exists()
+    assert model.model.feature_cache is not None
+
+
+def few_shot(clip: Path, **arguments) -> AFClip:
+    model = AFClip(pretrained=clip, image_size=IMAGE_SIZE, **arguments)
+    model.trained_on = ["VisA/candle"]
+    return model
+
+
+def test_memory_ships(small_clip, mvtec_root, tmp_path, monkeypatch):
+    model = few_shot(small_clip, reference=mvtec_root / UNSEEN[0] / "train" / "good")
+    path = next((mvtec_root / UNSEEN[0] / "test" / "broken").iterdir())
+    graph = model.to_onnx(tmp_path)
+    score, maps = onnxruntime.InferenceSession(graph).run(["pred_score", "anomaly_map"], {"input": feed(path)})
+    (expected,) = engine_in(tmp_path).predict(model, data_path=path)
+    (zero_shot,) = engine_in(tmp_path).predict(few_shot(small_clip), data_path=path)
+    np.testing.assert_allclose(score, expected.pred_score.numpy(), atol=1e-3, rtol=0)
+    np.testing.assert_allclose(maps.squeeze(), expected.anomaly_map.squeeze().numpy(), atol=1e-3, rtol=0)
+    assert abs(zero_shot.pred_score.item() - score.item()) > 1e-2
+    monkeypatch.chdir(tmp_path)  # OpenVINOInferencer leaves a cache where it runs
+    assert_same(OpenVINOInferencer(graph, device="CPU", config=EXACT).predict, [path], [expected], 1e-3)
+
+
+@pytest.mark.slow
+def test_memory_ships_in_eight_bits(small_clip, mvtec_root, visa_root, tmp_path, monkeypatch):
+    model = few_shot(small_clip, reference=mvtec_root / UNSEEN[0] / "train" / "good")
+    path = next((mvtec_root / UNSEEN[0] / "test" / "broken").iterdir())
+    data = VisA(visa_root, ["candle"], val_ratio=0.3, num_workers=0)
+    graph = model.to_openvino(tmp_path, compression_type=CompressionType.INT8_PTQ, datamodule=data)
+    (expected,) = engine_in(tmp_path).predict(model, data_path=path)
+    monkeypatch.chdir(tmp_path)
+    assert_same(OpenVINOInferencer(graph, device="CPU", config=EXACT).predict, [path], [expected], 1e-1)
+
+
+def test_an_empty_memory_that_nothing_fills_is_refused(small_clip, tmp_path):
+    with pytest.raises(ValueError, match=r"k_shot=2: expected a datamodule with normal training images, or reference"):
+        few_shot(small_clip, k_shot=2).to_onnx(tmp_path)
+
+
+def test_a_checkpoint_of_another_method_is_named(small_clip, mvtec_root, tmp_path):
+    data = Auxiliary(MVTecAD(mvtec_root), UNSEEN, val_ratio=0, num_workers=0)
+    engine = engine_in(tmp_path, limit_train_batches=1, limit_val_batches=0)
+    engine.fit(ACDClip(pretrained=small_clip, image_size=IMAGE_SIZE, n_groups=2, epochs=1), datamodule=data)
+    with pytest.raises(ValueError, match="expected a checkpoint of AFClip, got one of ACDClip"):
+        engine.export(few_shot(small_clip), "torch", ckpt_path=engine.best_model_path)
+    assert not list(tmp_path.rglob("model.pt"))
+
+
+@pytest.fixture(scope="module")
+def trained(small_clip, visa_root, tmp_path_factory):
+    """A checkpoint of an AF-CLIP with a scale of its own."""
+    folder = tmp_path_factory.mktemp("trained")
+    engine = engine_in(folder, limit_train_batches=1)
+    model = AFClip(pretrained=small_clip, image_size=IMAGE_SIZE, scales=(1,), epochs=1)
+    engine.fit(model, datamodule=VisA(visa_root, ["candle"], val_ratio=0.3, num_workers=0))
+    return engine.best_model_path
+
+
+@pytest.mark.parametrize("with_references", [False, True])
+def test_the_commands_export_what_they_predict(small_clip, trained, mvtec_root, tmp_path, monkeypatch, with_references):
+    picture = next((mvtec_root / UNSEEN[0] / "test" / "broken").iterdir())
+    normal = mvtec_root / UNSEEN[0] / "train" / "good"
+    common = ["--model", "anomalib_zsad.AFClip", f"--model.pretrained={small_clip}", f"--ckpt_path={trained}"]
+    common += [f"--model.image_size={IMAGE_SIZE}"] + [f"--model.reference={normal}"] * with_references
+    monkeypatch.chdir(tmp_path)
+    AnomalibCLI(args=["export", "--export_type", "onnx", "--export_root=out", *common])
+    cli = AnomalibCLI(args=["predict", "--data", str(picture), "--trainer.accelerator=cpu", *common])
+    ((predicted,),) = [cli.engine.trainer.predict_loop.predictions]
+    (graph,) = tmp_path.glob("out/**/model.onnx")
+    (score,) = onnxruntime.InferenceSession(graph).run(["pred_score"], {"input": feed(picture)})
+    np.testing.assert_allclose(score, predicted.pred_score.numpy(), atol=1e-3, rtol=0)
+
+
+def test_the_command_of_the_readme_exports_a_checkpoint(small_clip, visa_root, tmp_path):
+    data = VisA(visa_root, ["candle"], val_ratio=0.3, num_workers=0)
+    engine = engine_in(tmp_path, limit_train_batches=1)
+    model = AFClip(pretrained=small_clip, image_size=IMAGE_SIZE, epochs=1)
+    engine.fit(model, datamodule=data)
+    checkpoint = f"--ckpt_path={engine.best_model_path}"
+    own = [f"--model.pretrained={small_clip}", f"--model.image_size={IMAGE_SIZE}", f"--export_root={tmp_path / 'out'}"]
+    AnomalibCLI(args=["export", "--model", "anomalib_zsad.AFClip", "--export_type", "onnx", checkpoint, *own])
+    (graph,) = tmp_path.glob("out/**/model.onnx")
+    images = torch.rand(1, 3, 40, 40)
+    (score,) = onnxruntime.InferenceSession(graph).run(["pred_score"], {"input": images.numpy()})
+    np.testing.assert_allclose(score.item(), model.eval()(images).pred_score.item(), atol=1e-4, rtol=0)
