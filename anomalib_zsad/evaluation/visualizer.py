@@ -7,9 +7,7 @@ from threading import BoundedSemaphore
 from typing import Any
 
 import torch
-from anomalib.data import ImageItem
 from anomalib.visualization import ImageVisualizer
-from anomalib.visualization.image.item_visualizer import visualize_image_item
 from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 from torchvision.transforms.v2 import Compose, Normalize
@@ -17,6 +15,7 @@ from torchvision.transforms.v2 import Compose, Normalize
 from anomalib_zsad.atomic import LONGEST_NAME, shortened, write_picture
 from anomalib_zsad.data.item import categories_of
 from anomalib_zsad.data.reading import read_image
+from anomalib_zsad.evaluation.drawing import ItemDrawing
 from anomalib_zsad.evaluation.extra import reason_of
 from anomalib_zsad.paths import path_component
 from anomalib_zsad.printing import printable
@@ -45,6 +44,7 @@ class CategoryVisualizer(ImageVisualizer):
     def __init__(self, *args: Any, least_score: float = 0.0, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.least_score = least_score
+        self._drawing = ItemDrawing(self)
         self._sources: dict[Path, Path] = {}
         self._missing = 0
         self._thread: ThreadPoolExecutor | None = None
@@ -99,7 +99,6 @@ class CategoryVisualizer(ImageVisualizer):
             self._miss("an image", "it has no path")
             return
         place = self._place(folder, Path(str(item.image_path)))
-        # anomalib would open the file of an item that has a path, without regard to its EXIF entry.
         fields: dict[str, Any] = {name: _on_cpu(getattr(item, name)) for name in _DRAWN}
         # One thread, since anomalib's drawing shares fonts and colour maps.
         self._thread = self._thread or ThreadPoolExecutor(1, "pictures")
@@ -110,17 +109,9 @@ class CategoryVisualizer(ImageVisualizer):
 
     def _draw(self, fields: dict[str, Any], path: str, normalisation: Normalize | None, place: Path) -> None:
         try:
-            picture = visualize_image_item(
-                ImageItem(**{**fields, "image": _as_seen(fields["image"], path, normalisation)}),
-                self.fields,
-                self.overlay_fields,
-                self.field_size,
-                self.fields_config,
-                self.overlay_fields_config,
-                self.text_config,
-            )
+            picture = self._drawing.draw({**fields, "image": _as_seen(fields["image"], path, normalisation)})
             if picture is not None:
-                write_picture(picture.convert("RGB"), place, quality=90)
+                write_picture(picture, place, quality=90)
         except Exception as error:  # whatever is wrong with a picture, the scores are what counts
             self._miss(path, reason_of(error))
 
