@@ -13,11 +13,11 @@ def attend_within_windows(model: WinClip) -> None:
     then its transformer takes windows first, so that the windows of all images of a batch would attend to one another.
 
     Args:
-        model: The model; left alone where its transformer is of an old open_clip.
+        model: The model; unchanged where its transformer takes tokens first (open_clip before 2.26.1).
     """
     winclip: Any = model.model
     transformer, embed = winclip.clip.visual.transformer, winclip._get_window_embeddings
-    if not hasattr(transformer, "batch_first"):
+    if not getattr(transformer, "batch_first", False):
         return
 
     def repaired(*arguments: Tensor) -> Tensor:

@@ -37,13 +37,16 @@ def test_a_window_is_embedded_by_its_own_patches_alone():
 
     vision = winclip.clip.visual
     tokens = []
+    batch_first = getattr(vision.transformer, "batch_first", False)
     hook = vision.patch_dropout.register_forward_hook(lambda _, given, __: tokens.append(given[0]))
     vision(pictures)
     hook.remove()
     for masks, embedded in zip(winclip.masks, together, strict=True):
         for number, mask in enumerate(masks.T):
-            window = tokens[0][:, [0, *(mask + 1).tolist()]]
-            expected = vision.ln_post(vision.transformer(vision.ln_pre(window)))[:, 0] @ vision.proj
+            window = vision.ln_pre(tokens[0][:, [0, *(mask + 1).tolist()]])
+            seen = vision.transformer(window if batch_first else window.transpose(0, 1))
+            first = seen[:, 0] if batch_first else seen[0]
+            expected = vision.ln_post(first) @ vision.proj
             torch.testing.assert_close(embedded[:, number], expected, atol=1e-5, rtol=0)
 
 

@@ -11,12 +11,15 @@ import huggingface_hub.constants as hub_constants
 import pytest
 from open_clip.pretrained import _PRETRAINED
 
-from anomalib_zsad.clip import digest, published
+from anomalib_zsad.clip import digest, known_weights
 from anomalib_zsad.clip.weights import how_to_fetch, locate, resolve, sha256_of, verify
 
 REPO = "timm/vit_base_patch32_clip_224.openai"
 SAFE = f"/{REPO}/resolve/main/open_clip_model.safetensors"
 PICKLED = f"/{REPO}/resolve/main/open_clip_pytorch_model.bin"
+OPENAI = (
+    "https://openaipublic.azureedge.net/clip/models/40d365715913c9da98579312b702a82c18be219cc2a73407c4526f58eba950af"
+)
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 CONTENT = b"weights" * 1000
 
@@ -76,6 +79,9 @@ def server(monkeypatch, tmp_path):
     monkeypatch.setattr(hub_constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.setattr(hub_constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setenv("ANOMALIB_ZSAD_HOME", str(tmp_path / "home"))
+    # Older open_clips name the url alone.
+    for name in ("ViT-B-32", "ViT-B-32-quickgelu"):
+        monkeypatch.setitem(_PRETRAINED[name], "openai", {"url": f"{OPENAI}/ViT-B-32.pt", "hf_hub": f"{REPO}/"})
     yield server
     server.shutdown()
     server.server_close()
@@ -129,7 +135,7 @@ def test_the_home_may_hold_tags_that_open_clip_does_not_know(server, tmp_path):
 
 def test_the_place_of_the_urls_file_takes_only_that_file(server, tmp_path):
     path = put(tmp_path / "home" / "ViT-B-32" / "openai.pt")
-    expected = "40d365715913c9da98579312b702a82c18be219cc2a73407c4526f58eba950af"
+    expected = OPENAI.rpartition("/")[2]
     with pytest.raises(ValueError, match=f"openai.pt: expected SHA-256 {expected}, got {sha256(CONTENT)}"):
         resolve("ViT-B-32", "openai")
     assert resolve("ViT-B-32", path) == path
@@ -325,8 +331,8 @@ def test_verify_reads_the_file_and_not_the_record(server, tmp_path):
 
 
 def test_the_environment_chooses_endpoint_and_offline(server, tmp_path):
-    server.files[SAFE] = CONTENT
-    script = "from anomalib_zsad.clip.weights import resolve; print(resolve('ViT-B-32', 'openai'))"
+    server.files["/laion/CLIP-ViT-B-32-laion2B-s34B-b79K/resolve/main/open_clip_model.safetensors"] = CONTENT
+    script = "from anomalib_zsad.clip.weights import resolve; print(resolve('ViT-B-32', 'laion2b_s34b_b79k'))"
     environment = {**os.environ, "HF_ENDPOINT": server.url, "HF_HOME": str(tmp_path / "hf"), "HF_HUB_OFFLINE": "1"}
     run = [sys.executable, "-c", script]
     refused = subprocess.run(run, env=environment, capture_output=True, text=True, check=False)
@@ -339,8 +345,8 @@ def test_the_environment_chooses_endpoint_and_offline(server, tmp_path):
 
 
 def test_the_same_weights_go_by_two_names():
-    assert published.same_weights("ViT-L-14-336") == ("ViT-L-14-336", "ViT-L-14-336-quickgelu")
-    assert published.same_weights("ViT-L-14-336-quickgelu") == ("ViT-L-14-336-quickgelu", "ViT-L-14-336")
+    assert known_weights.same_weights("ViT-L-14-336") == ("ViT-L-14-336", "ViT-L-14-336-quickgelu")
+    assert known_weights.same_weights("ViT-L-14-336-quickgelu") == ("ViT-L-14-336-quickgelu", "ViT-L-14-336")
 
 
 def test_the_home_of_a_user_that_is_not_known_is_told(monkeypatch):
