@@ -9,11 +9,12 @@ from anomalib.data import AnomalibDataModule
 from lightning.pytorch.trainer.states import TrainerFn
 
 from anomalib_zsad import arguments as arg
-from anomalib_zsad.data.categories import parts_of, tested_by
+from anomalib_zsad.data.categories import parts_of
 from anomalib_zsad.data.category_datamodule import CategoryDataModule, Parts, labelled, prepare
 from anomalib_zsad.data.category_dataset import CategoryDataset
 from anomalib_zsad.data.held_out import hold_out
 from anomalib_zsad.data.item import category_of
+from anomalib_zsad.data.names import tested_by
 from anomalib_zsad.data.trainable import check_model
 from anomalib_zsad.paths import path_component
 

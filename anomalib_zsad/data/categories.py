@@ -6,7 +6,6 @@ import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from anomalib.data import AnomalibDataModule, AnomalibDataset
 from anomalib.data.utils import TestSplitMode
@@ -16,33 +15,7 @@ from anomalib_zsad.data.item import category_of
 
 logger = logging.getLogger(__name__)
 
-_SAME_DATASET = {"mvtec": "mvtecad", "btech": "btad", "kolektor": "sdd", "bmadsegmentation": "bmad"}
 _SPLITS = ("train_data", "val_data", "test_data")
-
-
-def dataset_key(datamodule: AnomalibDataModule | str) -> str:
-    """Name a dataset the same whichever of its datamodules is used: "visa" for `VisA` and anomalib's `Visa`.
-
-    Args:
-        datamodule: A datamodule: the dataset that it tests on counts, so a target's where it has one. Or a name, or a
-            training set as in `Auxiliary.training_sets` ("VisA/candle").
-    """
-    name = datamodule if isinstance(datamodule, str) else tested_by(datamodule).name
-    key = "".join(filter(str.isalnum, name.split("/")[0].lower()))
-    return _SAME_DATASET.get(key, key)
-
-
-def dataset_keys(datamodule: AnomalibDataModule) -> set[str]:
-    """Name all datasets that a datamodule tests on, as `dataset_key` does."""
-    tested = tested_by(datamodule)
-    return set(map(dataset_key, getattr(tested, "dataset_names", [tested.name])))
-
-
-def tested_by(datamodule: Any) -> Any:
-    """Give the datamodule that is tested: a target, or the target of that, where there is one."""
-    while getattr(datamodule, "target", None) is not None:
-        datamodule = datamodule.target
-    return datamodule
 
 
 def category_names(datamodule: AnomalibDataModule) -> list[str]:

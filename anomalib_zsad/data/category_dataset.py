@@ -17,6 +17,7 @@ from lightning.pytorch.utilities.seed import isolate_rng
 from torchvision import tv_tensors
 
 from anomalib_zsad.data.item import CategoryBatch, CategoryItem
+from anomalib_zsad.data.object_strings import repair_anomalib
 from anomalib_zsad.data.reading import is_there, read_image, read_mask
 from anomalib_zsad.data.soft_mask import SoftMask
 from anomalib_zsad.functional.seeds import seed_of
@@ -24,6 +25,7 @@ from anomalib_zsad.image_files import foreign_among
 from anomalib_zsad.printing import printable
 
 logger = logging.getLogger(__name__)
+repair_anomalib()
 
 READ_HERE = (AnomalibDataset.__getitem__, MVTecLOCODataset.__getitem__)
 """How datasets of anomalib read samples, which this package does by its own rules; a user's may do otherwise."""

@@ -14,8 +14,8 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.utilities.types import STEP_OUTPUT
 from rich.console import Console
 
-from anomalib_zsad.data.categories import dataset_key, dataset_keys
 from anomalib_zsad.data.item import categories_of
+from anomalib_zsad.data.names import dataset_key, dataset_keys
 from anomalib_zsad.data.sharing import ShareOfCategories
 from anomalib_zsad.evaluation.category_scores import CategoryScores
 from anomalib_zsad.evaluation.decisions import check_before_decisions, decide

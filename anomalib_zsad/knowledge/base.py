@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from pydantic_core import from_json
 
 from anomalib_zsad.atomic import whole_file
-from anomalib_zsad.knowledge.class_names import candidates, plain
+from anomalib_zsad.data.names import knowledge_entries, plain
 from anomalib_zsad.knowledge.schema import SCHEMA_VERSION, ClassTexts, Knowledge
 
 BUILTIN = "builtin"
@@ -26,8 +26,8 @@ logger = logging.getLogger(__name__)
 class KnowledgeBase:
     """Descriptions of anomalous images, by class.
 
-    Class names are found as datasets write them: `metal_nut`, `Woven_001`; see `class_names` for those that mean
-    nothing without their dataset, such as `01`.
+    Class names are found as datasets write them: `metal_nut`, `Woven_001`; see `data.names` for those
+    that mean nothing without their dataset, such as `01`.
 
     Args:
         content: What the file holds.
@@ -56,7 +56,7 @@ class KnowledgeBase:
         Returns:
             One of `classes`, or None where the class is unknown.
         """
-        return next((self._names[name] for name in candidates(class_name, dataset) if name in self._names), None)
+        return next((self._names[name] for name in knowledge_entries(class_name, dataset) if name in self._names), None)
 
     def texts(self, class_name: str, dataset: str | None = None) -> list[str]:
         """Give all accepted descriptions of a class: those of the class itself, then those of its images.

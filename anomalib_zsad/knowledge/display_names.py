@@ -3,8 +3,8 @@
 import logging
 from collections.abc import Mapping, Sequence
 
+from anomalib_zsad.data.names import plain, readable
 from anomalib_zsad.knowledge.base import BUILTIN, load_knowledge
-from anomalib_zsad.knowledge.class_names import plain, readable
 
 logger = logging.getLogger(__name__)
 

@@ -3,8 +3,8 @@
 import hashlib
 from collections.abc import Sequence
 
+from anomalib_zsad.data.names import plain
 from anomalib_zsad.knowledge.acceptance import is_repeated
-from anomalib_zsad.knowledge.class_names import plain
 from anomalib_zsad.knowledge.schema import ClassTexts, Generator, ImageTexts, Knowledge, Text
 
 

@@ -17,9 +17,8 @@ from torchvision.transforms.v2 import Resize
 import anomalib_zsad
 from anomalib_zsad import data
 from anomalib_zsad.data import AllCategories, Auxiliary
-from anomalib_zsad.data.categories import dataset_key
-from anomalib_zsad.data.domains import domain_of
 from anomalib_zsad.data.known_set import KnownSet
+from anomalib_zsad.data.names import dataset_key, domain_of
 from tests.known_trees import ANOMALOUS, DEFECT_AREA, DTD, NORMAL, TREES
 from tests.small_clip import IMAGE_SIZE
 
@@ -254,7 +253,10 @@ def test_what_is_no_dataset_is_not_offered_on_the_command_line() -> None:
     told = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
     offered = [path for path in told.splitlines()[-1].split() if path.startswith("anomalib_zsad")]
 
-    datamodules = [name for name in data.__all__ if issubclass(getattr(data, name), AnomalibDataModule)]
+    public = {name: getattr(anomalib_zsad, name) for name in anomalib_zsad.__all__}
+    datamodules = [
+        name for name, kind in public.items() if isinstance(kind, type) and issubclass(kind, AnomalibDataModule)
+    ]
     assert sorted(path.rsplit(".")[-1] for path in offered) == sorted(datamodules)
 
 

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from anomalib_zsad.data import AllCategories, Auxiliary, Listed
-from anomalib_zsad.data.domains import domain_of
+from anomalib_zsad.data.names import domain_of
 from tests.known_trees import DEFECT_AREA, jsonl, meta_json
 
 

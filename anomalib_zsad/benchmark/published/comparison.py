@@ -3,6 +3,7 @@
 import pandas as pd
 
 from anomalib_zsad.benchmark.published.figures import published_figures
+from anomalib_zsad.data.names import dataset_name
 
 _KEYS = ("model", "setting", "dataset", "metric")
 _VARIANT = "variant"
@@ -18,9 +19,9 @@ def compare(
 
     Args:
         ours: A row a figure, already averaged over categories and seeds: `model` (the class), `setting` ("0-shot",
-            "4-shot"), `dataset`, `metric`, and `value` as a fraction, as the evaluator gives it. With a column
-            `variant` a row stands beside that variant alone ("N=4", or a step of an ablation), else beside each that
-            the paper prints outside its ablations.
+            "4-shot"), `dataset` (any of its names), `metric`, and `value` as a fraction, as the evaluator gives it.
+            With a column `variant` a row stands beside that variant alone ("N=4", or a step of an ablation), else
+            beside each that the paper prints outside its ablations.
         paper: One of `PAPERS`.
 
     Returns:
@@ -38,7 +39,11 @@ def compare(
     figures = figures[[*_KEYS, "method", _VARIANT, "table", "value", "deviation"]].rename(
         columns={"value": "published"}
     )
-    beside = ours[keys].assign(ours=100 * ours["value"]).merge(figures, on=keys, how="left")
+    named = ours[keys].assign(
+        ours=100 * ours["value"], called=ours["dataset"], dataset=ours["dataset"].map(dataset_name)
+    )
+    beside = named.merge(figures, on=keys, how="left")
+    beside["dataset"] = beside["called"]
     beside["table"] = beside["table"].astype("Int64")
     beside["difference"] = beside["ours"] - beside["published"]
     return beside[[*_KEYS, "method", _VARIANT, "table", "ours", "published", "deviation", "difference"]]

@@ -8,6 +8,8 @@ from typing import Any
 import pandas as pd
 import yaml
 
+from anomalib_zsad.data.names import dataset_name
+
 _FOLDER = Path(__file__).parent
 PAPERS = tuple(sorted(path.stem for path in _FOLDER.glob("*.yaml")))
 
@@ -98,8 +100,9 @@ def published_figures(paper: str | None = None) -> pd.DataFrame:
 @lru_cache
 def _rows(paper: str) -> tuple[dict[str, Any], ...]:
     content = yaml.safe_load((_FOLDER / f"{paper}.yaml").read_text(encoding="utf-8"))
+    others = content.get("datasets", {})  # what the paper calls as this package calls another
     return tuple(
-        {"paper": paper, **row, "dataset": content["datasets"][row["dataset"]]}
+        {"paper": paper, **row, "dataset": dataset_name(others.get(row["dataset"], row["dataset"]))}
         for table in content["tables"]
         for row in _figures(table)
     )

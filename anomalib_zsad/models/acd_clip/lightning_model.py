@@ -16,8 +16,8 @@ from torch.optim.lr_scheduler import StepLR
 
 from anomalib_zsad import arguments as arg
 from anomalib_zsad.clip.backbone import Activation, FrozenClip
-from anomalib_zsad.data.domains import Domain, domain_of
 from anomalib_zsad.data.item import ANY_CATEGORY, categories_of
+from anomalib_zsad.data.names import Domain, domain_of
 from anomalib_zsad.evaluation.post_processor import MonotonePostProcessor
 from anomalib_zsad.models.acd_clip.adapter import ConvLora, Lora, TextAdapter, Variant, VisionAdapter
 from anomalib_zsad.models.acd_clip.augmentation import augment

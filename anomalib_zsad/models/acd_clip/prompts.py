@@ -1,12 +1,9 @@
 """What ACD-CLIP says about a class: prompts of both states, and descriptive names."""
 
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
 from pathlib import Path
 
-import yaml
-
-from anomalib_zsad.data.class_names import Names, category_key, own_names
+from anomalib_zsad.data.names import class_key, description, read_class_words
 
 NORMAL_STATES = ("{}", "a {}", "the {}")
 ABNORMAL_STATES = (
@@ -17,9 +14,6 @@ ABNORMAL_STATES = (
     "a {} with damage",
 )
 TEMPLATES = ("{}.", "a photo of {}.")
-
-_NAMES = Path(__file__).with_name("class_names.yaml")
-_ANY = "*"
 
 
 class ClassPrompts:
@@ -60,7 +54,7 @@ class ClassNames:
     """
 
     def __init__(self, own: Mapping[str, str] | str | Path | None = None) -> None:
-        self._own = own_names(own)
+        self._own = read_class_words(own)
 
     def describe(self, category: str, dataset: str | None = None) -> str:
         """Name a class in the words of its prompts.
@@ -73,19 +67,4 @@ class ClassNames:
         Returns:
             The descriptive name where there is one, else the category's own with spaces for underscores.
         """
-        published = _published()
-        key, plain = category_key(category), category.replace("_", " ")
-        if key in self._own:
-            return self._own[key]
-        if dataset is None:
-            return next((names[key] for names in published.values() if key in names), plain)
-        names = published.get(dataset, {})
-        return names.get(key, names.get(_ANY, plain))
-
-
-@lru_cache(maxsize=1)
-def _published() -> dict[str, Names]:
-    tables = yaml.safe_load(_NAMES.read_text(encoding="utf-8"))
-    return {
-        dataset: {category_key(category): name for category, name in names.items()} for dataset, names in tables.items()
-    }
+        return self._own.get(class_key(category), description(category, dataset))

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from anomalib_zsad.clip.backbone import FrozenClip
-from anomalib_zsad.data.domains import Domain
 from anomalib_zsad.data.item import ANY_CATEGORY
+from anomalib_zsad.data.names import Domain
 from anomalib_zsad.functional.scoring import blur_then_upsample
 from anomalib_zsad.models.acd_clip.adapter import TextAdapter, Variant, VisionAdapter
 from anomalib_zsad.models.acd_clip.prompts import ClassPrompts

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 import anomalib_zsad.arguments as arg
 from anomalib_zsad.clip.backbone import FrozenClip
 from anomalib_zsad.clip.embedded import default_size
-from anomalib_zsad.data.class_names import own_names
 from anomalib_zsad.data.item import ANY_CATEGORY, categories_of
+from anomalib_zsad.data.names import read_class_words
 from anomalib_zsad.evaluation.post_processor import MonotonePostProcessor
 from anomalib_zsad.models.acd_clip.prompts import ClassPrompts
 from anomalib_zsad.models.clip_zero_shot.torch_model import ClipZeroShotModel
@@ -78,7 +78,7 @@ class ClipZeroShot(ZeroShotMixin, AnomalibModule):  # type: ignore[misc]  # what
         """Make the torch model of the arguments."""
         given: Any = self.hparams
         clip = FrozenClip.load(given.backbone, given.pretrained, given.image_size)
-        self.own_names = own_names(given.class_names)
+        self.own_names = read_class_words(given.class_names)
         self.model = ClipZeroShotModel(
             clip,
             ClassPrompts(given.normal_states, given.abnormal_states, given.templates),

@@ -12,8 +12,8 @@ from torch.optim import Adam, Optimizer
 
 from anomalib_zsad import arguments as arg
 from anomalib_zsad.clip.backbone import Activation, FrozenClip, PositionResize
-from anomalib_zsad.data.class_names import own_names
 from anomalib_zsad.data.item import ANY_CATEGORY
+from anomalib_zsad.data.names import read_class_words
 from anomalib_zsad.evaluation.post_processor import MonotonePostProcessor
 from anomalib_zsad.functional.losses import ScoreReduction
 from anomalib_zsad.functional.processes import known_to_processes
@@ -292,7 +292,7 @@ class KAnoClip(KnowledgeMixin, ZeroShotMixin, AnomalibModule):  # type: ignore[m
                 map_norm=given.map_norm,
                 align_corners=given.upsample_align_corners,
                 sigma=given.sigma,
-                class_name=class_words(given.class_name or ANY_CATEGORY, own_names(given.class_names)),
+                class_name=class_words(given.class_name or ANY_CATEGORY, read_class_words(given.class_names)),
                 precision=given.precision,
             )
         self.loss = KAnoClipLoss(
@@ -304,7 +304,7 @@ class KAnoClip(KnowledgeMixin, ZeroShotMixin, AnomalibModule):  # type: ignore[m
             given.lambda_local,
             given.score_reduction,
         )
-        self.own_names = own_names(given.class_names)
+        self.own_names = read_class_words(given.class_names)
         self.smooth_in_training = given.smooth_in_training
         self.local_loss_on = given.local_loss_on
         self.kd_scope = given.kd_scope

@@ -8,19 +8,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from anomalib_zsad.clip.backbone import FrozenClip
-from anomalib_zsad.data.class_names import category_key
-from anomalib_zsad.knowledge.class_names import readable
+from anomalib_zsad.data.names import class_key, readable
 from anomalib_zsad.models.kano_clip.deep_prompts import DeepPrompts
 
 TextEnsemble = Literal["mean_raw", "mean_normalized"]
 
-_WORDS = {
-    "pcb": "printed circuit board",
-    "chewinggum": "chewing gum",
-    "retina oct": "retinal OCT",
-    "retina resc": "retinal OCT",
-}
-"""Classes whose name in the datasets is no word."""
 _FIXED = ("a photo of a normal {}.", "a photo of an abnormal {}.")
 _CHUNK = 64
 """Texts that are encoded at a time."""
@@ -157,13 +149,12 @@ def class_words(category: str, own: Mapping[str, str] | None = None) -> str:
 
     Args:
         category: As its dataset calls it: `metal_nut`, `pcb3`, `Class7`.
-        own: Names that take precedence, as `own_names` reads them.
+        own: Names that take precedence, as `read_class_words` reads them.
 
     Returns:
         Words without underscores and trailing numbers; "object" where the name says nothing.
     """
-    plain = readable(category)
-    return (own or {}).get(category_key(category)) or _WORDS.get(plain, plain)
+    return (own or {}).get(class_key(category)) or readable(category)
 
 
 def _tokens(clip: FrozenClip, texts: Sequence[str]) -> tuple[Tensor, Tensor]:  # (P, T) and (P,)

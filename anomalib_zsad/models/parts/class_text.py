@@ -7,7 +7,7 @@ import torch
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 
-from anomalib_zsad.data.categories import dataset_key, tested_by
+from anomalib_zsad.data.names import dataset_key, tested_by
 
 Encode = Callable[[Sequence[str]], dict[str, Tensor]]
 

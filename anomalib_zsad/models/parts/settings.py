@@ -9,7 +9,7 @@ from typing import Any
 
 from anomalib_zsad.arguments import check_arguments
 from anomalib_zsad.clip.weights import names_a_file
-from anomalib_zsad.data.class_names import own_names
+from anomalib_zsad.data.names import read_class_words
 from anomalib_zsad.models.parts.record import Record
 
 logger = logging.getLogger(__name__)
@@ -19,7 +19,7 @@ def settings_of(model: Any) -> dict[str, Any]:
     """Give the arguments of a model that change a score, as plain data that needs no other file."""
     settings = {name: _plain(value) for name, value in model.hparams.items() if name not in model.run_arguments}
     if isinstance(settings.get("class_names"), str):
-        settings["class_names"] = own_names(settings["class_names"])
+        settings["class_names"] = read_class_words(settings["class_names"])
     return settings
 
 

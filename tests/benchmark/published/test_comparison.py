@@ -88,3 +88,12 @@ def test_input_that_cannot_be_compared_is_refused():
         compare(_ours(row, row), "afclip")
     with pytest.raises(ValueError, match=r"Expected a paper of .*, got winclip\."):
         compare(_ours(row), "winclip")
+
+
+def test_a_dataset_may_have_any_of_its_names():
+    rows = [("AFClip", "0-shot", name, "image_AUROC", 0.9) for name in ("MVTec", "MVTecAD", "Mugs")]
+    ours = pd.DataFrame(rows, columns=["model", "setting", "dataset", "metric", "value"])
+    beside = compare(ours, "afclip")
+    assert list(beside["dataset"]) == ["MVTec", "MVTecAD", "Mugs"]
+    assert list(beside["published"][:2]) == [92.9, 92.9]
+    assert beside["published"].isna().iloc[2]
