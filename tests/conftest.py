@@ -10,8 +10,8 @@ if os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1") != "1":
 
 import pytest
 
-from tests.small_clip import write_small_clip
-from tests.trees import magnetic_tile_tree, mvtec_tree, visa_tree
+from tests.support.small_clip import write_small_clip
+from tests.support.trees import magnetic_tile_tree, mvtec_tree, visa_tree
 
 
 @pytest.fixture(autouse=True)

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 import torch
 
-from tests.distributed_training import METHODS, SHOWN, train
+from tests.support.distributed_training import METHODS, SHOWN, train
 
 ROOT = Path(__file__).parents[1]
 
@@ -19,10 +19,10 @@ ROOT = Path(__file__).parents[1]
 def together(small_clip: Path, visa_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of the training with two processes."""
     folder = tmp_path_factory.mktemp("together")
-    command = [sys.executable, "-W", "ignore", "-m", "tests.distributed_training", small_clip, visa_root, folder]
+    script = [sys.executable, "-W", "ignore", "-m", "tests.support.distributed_training"]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
     with subprocess.Popen(
-        list(map(str, command)),
+        [*script, small_clip, visa_root, folder],
         cwd=ROOT,
         env={**environment, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
         stdout=subprocess.PIPE,

@@ -19,8 +19,8 @@ from anomalib.models import get_model
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from tests.contract import engine_in
-from tests.small_clip import IMAGE_SIZE
+from tests.support.contract import engine_in
+from tests.support.small_clip import IMAGE_SIZE
 
 QUIET = ("--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false")
 CALLBACKS = [

@@ -15,7 +15,7 @@ from anomalib_zsad.benchmark.run import run_benchmark
 from anomalib_zsad.clip import loading
 from anomalib_zsad.clip.loading import _from_file as from_file
 from anomalib_zsad.data import AllCategories
-from tests.small_clip import IMAGE_SIZE, write_small_clip
+from tests.support.small_clip import IMAGE_SIZE, write_small_clip
 
 QUIET = {"accelerator": "cpu", "enable_progress_bar": False, "enable_model_summary": False}
 PADIM = {"backbone": "resnet18", "layers": ["layer1"], "pre_trained": False, "n_features": 8}

@@ -2,7 +2,7 @@ import pandas as pd
 import pytest
 
 from anomalib_zsad.cli import main
-from tests.small_clip import IMAGE_SIZE
+from tests.support.small_clip import IMAGE_SIZE
 
 
 @pytest.mark.slow

@@ -6,7 +6,7 @@ from torchvision.transforms import Compose
 
 from anomalib_zsad.benchmark.cell_run import CellRunner
 from anomalib_zsad.benchmark.grid import Benchmark, Cell, Entry, Protocol, Spec, build_model
-from tests.small_clip import ARCHITECTURE
+from tests.support.small_clip import ARCHITECTURE
 
 QUIET = {"accelerator": "cpu", "enable_progress_bar": False, "enable_model_summary": False}
 WINCLIP = Entry("anomalib.models.WinClip", shots=[1])

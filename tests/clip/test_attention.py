@@ -7,7 +7,7 @@ import torch
 
 from anomalib_zsad.clip.attention import self_attention, with_value_attention
 from anomalib_zsad.clip.backbone import FrozenClip
-from tests.small_clip import ARCHITECTURE, IMAGE_SIZE
+from tests.support.small_clip import ARCHITECTURE, IMAGE_SIZE
 
 LAST = ARCHITECTURE["vision_cfg"]["layers"]
 LAYERS = [1, 2, 3, 4]

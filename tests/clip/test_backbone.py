@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from anomalib_zsad.clip.backbone import FrozenClip
 from anomalib_zsad.clip.loading import fingerprint
-from tests.small_clip import ARCHITECTURE, IMAGE_SIZE, small_clip_state
+from tests.support.small_clip import ARCHITECTURE, IMAGE_SIZE, small_clip_state
 
 TRAINED_SIZE = ARCHITECTURE["vision_cfg"]["image_size"]
 

@@ -6,7 +6,7 @@ from safetensors.torch import save_file
 
 from anomalib_zsad.clip.layout import architecture_of, read_state_dict
 from anomalib_zsad.clip.packing import VOCABULARY, pack, unpack
-from tests.small_clip import ARCHITECTURE, small_clip_state
+from tests.support.small_clip import ARCHITECTURE, small_clip_state
 
 NUMBERS = torch.tensor([3, 320, 49406, 49407])
 

@@ -5,7 +5,7 @@ from anomalib.data import MVTecAD
 from lightning.pytorch.trainer.states import TrainerFn
 
 from anomalib_zsad.data import AllCategories
-from tests.trees import MVTEC_CATEGORIES
+from tests.support.trees import MVTEC_CATEGORIES
 
 
 @pytest.mark.parametrize("stage", list(TrainerFn))

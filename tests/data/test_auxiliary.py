@@ -11,7 +11,7 @@ from torchvision.transforms.v2 import Compose, Normalize, Resize
 
 from anomalib_zsad.data import AllCategories, Auxiliary, MVTec, VisA
 from anomalib_zsad.evaluation.evaluator import training_notes
-from tests.trees import MVTEC_CATEGORIES, VISA_CATEGORIES, mvtec_tree
+from tests.support.trees import MVTEC_CATEGORIES, VISA_CATEGORIES, mvtec_tree
 
 STAGES = [TrainerFn.FITTING, TrainerFn.VALIDATING, TrainerFn.TESTING, TrainerFn.PREDICTING]
 

@@ -13,7 +13,7 @@ from torchvision.transforms.v2 import RandomRotation, Resize
 
 from anomalib_zsad.data.category_dataset import CategoryDataset
 from anomalib_zsad.data.item import CategoryBatch
-from tests.trees import mvtec_tree
+from tests.support.trees import mvtec_tree
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 import anomalib_zsad
-from tests.known_trees import btad, jsonl
+from tests.support.known_trees import btad, jsonl
 
 anomalib_zsad.AFClip  # noqa: B018  (as reading `--model anomalib_zsad.AFClip` imports the datamodules)
 MODEL = ("--model", "Padim", "--model.pre_trained", "False")

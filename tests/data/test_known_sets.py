@@ -19,8 +19,8 @@ from anomalib_zsad import data
 from anomalib_zsad.data import AllCategories, Auxiliary
 from anomalib_zsad.data.known_set import KnownSet
 from anomalib_zsad.data.names import dataset_key, domain_of
-from tests.known_trees import ANOMALOUS, DEFECT_AREA, DTD, NORMAL, TREES
-from tests.small_clip import IMAGE_SIZE
+from tests.support.known_trees import ANOMALOUS, DEFECT_AREA, DTD, NORMAL, TREES
+from tests.support.small_clip import IMAGE_SIZE
 
 CATEGORIES = {
     "BTAD": ("01", "02", "03"),

@@ -26,7 +26,7 @@ from anomalib_zsad.data.layouts import (
     StateFolders,
     TwoFolders,
 )
-from tests.known_trees import (
+from tests.support.known_trees import (
     ANOMALOUS,
     DEFECT_AREA,
     NORMAL,

@@ -8,7 +8,7 @@ from PIL import Image
 
 from anomalib_zsad.data import AllCategories, Auxiliary, Listed
 from anomalib_zsad.data.names import domain_of
-from tests.known_trees import DEFECT_AREA, jsonl, meta_json
+from tests.support.known_trees import DEFECT_AREA, jsonl, meta_json
 
 
 def test_lines_are_the_test_images(tmp_path: Path) -> None:

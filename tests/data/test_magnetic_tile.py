@@ -8,7 +8,7 @@ from PIL import Image
 
 from anomalib_zsad.data import AllCategories, Auxiliary, MagneticTile
 from anomalib_zsad.data.category_dataset import CategoryDataset
-from tests.trees import MAGNETIC_TILE_DEFECTS, magnetic_tile_tree
+from tests.support.trees import MAGNETIC_TILE_DEFECTS, magnetic_tile_tree
 
 TRAINED = ["MT_Blowhole", "MT_Crack", "MT_Fray"]
 

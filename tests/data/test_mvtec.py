@@ -5,7 +5,7 @@ import pytest
 from anomalib.data.utils import download
 
 from anomalib_zsad.data import MVTec, VisA
-from tests.trees import MVTEC_CATEGORIES, mvtec_tree
+from tests.support.trees import MVTEC_CATEGORIES, mvtec_tree
 
 
 def test_all_categories_with_their_masks(mvtec_root: Path) -> None:

@@ -8,7 +8,7 @@ from anomalib.data import Visa
 from anomalib.data.utils import download
 
 from anomalib_zsad.data import VisA
-from tests.trees import VISA_CATEGORIES, visa_tree
+from tests.support.trees import VISA_CATEGORIES, visa_tree
 
 
 def set_up(datamodule: VisA) -> VisA:

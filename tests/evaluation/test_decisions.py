@@ -8,13 +8,13 @@ from anomalib.post_processing import PostProcessor
 from hypothesis import given
 from hypothesis import strategies as st
 from lightning.pytorch import Trainer
-from scored_batches import Passing, Scored, scored_batch
 from sklearn.metrics import precision_recall_fscore_support
 
 from anomalib_zsad.evaluation.decisions import DecisionCounts
 from anomalib_zsad.evaluation.evaluator import ZeroShotEvaluator
 from anomalib_zsad.evaluation.post_processor import MonotonePostProcessor
 from anomalib_zsad.evaluation.table import AT_THRESHOLD
+from tests.support.scored_batches import Passing, Scored, scored_batch
 
 TrainerWith = Callable[..., Trainer]
 SCORES, LABELS = [0.1, 0.4, 0.6, 0.9], [0, 1, 0, 1]

@@ -10,13 +10,13 @@ import pytest
 import torch
 from anomalib.metrics import AUROC
 from lightning.pytorch import Trainer
-from scored_batches import Passing, Scored, scored_batch
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from anomalib_zsad.data.item import CategoryBatch
 from anomalib_zsad.evaluation.evaluator import ZeroShotEvaluator, training_notes
 from anomalib_zsad.evaluation.post_processor import MonotonePostProcessor
 from anomalib_zsad.evaluation.table import NOT_POOLED, RANKING
+from tests.support.scored_batches import Passing, Scored, scored_batch
 
 TrainerWith = Callable[..., Trainer]
 

@@ -10,11 +10,11 @@ from anomalib.post_processing import PostProcessor
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from lightning.pytorch import Trainer
-from scored_batches import Passing, Scored, scored_batch
 from sklearn.metrics import average_precision_score, roc_auc_score
 from torch import Tensor, nn
 
 from anomalib_zsad.evaluation.post_processor import MonotonePostProcessor
+from tests.support.scored_batches import Passing, Scored, scored_batch
 
 TrainerWith = Callable[..., Trainer]
 thresholds = st.one_of(st.floats(0, 1, width=32), st.sampled_from([0.0, 1.0, 1e-9, float("nan")]))

@@ -6,11 +6,11 @@ from typing import Any
 import pandas as pd
 import pytest
 from lightning.pytorch import Callback, Trainer
-from scored_batches import Passing, Scored, scored_batch
 
 from anomalib_zsad.data.item import CategoryBatch
 from anomalib_zsad.evaluation.post_processor import MonotonePostProcessor
 from anomalib_zsad.evaluation.predictions import PredictionWriter
+from tests.support.scored_batches import Passing, Scored, scored_batch
 
 TrainerWith = Callable[..., Trainer]
 

@@ -7,13 +7,13 @@ import torch
 from anomalib.data import DepthBatch
 from lightning.pytorch import Trainer
 from PIL import Image
-from scored_batches import Passing, Scored, scored_batch
 from torchvision.transforms.v2.functional import resize
 
 from anomalib_zsad.data.item import CategoryBatch
 from anomalib_zsad.data.reading import read_image
 from anomalib_zsad.evaluation.visualizer import CategoryVisualizer
 from anomalib_zsad.models.parts.pre_processor import ClipPreProcessor
+from tests.support.scored_batches import Passing, Scored, scored_batch
 
 TrainerWith = Callable[..., Trainer]
 _RED, _BLUE, _ROTATE_90 = (200, 0, 0), (0, 0, 200), 6

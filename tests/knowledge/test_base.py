@@ -13,7 +13,7 @@ from anomalib_zsad.knowledge import KnowledgeBase, load_knowledge
 from anomalib_zsad.knowledge import base as base_module
 from anomalib_zsad.knowledge.base import save_knowledge
 from anomalib_zsad.knowledge.schema import Knowledge
-from tests.trees import MVTEC_CATEGORIES, VISA_CATEGORIES
+from tests.support.trees import MVTEC_CATEGORIES, VISA_CATEGORIES
 
 DTD = (
     "Blotchy_099", "Fibrous_183", "Marbled_078", "Matted_069", "Mesh_114", "Perforated_037", "Stratified_154",

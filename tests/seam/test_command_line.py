@@ -8,7 +8,7 @@ import torch
 from anomalib.cli.cli import AnomalibCLI
 
 from anomalib_zsad.models import AFClip
-from tests.contract import save_checkpoint
+from tests.support.contract import save_checkpoint
 
 SETTINGS = {"feature_layers": [1], "scales": [1], "blur_sigma": 1.0}
 

@@ -6,16 +6,16 @@ import pandas as pd
 import pytest
 
 from anomalib_zsad import Synthetic
-from anomalib_zsad.synthetic import run
+from anomalib_zsad.synthetic import demo
 from anomalib_zsad.synthetic.drawing import SEEN, UNSEEN
 
 
 @pytest.mark.slow
 def test_the_demonstration_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
     few = {"categories": SEEN[:3], "target_categories": UNSEEN[:2], "test_good": 4, "test_defective": 1}
-    monkeypatch.setattr(run, "Synthetic", lambda root, **given: Synthetic(root, **{**given, **few}))
-    monkeypatch.setattr(run, "small_model", lambda seed, model=run.small_model: model(seed, epochs=1))
-    run.run_demo(tmp_path)
+    monkeypatch.setattr(demo, "Synthetic", lambda root, **given: Synthetic(root, **{**given, **few}))
+    monkeypatch.setattr(demo, "small_model", lambda seed, model=demo.small_model: model(seed, epochs=1))
+    demo.run_demo(tmp_path)
 
     folder = tmp_path / "AFClip" / "Synthetic" / "v0"
     table = pd.read_csv(folder / "metrics.csv")

@@ -6,7 +6,7 @@ from anomalib_zsad.data import VisA
 from anomalib_zsad.models.acd_clip import ACDClip
 from anomalib_zsad.models.acd_clip.augmentation import SparseNoise, TrainingAugmentation
 from anomalib_zsad.models.parts.pre_processor import CLIP_MEAN
-from tests.contract import TRAINED_ON, engine_in
+from tests.support.contract import TRAINED_ON, engine_in
 
 
 def pair(size=(60, 48)):

@@ -2,8 +2,8 @@ import math
 from typing import ClassVar
 
 from anomalib_zsad.models.acd_clip import ACDClip
-from tests.contract import MethodContract
-from tests.initial_values import NORMS, constant, kaiming, torchs_own, uniform
+from tests.support.contract import MethodContract
+from tests.support.initial_values import NORMS, constant, kaiming, torchs_own, uniform
 
 RELEASED = {
     **NORMS,

@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 
 from anomalib_zsad import ACDClip
 from anomalib_zsad.models.acd_clip.prompts import ClassNames, ClassPrompts
-from tests.trees import MVTEC_CATEGORIES, VISA_CATEGORIES
+from tests.support.trees import MVTEC_CATEGORIES, VISA_CATEGORIES
 
 
 def test_prompts_of_both_states():

@@ -6,8 +6,8 @@ import torch
 from anomalib_zsad.cli import main
 from anomalib_zsad.models.acd_clip import ACDClip
 from anomalib_zsad.models.acd_clip.released import read_released
-from tests.contract import images
 from tests.golden.reading import golden, golden_clip_file
+from tests.support.contract import images
 
 
 @pytest.fixture(scope="module")

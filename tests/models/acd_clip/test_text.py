@@ -5,7 +5,7 @@ import torch
 
 from anomalib_zsad.data.item import CategoryBatch
 from anomalib_zsad.models.acd_clip import ACDClip
-from tests.contract import batch, images
+from tests.support.contract import batch, images
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from torch.nn import functional as F
 
 from anomalib_zsad.models.acd_clip import ACDClip
 from anomalib_zsad.models.acd_clip.adapter import group_ends
-from tests.contract import batch, images
+from tests.support.contract import batch, images
 
 GROUPS = 2
 RECTANGLE = (42, 70)

@@ -6,7 +6,7 @@ from anomalib_zsad.data import MVTec, VisA
 from anomalib_zsad.models.acd_clip import ACDClip
 from anomalib_zsad.models.acd_clip.loss import ACDClipLoss
 from anomalib_zsad.models.acd_clip.torch_model import SCORING
-from tests.contract import TRAINED_ON, UNSEEN, batch, engine_in
+from tests.support.contract import TRAINED_ON, UNSEEN, batch, engine_in
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@ from torch.nn import functional as F
 
 from anomalib_zsad.data import VisA
 from anomalib_zsad.models import AFClip
-from tests.contract import engine_in
 from tests.models.af_clip.test_adapter import aggregate_slowly
+from tests.support.contract import engine_in
 
 FIXED = ["a photo of an object without defect.", "a photo of an object with defect."]
 ROWS = {

@@ -1,8 +1,8 @@
 from typing import ClassVar
 
 from anomalib_zsad.models import AFClip
-from tests.contract import MethodContract
-from tests.initial_values import NORMS, normal, torchs_own
+from tests.support.contract import MethodContract
+from tests.support.initial_values import NORMS, normal, torchs_own
 
 
 class TestAFClip(MethodContract):

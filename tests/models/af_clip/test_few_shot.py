@@ -11,10 +11,10 @@ from PIL import Image
 
 from anomalib_zsad.data import AllCategories, MVTec, VisA
 from anomalib_zsad.models import AFClip
-from tests.contract import UNSEEN, engine_in, images
 from tests.golden.reading import assert_near, golden, golden_clip_file
-from tests.small_clip import IMAGE_SIZE
-from tests.trees import mvtec_tree
+from tests.support.contract import UNSEEN, engine_in, images
+from tests.support.small_clip import IMAGE_SIZE
+from tests.support.trees import mvtec_tree
 
 
 def build(clip: Path, **arguments) -> AFClip:

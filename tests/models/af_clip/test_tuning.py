@@ -12,7 +12,7 @@ from anomalib_zsad.clip.layout import config_of
 from anomalib_zsad.models import AFClip
 from anomalib_zsad.models.af_clip.adapter import Adaptor
 from anomalib_zsad.models.af_clip.tuning import LowRankAttention, VisionPrompts, tuning_of
-from tests.contract import batch, images
+from tests.support.contract import batch, images
 
 OTHERS = ["prompt", "prefix", "lora"]
 

@@ -6,7 +6,7 @@ from torch.nn import functional as F
 
 from anomalib_zsad.data import AllCategories, VisA
 from anomalib_zsad.models import ClipZeroShot
-from tests.contract import UNSEEN, engine_in, images
+from tests.support.contract import UNSEEN, engine_in, images
 
 
 @torch.no_grad()

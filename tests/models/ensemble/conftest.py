@@ -10,8 +10,8 @@ from torchvision.transforms.v2 import Compose, Normalize, Resize
 
 from anomalib_zsad.data import VisA
 from anomalib_zsad.models import AFClip
-from tests.contract import engine_in
-from tests.small_clip import IMAGE_SIZE
+from tests.support.contract import engine_in
+from tests.support.small_clip import IMAGE_SIZE
 
 
 @pytest.fixture(scope="session")

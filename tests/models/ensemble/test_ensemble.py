@@ -10,9 +10,9 @@ from anomalib_zsad.data.item import CategoryBatch
 from anomalib_zsad.models import ACDClip, AFClip, Ensemble
 from anomalib_zsad.models.ensemble.raw_images import RawImages
 from anomalib_zsad.models.ensemble.torch_model import Raw
-from tests.contract import engine_in
 from tests.models.ensemble.brightness import Brightness, pictures
-from tests.small_clip import IMAGE_SIZE
+from tests.support.contract import engine_in
+from tests.support.small_clip import IMAGE_SIZE
 
 
 def fitted(*models, **arguments) -> Ensemble:

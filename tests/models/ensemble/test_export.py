@@ -9,10 +9,10 @@ from anomalib.models import Padim
 from PIL import Image
 
 from anomalib_zsad.models import AFClip, Ensemble
-from tests.contract import engine_in
-from tests.export_contract import EXACT, VOCABULARY, assert_same, feed, picture, stored_in_eight_bits
 from tests.models.ensemble.conftest import bottles
-from tests.small_clip import ARCHITECTURE, IMAGE_SIZE
+from tests.support.contract import engine_in
+from tests.support.export_contract import EXACT, VOCABULARY, assert_same, feed, picture, stored_in_eight_bits
+from tests.support.small_clip import ARCHITECTURE, IMAGE_SIZE
 
 onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")

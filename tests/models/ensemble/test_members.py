@@ -10,7 +10,7 @@ from torchvision.transforms.v2 import CenterCrop, Compose, Resize
 from anomalib_zsad.models import AFClip, Ensemble
 from anomalib_zsad.models.ensemble.members import as_member, describe, is_untrained
 from tests.models.ensemble.brightness import Brightness
-from tests.small_clip import IMAGE_SIZE
+from tests.support.small_clip import IMAGE_SIZE
 
 
 def test_a_model_is_left_as_it_was_and_shares_its_weights():

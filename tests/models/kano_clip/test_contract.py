@@ -1,9 +1,9 @@
 from typing import ClassVar
 
 from anomalib_zsad.models.kano_clip import KAnoClip
-from tests.contract import MethodContract
-from tests.initial_values import constant, normal, torchs_own
 from tests.models.kano_clip.builders import SMALL
+from tests.support.contract import MethodContract
+from tests.support.initial_values import constant, normal, torchs_own
 
 
 class TestKAnoClip(MethodContract):

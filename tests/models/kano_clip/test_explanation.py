@@ -22,10 +22,10 @@ from anomalib_zsad.models.kano_clip.explanation_report import (
     save_explanation,
     stem_for,
 )
-from tests.contract import engine_in
 from tests.knowledge.test_base import a_base, written
 from tests.models.kano_clip.test_contract import SMALL
-from tests.small_clip import IMAGE_SIZE
+from tests.support.contract import engine_in
+from tests.support.small_clip import IMAGE_SIZE
 
 
 @pytest.fixture(scope="module")

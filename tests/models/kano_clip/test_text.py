@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from anomalib_zsad.data.item import CategoryBatch
-from tests.contract import batch, images
 from tests.models.kano_clip.builders import build
+from tests.support.contract import batch, images
 
 
 @pytest.fixture

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from anomalib_zsad.models.kano_clip import KAnoClip
-from tests.contract import batch, images
 from tests.models.kano_clip import reference
 from tests.models.kano_clip.builders import build, build_like
+from tests.support.contract import batch, images
 
 RECTANGLE = (42, 70)
 OF_THE_SCORE_ALONE = {

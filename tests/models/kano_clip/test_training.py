@@ -12,9 +12,9 @@ from anomalib_zsad.data.item import CategoryBatch
 from anomalib_zsad.knowledge import load_knowledge
 from anomalib_zsad.models.kano_clip import diagnostics
 from anomalib_zsad.models.kano_clip.loss import KAnoClipLoss, knowledge_distances, knowledge_loss
-from tests.contract import TRAINED_ON, batch, engine_in, images
 from tests.models.kano_clip import reference
 from tests.models.kano_clip.builders import build
+from tests.support.contract import TRAINED_ON, batch, engine_in, images
 
 ORIGIN = {"backend": "file", "model": "", "prompt_sha256": "", "options": {}}
 

@@ -3,7 +3,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 
-from anomalib_zsad.models import adapter_file
+from anomalib_zsad.models.parts import adapter_file
 from anomalib_zsad.models.parts.adapter_file import load_adapter, save_adapter
 
 

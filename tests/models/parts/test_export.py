@@ -16,9 +16,9 @@ from anomalib_zsad.data import Auxiliary, VisA
 from anomalib_zsad.models import ACDClip, AFClip, KAnoClip, WMoEClip
 from anomalib_zsad.models.parts import export
 from anomalib_zsad.models.parts.feature_cache import FeatureCache
-from tests.contract import UNSEEN, engine_in
-from tests.export_contract import EXACT, ExportContract, assert_same, feed
-from tests.small_clip import IMAGE_SIZE
+from tests.support.contract import UNSEEN, engine_in
+from tests.support.export_contract import EXACT, ExportContract, assert_same, feed
+from tests.support.small_clip import IMAGE_SIZE
 
 
 def assert_agrees_for_any_number_of_images(model, graph):

@@ -13,7 +13,7 @@ from lightning.pytorch.cli import SaveConfigCallback
 
 from anomalib_zsad.models import AFClip, KAnoClip
 from anomalib_zsad.models.parts.given_optimizer import take_given_optimizer
-from tests.small_clip import IMAGE_SIZE
+from tests.support.small_clip import IMAGE_SIZE
 
 
 @pytest.mark.parametrize("model", [AFClip, KAnoClip])

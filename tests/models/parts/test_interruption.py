@@ -11,8 +11,8 @@ import torch
 
 from anomalib_zsad.data import VisA
 from anomalib_zsad.models import AFClip
-from tests.contract import engine_in
-from tests.small_clip import IMAGE_SIZE
+from tests.support.contract import engine_in
+from tests.support.small_clip import IMAGE_SIZE
 
 LONG = 100_000
 

@@ -9,8 +9,8 @@ from anomalib.callbacks import ModelCheckpoint
 
 from anomalib_zsad.data import VisA
 from anomalib_zsad.models import ACDClip, AFClip, WMoEClip
-from tests.contract import TRAINED_ON, engine_in
-from tests.small_clip import IMAGE_SIZE
+from tests.support.contract import TRAINED_ON, engine_in
+from tests.support.small_clip import IMAGE_SIZE
 
 DRAWING: dict[str, tuple[Any, dict[str, Any]]] = {
     "ACDClip": (ACDClip, {"n_groups": 2}),

@@ -9,11 +9,12 @@ import torch
 from anomalib.post_processing import PostProcessor
 
 from anomalib_zsad.data import VisA
-from anomalib_zsad.models import AFClip, KAnoClip, settings
+from anomalib_zsad.models import AFClip, KAnoClip
+from anomalib_zsad.models.parts import settings
 from anomalib_zsad.models.parts.adapter_file import load_adapter, save_adapter
 from anomalib_zsad.models.parts.record import to_metadata
-from tests.contract import engine_in, images, save_checkpoint
-from tests.small_clip import IMAGE_SIZE
+from tests.support.contract import engine_in, images, save_checkpoint
+from tests.support.small_clip import IMAGE_SIZE
 
 
 def fitted(model, visa_root, folder):

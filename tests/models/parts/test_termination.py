@@ -9,8 +9,8 @@ from lightning.pytorch import Callback
 
 from anomalib_zsad.data import VisA
 from anomalib_zsad.models import AFClip
-from tests.contract import engine_in
-from tests.small_clip import IMAGE_SIZE
+from tests.support.contract import engine_in
+from tests.support.small_clip import IMAGE_SIZE
 
 
 class Terminate(Callback):

@@ -3,7 +3,7 @@
 import torch
 
 from anomalib_zsad.models.wmoe_clip import WMoEClip
-from tests.small_clip import IMAGE_SIZE
+from tests.support.small_clip import IMAGE_SIZE
 
 
 def build(clip, **arguments):

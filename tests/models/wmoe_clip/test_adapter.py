@@ -6,8 +6,8 @@ import torch
 from anomalib_zsad.clip.backbone import FrozenClip
 from anomalib_zsad.models.wmoe_clip.adapter import PatchProjections, WaveletCrossAttention
 from anomalib_zsad.models.wmoe_clip.gate import FrequencyGate, TokenNorm
-from tests.contract import images
-from tests.small_clip import IMAGE_SIZE
+from tests.support.contract import images
+from tests.support.small_clip import IMAGE_SIZE
 
 D = 8
 

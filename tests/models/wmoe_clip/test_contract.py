@@ -2,8 +2,8 @@ import math
 from typing import ClassVar
 
 from anomalib_zsad.models.wmoe_clip import WMoEClip
-from tests.contract import MethodContract
-from tests.initial_values import clips_projection, constant, normal, torchs_own, uniform
+from tests.support.contract import MethodContract
+from tests.support.initial_values import clips_projection, constant, normal, torchs_own, uniform
 
 
 class TestWMoEClip(MethodContract):

@@ -9,7 +9,7 @@ from anomalib_zsad.clip.backbone import FrozenClip
 from anomalib_zsad.models.wmoe_clip.loss import divergence, reconstruction
 from anomalib_zsad.models.wmoe_clip.sampler import ClassTokenSampler, Sample, SampledPrompts
 from tests.models.wmoe_clip.building import noise
-from tests.small_clip import IMAGE_SIZE
+from tests.support.small_clip import IMAGE_SIZE
 
 STATES = ("a photo of a good", "a photo of a damaged")
 

@@ -11,9 +11,9 @@ from anomalib_zsad.models.wmoe_clip import WMoEClip
 from anomalib_zsad.models.wmoe_clip.adapter import PatchProjections, WaveletCrossAttention
 from anomalib_zsad.models.wmoe_clip.experts import LayerContext, SemanticExperts
 from anomalib_zsad.models.wmoe_clip.sampler import ClassTokenSampler
-from tests.contract import batch, images
 from tests.models.wmoe_clip.building import build, build_like, noise
 from tests.models.wmoe_clip.reference import Reference, losses
+from tests.support.contract import batch, images
 
 GRIDS = {(56, 56): (4, 4), (42, 70): (3, 5)}
 

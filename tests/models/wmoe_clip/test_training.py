@@ -5,7 +5,7 @@ from anomalib_zsad.data import VisA
 from anomalib_zsad.data.item import CategoryBatch
 from anomalib_zsad.models.wmoe_clip import WMoEClip
 from anomalib_zsad.models.wmoe_clip.diagnostics import Seen, of_epoch
-from tests.contract import TRAINED_ON, batch, engine_in, images
+from tests.support.contract import TRAINED_ON, batch, engine_in, images
 
 
 @pytest.fixture

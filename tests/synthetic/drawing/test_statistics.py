@@ -1,11 +1,11 @@
 """Whoever looks for what is unusual in the statistics of pixels finds no defects: normal pictures vary too much."""
 
 import numpy as np
-from tests.drawing import pixel_statistics as statistics
 from torch import Tensor, tensor
 from torchmetrics.functional.classification import binary_auroc
 
 from anomalib_zsad.synthetic.drawing import CATEGORIES, UNSEEN, draw
+from tests.synthetic.drawing import pixel_statistics as statistics
 
 SIZE = 112
 GOOD, DEFECTIVE = 14, 2

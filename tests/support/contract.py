@@ -15,8 +15,8 @@ from torch import Tensor
 from anomalib_zsad.data import MVTec, VisA
 from anomalib_zsad.data.item import CategoryBatch
 from anomalib_zsad.evaluation.post_processor import MonotonePostProcessor
-from tests.initial_values import Law, check_initial_values
-from tests.small_clip import IMAGE_SIZE
+from tests.support.initial_values import Law, check_initial_values
+from tests.support.small_clip import IMAGE_SIZE
 
 TRAINED_ON = ["candle", "pcb1"]
 UNSEEN = ["bottle", "grid"]

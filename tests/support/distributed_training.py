@@ -8,7 +8,7 @@ from typing import Any
 from anomalib.cli import AnomalibCLI
 
 from tests.models.kano_clip.builders import SMALL
-from tests.small_clip import IMAGE_SIZE
+from tests.support.small_clip import IMAGE_SIZE
 
 METHODS: dict[str, tuple[str, dict[str, Any]]] = {
     "ACDClip": ("ACDClip", {"n_groups": 2}),

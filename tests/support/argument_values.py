@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from torch.optim import Optimizer
 
 from anomalib_zsad.arguments import NotEmpty, Odd, Range
-from tests.contract import batch, images
-from tests.small_clip import IMAGE_SIZE
+from tests.support.contract import batch, images
+from tests.support.small_clip import IMAGE_SIZE
 
 WRONG: list[Any] = [
     *(float("nan"), float("inf"), -float("inf"), -1, 0, 2, -0.5, 0.5, 1.5, 1e-30, 1e30, 10**9, True, False, None),
