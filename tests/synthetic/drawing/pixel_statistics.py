@@ -27,12 +27,11 @@ def features(
 
 
 def own_deviation(
-    image: np.ndarray,  # (H, W, 3) uint8
+    values: np.ndarray,  # (H, W, 8): features
 ) -> np.ndarray:  # (H, W)
     """How unusual every pixel is among those of its own picture: Mahalanobis distance."""
-    values = features(image)
     flat = values.reshape(-1, values.shape[-1])
-    return _distance(flat, flat).reshape(image.shape[:2])
+    return _distance(flat, flat).reshape(values.shape[:2])
 
 
 def contrast(
@@ -53,30 +52,30 @@ def rare_colour(
 
 
 def deviation_from_normal(
-    images: Sequence[np.ndarray],  # each (H, W, 3) uint8
-    normal: Sequence[np.ndarray],  # each (H, W, 3) uint8
+    values: Sequence[np.ndarray],  # each (H, W, 8): features
+    normal: Sequence[np.ndarray],  # each (H, W, 8): features
 ) -> list[np.ndarray]:  # each (H, W)
     """How unusual every pixel is among those of normal pictures of its category."""
-    known = np.concatenate([features(image)[::4, ::4].reshape(-1, 8) for image in normal])
-    return [_distance(features(image).reshape(-1, 8), known).reshape(image.shape[:2]) for image in images]
+    known = np.concatenate([each[::4, ::4].reshape(-1, 8) for each in normal])
+    return [_distance(each.reshape(-1, 8), known).reshape(each.shape[:2]) for each in values]
 
 
 def global_statistics(
-    image: np.ndarray,  # (H, W, 3) uint8
+    values: np.ndarray,  # (H, W, 8): features
 ) -> np.ndarray:  # (K,)
     """Means, deviations and high percentiles of the features of a whole picture."""
-    flat = features(image).reshape(-1, 8)
+    flat = values.reshape(-1, 8)
     return np.concatenate([flat.mean(0), flat.std(0), np.percentile(flat[:, 3:], (99, 99.9), axis=0).ravel()])
 
 
 def distance_from_normal(
-    images: Sequence[np.ndarray],  # each (H, W, 3) uint8
-    normal: Sequence[np.ndarray],  # each (H, W, 3) uint8
+    values: Sequence[np.ndarray],  # each (H, W, 8): features
+    normal: Sequence[np.ndarray],  # each (H, W, 8): features
 ) -> list[float]:
     """How far the statistics of whole pictures are from those of normal pictures, in standard deviations."""
-    known = np.stack([global_statistics(image) for image in normal])
+    known = np.stack([global_statistics(each) for each in normal])
     mean, deviation = known.mean(0), known.std(0) + 1e-6
-    return [float(np.sqrt((((global_statistics(image) - mean) / deviation) ** 2).mean())) for image in images]
+    return [float(np.sqrt((((global_statistics(each) - mean) / deviation) ** 2).mean())) for each in values]
 
 
 def _distance(
@@ -86,7 +85,7 @@ def _distance(
     mean = known.mean(0)
     inverse = np.linalg.inv(np.cov(known.T) + 1e-6 * np.eye(known.shape[1]))
     away = values - mean
-    return np.einsum("nk,kl,nl->n", away, inverse, away)
+    return ((away @ inverse) * away).sum(1)
 
 
 def _blurred(

@@ -21,21 +21,21 @@ def auroc(
 
 
 def measure(category: str) -> dict[str, float]:
-    normal = [draw(category, 10_000 + seed, None, SIZE).image for seed in range(GOOD)]
+    normal = [statistics.features(draw(category, 10_000 + seed, None, SIZE).image) for seed in range(GOOD)]
     pictures = [draw(category, seed, None, SIZE) for seed in range(GOOD)]
     for number, defect in enumerate(CATEGORIES[category].defects):
         pictures += [draw(category, 1000 * (number + 1) + seed, defect, SIZE) for seed in range(DEFECTIVE)]
     images, masks = [p.image for p in pictures], np.stack([p.mask for p in pictures])
-    labels = masks.any((1, 2))
+    labels, values = masks.any((1, 2)), [statistics.features(image) for image in images]
     maps = {
-        "own deviation": [statistics.own_deviation(image) for image in images],
+        "own deviation": [statistics.own_deviation(each) for each in values],
         "contrast": [statistics.contrast(image) for image in images],
         "rare colour": [statistics.rare_colour(image) for image in images],
-        "deviation from normal": statistics.deviation_from_normal(images, normal),
+        "deviation from normal": statistics.deviation_from_normal(values, normal),
     }
-    figures = {"image, distance from normal": auroc(np.array(statistics.distance_from_normal(images, normal)), labels)}
-    for name, values in maps.items():
-        scores = np.stack(values)
+    figures = {"image, distance from normal": auroc(np.array(statistics.distance_from_normal(values, normal)), labels)}
+    for name, shown in maps.items():
+        scores = np.stack(shown)
         figures[f"pixel, {name}"] = auroc(scores[:, ::2, ::2].ravel(), masks[:, ::2, ::2].ravel())
         figures[f"image, {name}, highest"] = auroc(scores.max((1, 2)), labels)
         figures[f"image, {name}, mean"] = auroc(scores.mean((1, 2)), labels)
