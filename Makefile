@@ -6,12 +6,13 @@ READY := $(VENV)/.ready
 OLD_CLIP := $(VENV)/open_clip_2.24
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test format bench clean
+.PHONY: help demo test format docs bench clean
 
 help:
 	@echo "make demo    train, test and predict on drawn pictures; results in demo/"
 	@echo "make test    formatting, lint, types and all tests: what CI runs"
 	@echo "make format  format the sources"
+	@echo "make docs    build the pages of docs/ as a site in site/"
 	@echo "make bench   measure speed and memory"
 	@echo "make clean   remove what these make, but for $(VENV)"
 
@@ -29,11 +30,15 @@ format: $(READY)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+docs: $(VENV)/.ready_for_docs
+	PATH="$(abspath $(BIN)):$$PATH" PYTHONWARNINGS=ignore $(BIN)/python -m sphinx -W --keep-going -q docs site
+	@echo "site/index.html"
+
 bench: $(READY)
 	for benchmark in $(filter-out benchmarks/measuring.py,$(wildcard benchmarks/*.py)); do $(BIN)/python $$benchmark || exit 1; done
 
 clean:
-	rm -rf demo build dist .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	rm -rf demo site build dist .pytest_cache .ruff_cache .mypy_cache .hypothesis
 
 # Installed anew when what it depends on has changed.
 $(READY): pyproject.toml
@@ -44,3 +49,7 @@ $(READY): pyproject.toml
 # The extras of anomalib pin open_clip_torch below 2.26.1: what depends on it is tested with one of these, too.
 $(OLD_CLIP): | $(READY)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --target $@ open_clip_torch==2.24.0
+
+$(VENV)/.ready_for_docs: $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[docs]"
+	touch $@

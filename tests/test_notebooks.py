@@ -16,11 +16,11 @@ def test_it_is_committed_without_outputs(path: Path) -> None:
         assert cell.get("execution_count") is None
 
 
-def test_the_readme_has_the_script_of_the_notebook() -> None:
+def test_the_page_about_deployment_has_the_script_of_the_notebook() -> None:
     path = next(path for path in NOTEBOOKS if path.stem == "02_deploy")
     magic = "%%writefile watch.py\n"
     (script,) = [cell.source for cell in nbformat.read(path, as_version=4).cells if cell.source.startswith(magic)]
-    assert f"```python\n{script.removeprefix(magic)}\n```" in (path.parents[1] / "README.md").read_text("utf-8")
+    assert f"```python\n{script.removeprefix(magic)}\n```" in (path.parents[1] / "docs/deploy.md").read_text("utf-8")
 
 
 @pytest.mark.slow

@@ -188,12 +188,12 @@ def test_the_size_is_that_of_the_upright_image(tmp_path: Path, orientation: int)
     assert size_of(path) == tuple(read_image(path).shape[1:])
 
 
-def test_the_script_of_the_readme_opens_files_alike(tmp_path: Path) -> None:
-    text = (Path(__file__).parents[2] / "README.md").read_text("utf-8")
+def test_the_script_of_the_documentation_opens_files_alike(tmp_path: Path) -> None:
+    text = (Path(__file__).parents[2] / "docs/deploy.md").read_text("utf-8")
     script = ast.parse(next(part for part in text.split("```python\n") if "watch.py" in part).split("\n```")[0])
     namespace: dict[str, object] = {"np": np, "Image": Image, "ImageOps": ImageOps}
     function = next(part for part in script.body if isinstance(part, ast.FunctionDef))
-    exec(compile(ast.Module([function], []), "README.md", "exec"), namespace)
+    exec(compile(ast.Module([function], []), "docs/deploy.md", "exec"), namespace)
     exif = Image.Exif()
     exif[0x0112] = ROTATED_BY_90
     files = [
