@@ -53,6 +53,7 @@ if TYPE_CHECKING:
         KAnoClip,
         WMoEClip,
     )
+    from anomalib_zsad.models.parts.calibrating import calibrate
     from anomalib_zsad.synthetic import Synthetic
 
 __all__ = [
@@ -89,9 +90,15 @@ __all__ = [
     "VisA",
     "WMoEClip",
     "__version__",
+    "calibrate",
 ]
 
-_HOMES = ("anomalib_zsad.models", "anomalib_zsad.data", "anomalib_zsad.synthetic")
+_HOMES = (
+    "anomalib_zsad.models",
+    "anomalib_zsad.data",
+    "anomalib_zsad.synthetic",
+    "anomalib_zsad.models.parts.calibrating",
+)
 
 
 def __getattr__(name: str) -> Any:

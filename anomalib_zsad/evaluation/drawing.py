@@ -9,8 +9,10 @@ from anomalib.utils.path import convert_to_title_case
 from anomalib.visualization import ImageVisualizer
 from anomalib.visualization.image.functional import add_text_to_image
 from anomalib.visualization.image.item_visualizer import visualize_image_item
-from PIL import Image
+from PIL import Image, ImageDraw
 from torch import Tensor
+
+_CAPTION: dict[str, Any] = {"font_size": 20, "stroke_width": 2, "stroke_fill": "black"}
 
 
 class ItemDrawing:
@@ -30,8 +32,9 @@ class ItemDrawing:
     def draw(
         self,
         fields: Mapping[str, Tensor | None],  # image (3, H, W) in [0, 1], masks (H, W) bool, anomaly_map in [0, 1]
+        caption: str | None = None,
     ) -> Image.Image | None:
-        """Draw the fields of an image beside one another; None if there are none to show."""
+        """Draw the fields of an image beside one another, a caption in the lower left; None if there are none."""
         options = self.visualizer
         present = {name: _resized(values, options.field_size) for name, values in fields.items() if values is not None}
         picture = visualize_image_item(
@@ -46,6 +49,8 @@ class ItemDrawing:
         if picture is not None and options.text_config.get("enable", True):
             layer = self._titles(present)
             picture.paste(layer, mask=layer)
+        if picture is not None and caption:
+            ImageDraw.Draw(picture).text((10, picture.height - 10), caption, "white", anchor="lb", **_CAPTION)
         return picture
 
     def _titles(self, present: Mapping[str, Any]) -> Image.Image:  # RGBA, of the picture's size

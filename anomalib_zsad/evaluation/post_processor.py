@@ -12,12 +12,13 @@ from anomalib.post_processing import PostProcessor
 from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 
+from anomalib_zsad.evaluation.calibration import Calibration
 from anomalib_zsad.evaluation.f1_threshold import BinnedF1Threshold
 
 logger = logging.getLogger(__name__)
 
-_MARGIN = 1e-6
-"""How near a threshold may come to 0 and 1, so that the scores beyond it still have a side of the map."""
+_LEAST = torch.finfo(torch.float32).tiny
+"""What divides a score of 0 where the threshold is 0."""
 _UNIT_RANGE = {"image_min": 0, "image_max": 1, "pixel_min": 0, "pixel_max": 1}
 """What anomalib's own post-processor normalises by: with these it decides as the one below."""
 _LEVELS = {"image": "_image_threshold", "pixel": "_pixel_threshold"}
@@ -26,12 +27,14 @@ _LEVELS = {"image": "_image_threshold", "pixel": "_pixel_threshold"}
 def thresholds_of(
     post_processor: Any,  # a PostProcessor, or anything else
 ) -> dict[str, Any]:
-    """Say in plain data what decides: both raw thresholds, None where there is none, and the options."""
+    """Describe in plain data what decides: raw thresholds (None: unknown), calibration where there is one, options."""
     if not isinstance(post_processor, PostProcessor):
         return {}
     values = {level: getattr(post_processor, name).item() for level, name in _LEVELS.items()}
     known = {level: None if math.isnan(value) else value for level, value in values.items()}
-    return {**known, "options": post_processor.checkpoint_config()}
+    calibration = getattr(post_processor, "calibration", None)
+    entry = {} if calibration is None else {"calibration": calibration.to_record()}
+    return {**known, "options": post_processor.checkpoint_config(), **entry}
 
 
 def take_thresholds(
@@ -45,6 +48,20 @@ def take_thresholds(
     state = {name: torch.tensor(float(value)) for name, value in values.items() if value is not None}
     post_processor.load_state_dict({**post_processor.state_dict(), **state})
     post_processor.load_checkpoint_config(thresholds.get("options", {}))
+    take_calibration(post_processor, thresholds)
+
+
+def take_calibration(
+    post_processor: Any,  # a PostProcessor, or anything else
+    thresholds: Mapping[str, Any],
+) -> None:
+    """Put the calibration that `thresholds_of` describes, or none, into a post-processor that has its thresholds.
+
+    Raises:
+        ValueError: If it is damaged.
+    """
+    if isinstance(post_processor, MonotonePostProcessor):
+        post_processor.calibration = Calibration.of_record(thresholds.get("calibration"))
 
 
 class MonotonePostProcessor(PostProcessor):
@@ -53,7 +70,9 @@ class MonotonePostProcessor(PostProcessor):
     Nothing is clamped and no minimum or maximum of other data enters, so that the order of scores stays. Without a
     threshold, scores are left as they are. In 32 bits, scores closer than 3e-7 may become equal.
 
-    An option that is not at its default counts instead of that of a checkpoint.
+    An option that is not at its default takes precedence over that of a checkpoint.
+
+    Once calibrated (`calibrate`), batches get a `p_value` (B,) beside their scores: see `Calibration`.
 
     Args:
         **options: Those of anomalib's post-processor.
@@ -69,6 +88,7 @@ class MonotonePostProcessor(PostProcessor):
         defaults = {each.name: each.default for each in signature(PostProcessor.__init__).parameters.values()}
         self._chosen = {name: value for name, value in self.checkpoint_config().items() if value != defaults[name]}
         self._fixed: dict[str, float] = {}
+        self.calibration: Calibration | None = None
         self._put(_UNIT_RANGE)
         self.register_load_state_dict_post_hook(_keep_fixed)
 
@@ -89,6 +109,25 @@ class MonotonePostProcessor(PostProcessor):
                 raise ValueError(msg)
         self._fixed = {_LEVELS[level]: value for level, value in given.items() if value is not None}
         self._put(self._fixed)
+
+    def calibrate(self, calibration: Calibration) -> None:
+        """Decide by the thresholds of a calibration; one that was fixed (`fix_thresholds`) stays."""
+        self.calibration = calibration
+        self._put({"_image_threshold": calibration.image_threshold, "_pixel_threshold": calibration.pixel_threshold})
+        self._put(self._fixed)
+
+    def post_process_batch(self, batch: Batch) -> None:
+        """Normalise the scores of a batch and decide, after its p-values were computed."""
+        if self.calibration is not None and batch.pred_score is not None:
+            batch.p_value = self.calibration.p_values(batch.pred_score)  # type: ignore[attr-defined]  # beside its fields
+        super().post_process_batch(batch)
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Drop the calibration: scores change with the weights."""
+        del trainer, pl_module
+        if self.calibration is not None:
+            logger.warning("Training ends the calibration (%s): calibrate again afterwards.", self.calibration)
+            self.calibration = None
 
     def load_checkpoint_config(self, config: dict[str, Any]) -> None:
         """Restore the options of a checkpoint, but for those that were chosen otherwise."""
@@ -114,7 +153,8 @@ class MonotonePostProcessor(PostProcessor):
             self._pixel_threshold_metric.update(outputs)
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Fit the thresholds."""
+        """Fit the thresholds; they replace those of a calibration."""
+        self.calibration = None
         super().on_validation_epoch_end(trainer, pl_module)
         # anomalib takes the lowest score that counts as anomalous and then asks for more than it.
         self._image_threshold.copy_(torch.nextafter(self._image_threshold, torch.zeros_like(self._image_threshold)))
@@ -153,7 +193,8 @@ class MonotonePostProcessor(PostProcessor):
             return None
         # Products before quotients: at the threshold both sides are 0.5 to the last bit, so no rank is turned there.
         threshold = _usable(threshold)
-        lower = 0.5 * preds / threshold
+        lower = 0.5 * preds / threshold.clamp(min=_LEAST)
+        # No score exceeds a threshold of 1, where this would be 0 / 0.
         upper = 1 - 0.5 * (1 - preds) / (1 - threshold)
         return torch.where(preds <= threshold, lower, upper)
 
@@ -163,4 +204,4 @@ def _keep_fixed(post_processor: MonotonePostProcessor, _: Any) -> None:
 
 
 def _usable(threshold: Tensor) -> Tensor:  # ()
-    return torch.where(torch.isnan(threshold), 0.5, threshold).clamp(_MARGIN, 1 - _MARGIN)
+    return torch.where(torch.isnan(threshold), 0.5, threshold).clamp(0, 1)

@@ -20,16 +20,16 @@ logger = logging.getLogger(__name__)
 
 Row = tuple[str, ...]
 
-COLUMNS = ("image_path", "score", "threshold", "label", "normalized_score")
+COLUMNS = ("image_path", "score", "threshold", "label", "normalized_score", "p_value")
 
 
 class PredictionWriter(Callback):
-    """Writes `predictions.csv` into the run's folder: path, raw score, raw threshold, label, normalised score.
+    """Writes `predictions.csv` into the run's folder: path, raw score, raw threshold, label, normalised score, p-value.
 
     It must come before the post-processor among the callbacks, to see the raw scores. What has been predicted is kept
     when a run is interrupted. Threshold, label and normalised score stay empty for a model without a
-    `MonotonePostProcessor`. Several processes write one file in the order of the dataset; until they are done each has
-    its rows in `predictions_<rank>.csv`.
+    `MonotonePostProcessor`, the p-value for one that is not calibrated. Several processes write one file in the order
+    of the dataset; until they are done each has its rows in `predictions_<rank>.csv`.
     """
 
     def __init__(self) -> None:
@@ -112,15 +112,19 @@ def _rows(
     post_processor: Any,
 ) -> Iterator[Row]:
     if not isinstance(post_processor, MonotonePostProcessor):
-        yield from ((path, _number(score), "", "", "") for path, score in zip(paths, scores, strict=True))
+        yield from ((path, _number(score), "", "", "", "") for path, score in zip(paths, scores, strict=True))
         return
     threshold = _number(post_processor.raw_threshold("image"))
     decided = post_processor(InferenceBatch(pred_score=scores))
     labels = [""] * len(scores)
     if decided.pred_label is not None:
         labels = ["anomalous" if label else "normal" for label in decided.pred_label]
-    for path, score, label, normalised in zip(paths, scores, labels, decided.pred_score, strict=True):
-        yield path, _number(score), threshold, label, _number(normalised)
+    p_values = [""] * len(scores)
+    if post_processor.calibration is not None:
+        p_values = list(map(_number, post_processor.calibration.p_values(scores)))
+    for path, *values, p_value in zip(paths, scores, labels, decided.pred_score, p_values, strict=True):
+        score, label, normalised = values
+        yield path, _number(score), threshold, label, _number(normalised), p_value
 
 
 def _number(value: Tensor) -> str:  # ()

@@ -31,8 +31,8 @@ class CategoryVisualizer(ImageVisualizer):
     """Anomalib's pictures at `images/<category>/<folder>/<name>.jpg`, on one scale for all images.
 
     Images of the same name and folder in one run are numbered rather than overwritten. A picture shows what the model
-    was given. It is drawn in a thread of its own while the next images are scored; one that cannot be drawn costs a
-    warning, not the run.
+    was given and, for a calibrated model, the p-value of its score. It is drawn in a thread of its own while the next
+    images are scored; one that cannot be drawn costs a warning, not the run.
 
     Args:
         *args: Those of anomalib's `ImageVisualizer`.
@@ -72,9 +72,11 @@ class CategoryVisualizer(ImageVisualizer):
         folder = Path(self.output_dir or Path(trainer.default_root_dir) / "images")
         normalisation = _normalisation(getattr(pl_module, "pre_processor", None))
         categories = categories_of(batch, getattr(trainer, "datamodule", None))
-        for item, category in zip(batch, categories, strict=True):
+        p_values = getattr(batch, "p_value", None)
+        captions = [None] * len(categories) if p_values is None else [f"p = {value:.3g}" for value in p_values]
+        for item, category, caption in zip(batch, categories, captions, strict=True):
             if self._is_shown(item):
-                self._begin(item, normalisation, folder / path_component(category))
+                self._begin(item, caption, normalisation, folder / path_component(category))
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Wait for the last pictures; say how many are missing, where it is more than the one that was told."""
@@ -94,7 +96,7 @@ class CategoryVisualizer(ImageVisualizer):
         is_anomalous = item.gt_label is not None and bool(item.gt_label)
         return is_anomalous or item.pred_score is None or float(item.pred_score) >= self.least_score
 
-    def _begin(self, item: Any, normalisation: Normalize | None, folder: Path) -> None:
+    def _begin(self, item: Any, caption: str | None, normalisation: Normalize | None, folder: Path) -> None:
         if item.image_path is None:
             self._miss("an image", "it has no path")
             return
@@ -104,12 +106,15 @@ class CategoryVisualizer(ImageVisualizer):
         self._thread = self._thread or ThreadPoolExecutor(1, "pictures")
         self._places_left = places = self._places_left or BoundedSemaphore(_WAITING)
         places.acquire()
-        drawn = self._thread.submit(self._draw, fields, item.image_path, normalisation, place)
+        drawn = self._thread.submit(self._draw, fields, caption, item.image_path, normalisation, place)
         drawn.add_done_callback(lambda _: places.release())
 
-    def _draw(self, fields: dict[str, Any], path: str, normalisation: Normalize | None, place: Path) -> None:
+    def _draw(
+        self, fields: dict[str, Any], caption: str | None, path: str, normalisation: Normalize | None, place: Path
+    ) -> None:
         try:
-            picture = self._drawing.draw({**fields, "image": _as_seen(fields["image"], path, normalisation)})
+            seen = _as_seen(fields["image"], path, normalisation)
+            picture = self._drawing.draw({**fields, "image": seen}, caption)
             if picture is not None:
                 write_picture(picture, place, quality=90)
         except Exception as error:  # whatever is wrong with a picture, the scores are what counts

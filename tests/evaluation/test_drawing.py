@@ -53,3 +53,11 @@ def test_a_field_that_is_missing_has_neither_a_column_nor_a_title() -> None:
 
 def test_fields_of_a_single_pixel_are_drawn() -> None:
     assert ItemDrawing(ImageVisualizer()).draw(fields(1)).size == (4 * SIDE, SIDE)
+
+
+def test_a_caption_is_drawn_in_the_lower_left() -> None:
+    drawing = ItemDrawing(ImageVisualizer())
+    plain, captioned = (np.asarray(drawing.draw(fields(), caption), dtype=int) for caption in (None, "p = 0.01"))
+    rows, columns, _ = np.nonzero(plain - captioned)
+    assert rows.min() > SIDE - 40
+    assert columns.max() < SIDE / 2

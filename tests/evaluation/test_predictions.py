@@ -42,7 +42,7 @@ def test_rows_hold_raw_scores_and_the_decisions_of_the_post_processor(
     post_processor._image_threshold.fill_(0.3)
     with caplog.at_level(logging.INFO):
         rows = predicted(trainer_with(PredictionWriter(), post_processor), post_processor, tmp_path)
-    assert list(rows.columns) == ["image_path", "score", "threshold", "label", "normalized_score"]
+    assert list(rows.columns) == ["image_path", "score", "threshold", "label", "normalized_score", "p_value"]
     assert list(rows["image_path"]) == [f"{folder}/cable/{i}.png" for folder in "ab" for i in range(2)]
     assert list(rows["score"]) == pytest.approx([0.1, 0.4, 0.2, 0.9])
     assert list(rows["threshold"]) == pytest.approx([0.3] * 4)
@@ -62,7 +62,7 @@ def test_without_a_threshold_it_is_one_half(trainer_with: TrainerWith, tmp_path:
 def test_without_a_post_processor_scores_are_written_alone(trainer_with: TrainerWith, tmp_path: Path) -> None:
     rows = predicted(trainer_with(PredictionWriter()), None, tmp_path)
     assert list(rows["score"]) == pytest.approx([0.1, 0.4, 0.2, 0.9])
-    assert rows[["threshold", "label", "normalized_score"]].isna().all(axis=None)
+    assert rows[["threshold", "label", "normalized_score", "p_value"]].isna().all(axis=None)
 
 
 @pytest.mark.parametrize("exception", [RuntimeError("broken"), KeyboardInterrupt()])

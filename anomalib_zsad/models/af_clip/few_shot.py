@@ -7,6 +7,7 @@ import torch
 from anomalib import LearningType
 from anomalib.data import InferenceBatch
 
+from anomalib_zsad.clip.digest import hash_file
 from anomalib_zsad.data.item import ANY_CATEGORY, categories_of
 from anomalib_zsad.models.af_clip.references import draw, files_of, normal_images_of, read_references
 from anomalib_zsad.models.parts.record import Record
@@ -36,6 +37,13 @@ class FewShotMixin:
     def is_few_shot(self) -> bool:
         """Whether references take part in the scores."""
         return bool(self._options["k_shot"]) or self._options["reference"] is not None or self.memory_of is not None
+
+    @property
+    def reference_digests(self) -> list[str]:
+        """SHA-256 of the references' files; the memory is filled where it is empty."""
+        if self.is_few_shot and self.memory_of is None:
+            self._recollect(ANY_CATEGORY)
+        return list(self.memory_of.get("digests", [])) if self.memory_of else []
 
     @property
     def learning_type(self) -> LearningType:
@@ -142,7 +150,7 @@ class FewShotMixin:
         logger.info("%d references of %s: %s", len(paths), printable(category), printable(", ".join(map(str, paths))))
         images = (image.to(self._module.device) for image in read_references(paths, self._module.pre_processor))
         self._module.model.remember(images, wanted["coreset_ratio"])
-        self.memory_of = {**wanted, "references": [str(path) for path in paths]}
+        self.memory_of = {**wanted, "references": list(map(str, paths)), "digests": list(map(hash_file, paths))}
         self._weigh()
 
     def _wanted(self, category: str) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from torch import Tensor
 from anomalib_zsad.clip.embedded import USUAL_SIZE, embedded_file
 from anomalib_zsad.data.adopting import adopt
 from anomalib_zsad.data.trainable import check_before_setup, check_trainable
+from anomalib_zsad.evaluation.drift import DriftWarning
 from anomalib_zsad.evaluation.evaluator import ZeroShotEvaluator
 from anomalib_zsad.evaluation.post_processor import MonotonePostProcessor
 from anomalib_zsad.evaluation.predictions import PredictionWriter
@@ -131,7 +132,7 @@ class ZeroShotMixin(ExportHooks, Persistence):
             check_before_setup(trainer.datamodule, type(self))
             take_given_optimizer(self, trainer)
         callbacks = list(super().configure_callbacks())  # type: ignore[misc]
-        raw = [PredictionWriter(), *(each for each in callbacks if isinstance(each, ZeroShotEvaluator))]
+        raw = [PredictionWriter(), DriftWarning(), *(each for each in callbacks if isinstance(each, ZeroShotEvaluator))]
         others = [each for each in callbacks if not isinstance(each, ZeroShotEvaluator)]
         first = [each for each in others if isinstance(each, PreProcessor)]
         return [*first, *raw, *(each for each in others if each not in first), Termination()]

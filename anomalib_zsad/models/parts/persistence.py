@@ -9,7 +9,7 @@ from torch import nn
 
 from anomalib_zsad.clip.backbone import FrozenClip
 from anomalib_zsad.clip.embedded import default_size
-from anomalib_zsad.evaluation.post_processor import MonotonePostProcessor, thresholds_of
+from anomalib_zsad.evaluation.post_processor import MonotonePostProcessor, take_calibration, thresholds_of
 from anomalib_zsad.models.parts import settings
 from anomalib_zsad.models.parts.adapter_file import read_adapter
 from anomalib_zsad.models.parts.checkpoint import CheckedCheckpointIO, check_backbone, check_complete, check_readable
@@ -99,6 +99,7 @@ class Persistence:
         """Take over what a record says beside the settings, once the weights are loaded."""
         self.trained_on = list(record["trained_on"])
         self.thresholds_fitted_on = list(record["thresholds"].get("fitted_on", []))
+        take_calibration(self._module.post_processor, record["thresholds"])
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Write the record.
