@@ -53,6 +53,7 @@ if TYPE_CHECKING:
         KAnoClip,
         WMoEClip,
     )
+    from anomalib_zsad.models.choices import KAnoChoices
     from anomalib_zsad.models.parts.calibrating import calibrate
     from anomalib_zsad.synthetic import Synthetic
 
@@ -81,6 +82,7 @@ __all__ = [
     "Ensemble",
     "HeadCT",
     "ImageFiles",
+    "KAnoChoices",
     "KAnoClip",
     "Kvasir",
     "Listed",
@@ -95,6 +97,7 @@ __all__ = [
 
 _HOMES = (
     "anomalib_zsad.models",
+    "anomalib_zsad.models.choices",
     "anomalib_zsad.data",
     "anomalib_zsad.synthetic",
     "anomalib_zsad.models.parts.calibrating",

@@ -2,10 +2,11 @@
 
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache, wraps
 from pathlib import Path
 from types import UnionType
-from typing import Annotated, Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, ClassVar, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 from annotated_types import GroupedMetadata, Interval, MinLen, Predicate
 from omegaconf import OmegaConf
@@ -64,6 +65,25 @@ class ListOrTuple(GroupedMetadata):
 
     def __repr__(self) -> str:
         return ""
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What the paper of a method leaves open: one frozen dataclass a method, the argument `choices` of its model.
+
+    Fields are checked as arguments are. A mapping of some of them is taken too: `choices={"map_norm": "minmax"}`.
+
+    Raises:
+        ValueError: If a field is of another type or out of its range.
+    """
+
+    removed: ClassVar[Mapping[str, object]] = {}
+    """Former arguments of the model that no longer exist, with the only value that is left of them."""
+
+    def __post_init__(self) -> None:
+        for name, (hint, adapter) in _fields(type(self)).items():
+            value = _check(f"choices.{name}", _plain(getattr(self, name)), hint, adapter)
+            object.__setattr__(self, name, value)
 
 
 Count = Annotated[int, Range(ge=1, le=1024)]
@@ -129,6 +149,7 @@ def checked(function: F) -> F:
 
     @wraps(function)
     def call(*values: Any, **named: Any) -> Any:
+        _refuse_moved(call, {name: value for name, value in named.items() if name not in parameters.parameters})
         bound = parameters.bind(*values, **named)
         given = {name: _plain(value) for name, value in bound.arguments.items()}
         bound.arguments.update(check_arguments(call, given))
@@ -150,6 +171,28 @@ def check_arguments(function: Callable[..., Any], given: Mapping[str, object]) -
     return {name: _check(name, value, *known[name]) if name in known else value for name, value in given.items()}
 
 
+def choices_of(function: Callable[..., Any]) -> type[Choices] | None:
+    """Find the class of the argument `choices`, where a function has one."""
+    if "choices" not in inspect.signature(function).parameters:
+        return None
+    hint, _ = _adapters(function)["choices"]
+    return hint if _is_choices(hint) else None
+
+
+def new_place(kind: type[Choices], name: str) -> str | None:
+    """Say what is expected in place of a former argument of a model that is now a choice or gone.
+
+    Returns:
+        Words; None where the name is neither.
+    """
+    if name in _fields(kind):
+        written = f"--model.choices.{name} or, in a file, choices: {{{name}: ...}}"
+        return f"{name} is one of the choices: expected choices={kind.__name__}({name}=...), {written}"
+    if name in kind.removed:
+        return f"{name} no longer exists: expected none, {kind.removed[name]!r} is always used"
+    return None
+
+
 def check_choice(name: str, value: object, choices: Sequence[object]) -> None:
     """Check that an argument is one of a few values.
 
@@ -164,8 +207,16 @@ def check_choice(name: str, value: object, choices: Sequence[object]) -> None:
 @cache
 def _adapters(function: Callable[..., Any]) -> dict[str, tuple[Any, TypeAdapter[Any]]]:
     hints = get_type_hints(function, include_extras=True).items()
-    named = ((name, hint) for name, hint in hints if name != "return" and hint is not Any)
-    return {name: (hint, TypeAdapter(hint, config=_STRICT)) for name, hint in named}
+    named = ((name, hint) for name, hint in hints if name not in {"return", "removed"} and hint is not Any)
+    return {name: (hint, TypeAdapter(Any if _is_choices(hint) else hint, config=_STRICT)) for name, hint in named}
+
+
+def _fields(kind: type[Choices]) -> dict[str, tuple[Any, TypeAdapter[Any]]]:
+    return _adapters(cast("Any", kind))
+
+
+def _is_choices(hint: Any) -> bool:
+    return isinstance(hint, type) and issubclass(hint, Choices)
 
 
 def _plain(value: Any) -> Any:
@@ -173,7 +224,29 @@ def _plain(value: Any) -> Any:
     return OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
 
 
+def _refuse_moved(function: Callable[..., Any], unknown: Mapping[str, object]) -> None:
+    kind = choices_of(function) if unknown else None
+    for name, value in unknown.items():
+        if kind is not None and (expected := new_place(kind, name)):
+            msg = f"{expected}, got {name}={value!r:.200}"
+            raise ValueError(msg)
+
+
+def _choices(name: str, kind: type[Choices], value: object) -> Choices:
+    if isinstance(value, kind):
+        return value
+    if not isinstance(value, Mapping):
+        msg = f"{name} must be a {kind.__name__} or a mapping of its fields, got {value!r:.200}"
+        raise ValueError(msg)
+    if unknown := sorted(map(str, value.keys() - _fields(kind).keys())):
+        msg = f"{name} must be those of {kind.__name__} ({', '.join(_fields(kind))}), got {', '.join(unknown)}"
+        raise ValueError(msg)
+    return kind(**value)
+
+
 def _check(name: str, value: object, hint: Any, adapter: TypeAdapter[Any]) -> Any:
+    if _is_choices(hint):
+        return _choices(name, hint, value)
     try:
         return adapter.validate_python(value)
     except ValidationError:

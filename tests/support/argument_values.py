@@ -10,7 +10,7 @@ import torch
 from hypothesis import strategies as st
 from torch.optim import Optimizer
 
-from anomalib_zsad.arguments import NotEmpty, Odd, Range
+from anomalib_zsad.arguments import Choices, NotEmpty, Odd, Range
 from tests.support.contract import batch, images
 from tests.support.small_clip import IMAGE_SIZE
 
@@ -43,6 +43,11 @@ def value_for(hint: Any) -> st.SearchStrategy[Any]:
         return st.tuples(*map(value_for, parts))
     if kind is not None and issubclass(kind, Sequence):
         return st.lists(value_for(parts[0]), max_size=3)
+    if isinstance(hint, type) and issubclass(hint, Choices):
+        hints = {name: each for name, each in get_type_hints(hint, include_extras=True).items() if name != "removed"}
+        return st.sampled_from(sorted(hints)).flatmap(
+            lambda name: st.fixed_dictionaries({name: st.one_of(value_for(hints[name]), st.sampled_from(WRONG))})
+        )
     simple = {
         bool: st.booleans(),
         int: st.integers(0, 9),
@@ -77,7 +82,8 @@ def come_to(build: Callable[..., Any], given: dict[str, Any]) -> str:
         told = str(error)
         assert "\n" not in told
         assert re.search(r"\b(must|needs?|expected)\b.*\bgot\b", told), told
-        assert any(name in told for name in given), told
+        choices = given.get("choices")
+        assert any(name in told for name in [*given, *(choices if isinstance(choices, dict) else ())]), told
         return "message"
     _step(model)
     with torch.no_grad():

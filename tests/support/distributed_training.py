@@ -13,8 +13,8 @@ from tests.support.small_clip import IMAGE_SIZE
 METHODS: dict[str, tuple[str, dict[str, Any]]] = {
     "ACDClip": ("ACDClip", {"n_groups": 2}),
     "AFClip": ("AFClip", {}),
-    "KAnoClip": ("KAnoClip", {**SMALL, "kd_margin": 1.0}),  # so that every class is pulled
-    "KAnoClipGlobal": ("KAnoClip", {**SMALL, "kd_margin": 1.0, "kd_scope": "global"}),
+    "KAnoClip": ("KAnoClip", {"choices": {**SMALL["choices"], "kd_margin": 1.0}}),  # so that every class is pulled
+    "KAnoClipGlobal": ("KAnoClip", {"choices": {**SMALL["choices"], "kd_margin": 1.0, "kd_scope": "global"}}),
     "WMoEClip": ("WMoEClip", {"balance_weight": 1.0, "gate_noise": True}),
 }
 """With the arguments that are not the defaults."""

@@ -13,7 +13,7 @@ from anomalib_zsad.clip.weights import names_a_file
 from anomalib_zsad.models.parts.checkpoint import check_readable
 from anomalib_zsad.models.parts.mixin import ZeroShotMixin
 from anomalib_zsad.models.parts.record import KEY, from_checkpoint
-from anomalib_zsad.models.parts.settings import settings_of
+from anomalib_zsad.models.parts.settings import nested, settings_of, up_to_date
 
 
 def as_member(
@@ -36,8 +36,9 @@ def as_member(
             given, or the member does not look at whole images.
     """
     if isinstance(given, Mapping):
-        options = given["hyper_parameters"]
-        given = _class_of(given["model"])(**{**options, **_file_for(options, pretrained, f"member {given['model']}")})
+        kind = _class_of(given["model"])
+        options = nested(up_to_date(kind, given["hyper_parameters"]))
+        given = kind(**{**options, **_file_for(options, pretrained, f"member {given['model']}")})
     elif not isinstance(given, AnomalibModule):
         given = _load(given, pretrained)
     _check_sees_whole_images(given)

@@ -1,16 +1,14 @@
 """Bi-CMCI: patches and text refine each other at every stage of the vision tower (section 2.4 of the paper)."""
 
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from anomalib_zsad.models.kano_clip.attention import TextAttention, entropy
+from anomalib_zsad.models.kano_clip.choices import KAnoChoices
 from anomalib_zsad.models.kano_clip.deformable import DeformableAttention, Grid
-
-Cross = Literal["parallel", "sequential"]
-Order = Literal["self_first", "cross_first"]
 
 
 class Comparison(NamedTuple):
@@ -26,36 +24,23 @@ class BiCA(nn.Module):
 
     Args:
         width: D, width of the joint space.
-        inner: Width of the attentions.
-        heads: Their heads.
-        residual: Initial scale of every attention's result, learnt for each channel.
-        deformable: Self-attention of the patches; None for none.
-        cross: Patches read the text as it was before it read them ("parallel"), or as it is afterwards ("sequential").
-        order: "self_first" has the self-attention before the cross-attention, "cross_first" after it.
-        feed_forward: Follow the attentions with a feed-forward part for each modality, as the feature enhancer of
-            GroundingDINO does (arXiv 2303.05499), of four times the width of the attentions.
+        choices: Sizes and order of its attentions.
+
+    Raises:
+        ValueError: If heads or groups do not divide the width of the attentions.
     """
 
-    def __init__(
-        self,
-        width: int,
-        inner: int = 256,
-        heads: int = 8,
-        residual: float = 0.1,
-        deformable: DeformableAttention | None = None,
-        cross: Cross = "parallel",
-        order: Order = "self_first",
-        feed_forward: bool = False,
-    ) -> None:
+    def __init__(self, width: int, choices: KAnoChoices = KAnoChoices()) -> None:
         super().__init__()
+        inner, heads, residual = choices.bica_dim, choices.bica_heads, choices.bica_residual_init
+        deformable = DeformableAttention(width, choices) if choices.deform_attention == "dat" else None
         if inner % heads:
             msg = f"bica_heads must divide bica_dim={inner}, got {heads}"
             raise ValueError(msg)
         self.text_norm = nn.LayerNorm(width)
         self.text_self = TextAttention(width, inner, heads)
         self.text_scale = _scale(width, residual)
-        self.cross = cross
-        self.order = order
+        self.choices = choices
         self.deformable = deformable
         if deformable is not None:
             self.patch_norm = nn.LayerNorm(width)
@@ -66,8 +51,7 @@ class BiCA(nn.Module):
         self.patch_to_text_scale = _scale(width, residual)
         self.text_to_patch = TextAttention(width, inner, heads)
         self.text_to_patch_scale = _scale(width, residual)
-        self.feed_forward = feed_forward
-        if feed_forward:
+        if choices.bica_ffn:
             self.text_ffn = _feed_forward(width, 4 * inner)
             self.text_ffn_scale = _scale(width, residual)
             self.patch_ffn = _feed_forward(width, 4 * inner)
@@ -80,13 +64,13 @@ class BiCA(nn.Module):
         grid: Grid,
     ) -> Comparison:
         """Refine both and compare them."""
-        if self.order == "self_first":
+        if self.choices.bica_order == "self_first":
             patches, text, offsets = self._look_within(patches, text, grid)
             patches, text, weights = self._look_across(patches, text)
         else:
             patches, text, weights = self._look_across(patches, text)
             patches, text, offsets = self._look_within(patches, text, grid)
-        if self.feed_forward:
+        if self.choices.bica_ffn:
             text = text + self.text_ffn_scale * self.text_ffn(text)
             patches = patches + self.patch_ffn_scale * self.patch_ffn(patches)
         return Comparison(cosines(patches, text), offsets.detach().abs().mean(), entropy(weights.detach()))
@@ -112,7 +96,7 @@ class BiCA(nn.Module):
         normed_text, normed_patches = self.cross_text_norm(text), self.cross_patch_norm(patches)
         read, weights = self.patch_to_text.ask(normed_text, normed_patches)
         text = text + self.patch_to_text_scale * read
-        normed_text = self.cross_text_norm(text) if self.cross == "sequential" else normed_text
+        normed_text = self.cross_text_norm(text) if self.choices.bica_cross == "sequential" else normed_text
         patches = patches + self.text_to_patch_scale * self.text_to_patch.answer(normed_patches, normed_text)
         return patches, text, weights
 

@@ -1,12 +1,10 @@
 """The Conv-Adapter, which aligns the global feature with text (section 2.4 of the paper, eq. 11)."""
 
-from typing import Literal
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-ConvKind = Literal["dwsep", "conv_adapter", "linear"]
+from anomalib_zsad.models.kano_clip.choices import KAnoChoices
 
 
 class ConvAdapter(nn.Module):
@@ -18,28 +16,15 @@ class ConvAdapter(nn.Module):
 
     Args:
         width: D, width of the joint space.
-        bottleneck: Width between the way down and the way up.
-        kernel: Side of the spatial convolution in patches, odd.
-        context: Add what the operator makes of the patches.
-        residual: Weight of the untouched global feature in the result. W_up starts at zero where this is not 0, so
-            that the result starts as CLIP's own feature.
-        kind: The way down: "dwsep" is a depthwise convolution and a pointwise one; "conv_adapter" a single grouped one,
-            with a learnt scale of the result (arXiv 2208.07463); "linear" a pointwise one, without a kernel.
+        choices: Its kind and sizes.
 
     Raises:
         ValueError: If the bottleneck of a grouped convolution does not divide the width.
     """
 
-    def __init__(
-        self,
-        width: int,
-        bottleneck: int = 192,
-        kernel: int = 3,
-        context: bool = True,
-        residual: float = 0.0,
-        kind: ConvKind = "dwsep",
-    ) -> None:
+    def __init__(self, width: int, choices: KAnoChoices = KAnoChoices()) -> None:
         super().__init__()
+        kind, bottleneck, kernel = choices.conv_adapter, choices.bottleneck, choices.conv_kernel
         grouped = kind == "conv_adapter"
         if grouped and (width % bottleneck):
             msg = (
@@ -54,9 +39,9 @@ class ConvAdapter(nn.Module):
         self.down = nn.Identity() if grouped else nn.Linear(width, bottleneck, bias=False)
         self.up = nn.Linear(bottleneck, width, bias=False)
         self.scale = nn.Parameter(torch.ones(width)) if grouped else None
-        self.context = context
-        self.residual = residual
-        if residual:
+        self.context = choices.conv_adapter_context
+        self.residual = choices.conv_adapter_residual
+        if self.residual:
             nn.init.zeros_(self.up.weight)
 
     def forward(

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from anomalib_zsad.clip.backbone import FrozenClip
+from anomalib_zsad.models.kano_clip.choices import KAnoChoices
 
 
 class DeepPrompts(nn.Module):
@@ -13,16 +14,16 @@ class DeepPrompts(nn.Module):
 
     Args:
         clip: The frozen CLIP.
-        depth: How many blocks after the first one get tokens of their own.
-        length: Tokens of each of these blocks.
+        choices: How many blocks get how many tokens of their own.
         prompt_length: Learnable vectors of a prompt, whose places they take.
 
     Raises:
         ValueError: If there are not as many blocks, or the tokens would replace words.
     """
 
-    def __init__(self, clip: FrozenClip, depth: int, length: int, prompt_length: int) -> None:
+    def __init__(self, clip: FrozenClip, choices: KAnoChoices, prompt_length: int) -> None:
         super().__init__()
+        depth, length = choices.deep_prompt_depth, choices.deep_prompt_length
         most = clip.n_text_blocks - 1
         if not 1 <= depth <= most:
             msg = f"deep_prompt_depth must lie between 0 and {most}, the text blocks after the first one, got {depth}"

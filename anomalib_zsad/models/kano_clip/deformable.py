@@ -4,7 +4,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from anomalib_zsad.models.kano_clip.choices import KAnoChoices
+
 Grid = tuple[int, int]
+
+OFFSET_RANGE = 2.0
+"""How far a sampling point may move, in halves of the distance to the next one."""
 
 
 class DeformableAttention(nn.Module):
@@ -12,34 +17,21 @@ class DeformableAttention(nn.Module):
 
     Args:
         width: D, width of the patch tokens.
-        inner: Width of queries, keys and values.
-        heads: Attention heads.
-        groups: Groups of channels, each with sampling points of its own.
-        kernel: Side in patches of the convolution that looks for offsets, odd.
-        stride: Patches from one sampling point to the next.
-        offset_range: How far a point may move, in halves of the distance to the next point.
+        choices: Its sizes.
 
     Raises:
         ValueError: If heads or groups do not divide the inner width.
     """
 
-    def __init__(
-        self,
-        width: int,
-        inner: int = 256,
-        heads: int = 8,
-        groups: int = 4,
-        kernel: int = 7,
-        stride: int = 4,
-        offset_range: float = 2.0,
-    ) -> None:
+    def __init__(self, width: int, choices: KAnoChoices = KAnoChoices()) -> None:
         super().__init__()
+        inner, heads, groups = choices.bica_dim, choices.bica_heads, choices.deform_groups
+        kernel, stride = choices.deform_kernel, choices.deform_stride
         if inner % groups or inner % heads:
             msg = f"bica_heads and deform_groups must divide bica_dim={inner}, got {heads} and {groups}"
             raise ValueError(msg)
         self.heads = heads
         self.groups = groups
-        self.offset_range = offset_range
         self.down = nn.Linear(width, inner)
         self.to_q = nn.Conv2d(inner, inner, 1)
         self.to_k = nn.Conv2d(inner, inner, 1)
@@ -73,7 +65,7 @@ class DeformableAttention(nn.Module):
         found = self.offset_conv(self._grouped(q))
         found = F.gelu(self.offset_norm(found.movedim(1, -1))).movedim(-1, 1)
         x, y = self.offset_out(found).tanh().split(1, dim=1)
-        return torch.cat([x / found.shape[-1], y / found.shape[-2]], dim=1) * self.offset_range
+        return torch.cat([x / found.shape[-1], y / found.shape[-2]], dim=1) * OFFSET_RANGE
 
     def sample(
         self,

@@ -165,7 +165,7 @@ def _look(model: KAnoClip, picture: Tensor, name: str) -> _Seen:
     patches = [each[0, 1:] for each in stages]
     if inner.projections is not None:
         patches = [project(each) for project, each in zip(inner.projections, patches, strict=True)]
-    joined = logits.patches.sum(1) if inner.stage_reduction == "sum" else logits.patches.mean(1)
+    joined = logits.patches.sum(1) if inner.choices.stage_reduction == "sum" else logits.patches.mean(1)
     scores = inner.scores(logits, size)
     return _Seen(
         probabilities=joined[0].softmax(-1)[..., 1],

@@ -54,10 +54,12 @@ class KnowledgeMixin:
             return None
         categories = self.categories_of(batch)
         paths = getattr(batch, "image_path", None) or [None] * len(categories)
-        rows = list(range(len(categories)) if self._module.kd_scope == "image" else _first_rows(categories).values())
+        rows = list(
+            range(len(categories)) if self._module.choices.kd_scope == "image" else _first_rows(categories).values()
+        )
         targets = self._targets([(categories[i], paths[i]) for i in rows])
         text = text[rows]
-        if self._module.kd_scope == "global":
+        if self._module.choices.kd_scope == "global":
             shares, _ = _shares(list(_first_rows(categories)))
             weights = torch.tensor(shares, device=text.device)
             targets, text = (
@@ -70,7 +72,7 @@ class KnowledgeMixin:
 
         None where a plain mean does that: of images, of what all processes have, and in a single process.
         """
-        if not self._module.hparams["use_knpl"] or self._module.kd_scope != "class":
+        if not self._module.hparams["use_knpl"] or self._module.choices.kd_scope != "class":
             return None
         shares, processes = _shares(list(_first_rows(self.categories_of(batch))))
         return None if processes == 1 else processes * torch.tensor(shares, device=batch.image.device)
@@ -121,7 +123,7 @@ class KnowledgeMixin:
     ) -> Tensor:  # (n, D)
         """Join descriptions, eq. 3: all count once, or both groups of them count half."""
         groups = [self._texts(*each) for each in of]
-        if self._module.kd_weighting == "count":
+        if self._module.choices.kd_weighting == "count":
             groups = [[[text for group in each for text in group]] for each in groups]
         means = self._module.model.knowledge_of([group for each in groups for group in each])
         return torch.stack([each.mean(0) for each in means.split([len(each) for each in groups])])
@@ -130,7 +132,7 @@ class KnowledgeMixin:
         """Give the descriptions of a class, and those of its images or of one image where there are any."""
         dataset = None if self._module.hparams["class_name"] else dataset_of(self._module, category)
         of_class = self.knowledge.class_texts(category, dataset)
-        if self._module.kd_scope != "image" or path is None:
+        if self._module.choices.kd_scope != "image" or path is None:
             of_images = self.knowledge.all_image_texts(category, dataset)
         else:
             of_images = self.knowledge.image_texts(category, path, dataset)

@@ -4,7 +4,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from anomalib_zsad.functional.losses import ScoreReduction, binary_focal_loss, dice_loss, score_loss
+from anomalib_zsad.functional.losses import binary_focal_loss, dice_loss, score_loss
+from anomalib_zsad.models.kano_clip.choices import KAnoChoices
 
 
 class KAnoClipLoss(nn.Module):
@@ -14,33 +15,25 @@ class KAnoClipLoss(nn.Module):
     that clamps them has no gradient where a pixel is surely wrong: a map that has become all normal stays so.
 
     Args:
-        focal_gamma: Focusing exponent of the focal loss.
-        dice_smooth: Added to numerator and denominator of the dice losses.
-        kd_margin: By how much the abnormal prompts should be nearer to the knowledge than the normal ones.
+        choices: Focus of the focal loss, margin of the knowledge-driven one, and what the cross-entropy sees of the sum
+            of both parts of the image score.
         lambda_kd: Weight of the knowledge-driven loss (alpha of eq. 13).
         lambda_global: Weight of the image's cross-entropy (beta).
         lambda_local: Weight of the map's losses (gamma).
-        score_reduction: What the cross-entropy sees of the sum of both parts of the image score (see `score_loss`).
     """
 
     def __init__(
         self,
-        focal_gamma: float = 2.0,
-        dice_smooth: float = 1.0,
-        kd_margin: float = 0.0,
+        choices: KAnoChoices = KAnoChoices(),
         lambda_kd: float = 1.0,
         lambda_global: float = 1.0,
         lambda_local: float = 1.0,
-        score_reduction: ScoreReduction = "half",
     ) -> None:
         super().__init__()
-        self.focal_gamma = focal_gamma
-        self.dice_smooth = dice_smooth
-        self.kd_margin = kd_margin
+        self.choices = choices
         self.lambda_kd = lambda_kd
         self.lambda_global = lambda_global
         self.lambda_local = lambda_local
-        self.score_reduction = score_reduction
 
     def forward(
         self,
@@ -57,11 +50,11 @@ class KAnoClipLoss(nn.Module):
         with torch.autocast(maps.device.type, enabled=False):
             pairs = zip(maps, [None] * len(maps) if normal is None else normal, strict=True)
             local = torch.stack([self._local(*each, target) for each in pairs]).sum(0)
-            terms = {"loss_global": score_loss(*parts, label.float(), self.score_reduction)}
+            terms = {"loss_global": score_loss(*parts, label.float(), self.choices.score_reduction)}
             terms.update(zip(("loss_focal", "loss_dice_normal", "loss_dice_abnormal"), local.unbind(), strict=True))
             total = self.lambda_global * terms["loss_global"] + self.lambda_local * local.sum()
             if distances is not None:
-                missed = knowledge_loss(distances, self.kd_margin)
+                missed = knowledge_loss(distances, self.choices.kd_margin)
                 terms["loss_kd"] = missed.mean() if shares is None else (shares * missed).sum()
                 total = total + self.lambda_kd * terms["loss_kd"]
         return {"loss": total, **terms}
@@ -73,9 +66,9 @@ class KAnoClipLoss(nn.Module):
         target: Tensor,  # (B, H, W)
     ) -> Tensor:  # (3,), the terms of eq. 15
         normal = -abnormal if normal is None else normal
-        dice_normal = dice_loss(normal.sigmoid(), 1 - target, self.dice_smooth)
-        dice_abnormal = dice_loss(abnormal.sigmoid(), target, self.dice_smooth)
-        return torch.stack([binary_focal_loss(abnormal, target, self.focal_gamma), dice_normal, dice_abnormal])
+        dice_normal = dice_loss(normal.sigmoid(), 1 - target)
+        dice_abnormal = dice_loss(abnormal.sigmoid(), target)
+        return torch.stack([binary_focal_loss(abnormal, target, self.choices.focal_gamma), dice_normal, dice_abnormal])
 
 
 def knowledge_distances(

@@ -1,13 +1,12 @@
 """From the patches' logits to the maps of both states (eq. 9 of the paper)."""
 
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from anomalib_zsad.functional.scoring import smooth_upsample
-
-MapNorm = Literal["softmax", "minmax"]
+from anomalib_zsad.models.kano_clip.choices import KAnoChoices
 
 MARGIN = 1e-5
 """How far min-max normalised maps are kept from 0 and 1, where log-odds are infinite."""
@@ -25,20 +24,19 @@ class StateMaps(NamedTuple):
 def state_maps(
     logits: Tensor,  # (B, gh, gw, S)
     size: tuple[int, int],
-    align_corners: bool = False,
-    norm: MapNorm = "softmax",
+    choices: KAnoChoices,
 ) -> StateMaps:
     """Upsample logits and normalise them for every pixel.
 
     Args:
         logits: Of the joined stages, or of one.
         size: Height and width of the maps in pixels.
-        align_corners: As in `smooth_upsample`.
-        norm: "softmax" over both states: the sigmoid of their difference, and upsampling is linear. "minmax" brings
-            each map of each image to [0, 1] by itself.
+        choices: How they are upsampled and normalised. With a softmax over both states a map is the sigmoid of their
+            difference, and upsampling is linear.
     """
+    align_corners = choices.upsample_align_corners
     with torch.autocast(logits.device.type, enabled=False):
-        if norm == "softmax":
+        if choices.map_norm == "softmax":
             difference = logits[..., 1] - logits[..., 0]
             return StateMaps(smooth_upsample(difference, size, sigma=0.0, align_corners=align_corners), None)
         each = (smooth_upsample(state, size, sigma=0.0, align_corners=align_corners) for state in logits.unbind(-1))

@@ -1,7 +1,6 @@
 """What KAnoCLIP says about a class: learnable prompts of both states (eq. 1), and what they are drawn to (eq. 3)."""
 
 from collections.abc import Mapping, Sequence
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -9,9 +8,8 @@ from torch.nn import functional as F
 
 from anomalib_zsad.clip.backbone import FrozenClip
 from anomalib_zsad.data.names import class_key, readable
+from anomalib_zsad.models.kano_clip.choices import KAnoChoices
 from anomalib_zsad.models.kano_clip.deep_prompts import DeepPrompts
-
-TextEnsemble = Literal["mean_raw", "mean_normalized"]
 
 _FIXED = ("a photo of a normal {}.", "a photo of an abnormal {}.")
 _CHUNK = 64
@@ -28,10 +26,7 @@ class KnowledgePrompts(nn.Module):
         length: Learnable vectors in front of a prompt (K).
         normal: Adjectives of the normal state.
         abnormal: Adjectives of the abnormal state.
-        suffix: What ends a prompt.
-        ensemble: How the adjectives of a state are joined: "mean_raw" takes the mean of the encoder's outputs, the
-            vector that the knowledge constrains; "mean_normalized" that of their directions.
-        deep: Learnable tokens deeper in the text tower; None for none.
+        choices: How the adjectives are joined, and which learnable tokens stand deeper in the text tower.
 
     Raises:
         ValueError: If the vectors do not fit into the text tower's context.
@@ -43,17 +38,13 @@ class KnowledgePrompts(nn.Module):
         length: int = 12,
         normal: Sequence[str] = ("normal", "perfect"),
         abnormal: Sequence[str] = ("abnormal", "defective"),
-        suffix: str = ".",
-        ensemble: TextEnsemble = "mean_raw",
-        deep: DeepPrompts | None = None,
+        choices: KAnoChoices = KAnoChoices(),
     ) -> None:
         super().__init__()
         self.states = (tuple(normal), tuple(abnormal))
-        self.suffix = suffix
-        self.ensemble = ensemble
-        longest = max(
-            int(clip.tokenize([f"{word} object{suffix}"]).argmax()) for state in self.states for word in state
-        )
+        self.ensemble = choices.text_ensemble
+        deep = DeepPrompts(clip, choices, length) if choices.deep_prompt_depth else None
+        longest = max(int(clip.tokenize([f"{word} object."]).argmax()) for state in self.states for word in state)
         if not 1 <= length < clip.context_length - longest:
             msg = (
                 f"prompt_length must lie between 1 and {clip.context_length - longest - 1} for this backbone and these "
@@ -66,7 +57,7 @@ class KnowledgePrompts(nn.Module):
     def of(self, class_name: str) -> list[list[str]]:
         """Write the prompts of each state, an X where a vector stands."""
         places = "X " * self.vectors.shape[1]
-        return [[f"{places}{word} {class_name}{self.suffix}" for word in state] for state in self.states]
+        return [[f"{places}{word} {class_name}." for word in state] for state in self.states]
 
     def forward(
         self,

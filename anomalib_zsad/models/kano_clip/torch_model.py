@@ -11,15 +11,14 @@ from anomalib_zsad.clip.backbone import FrozenClip
 from anomalib_zsad.data.item import ANY_CATEGORY
 from anomalib_zsad.functional.scoring import smooth_upsample
 from anomalib_zsad.models.kano_clip.adapter import BiCMCI, cosines
+from anomalib_zsad.models.kano_clip.choices import KAnoChoices
 from anomalib_zsad.models.kano_clip.conv_adapter import ConvAdapter
-from anomalib_zsad.models.kano_clip.maps import MapNorm, StateMaps, state_maps
+from anomalib_zsad.models.kano_clip.maps import StateMaps, state_maps
 from anomalib_zsad.models.kano_clip.prompts import FixedPrompts, KnowledgePrompts, KnowledgeTargets
 from anomalib_zsad.models.parts.class_text import ClassText
 from anomalib_zsad.models.parts.feature_cache import cacheable
 
-ClassSource = Literal["original", "vv"]
 Precision = Literal["fp32", "bf16"]
-StageReduction = Literal["sum", "mean"]
 
 
 class Logits(NamedTuple):
@@ -60,17 +59,9 @@ class KAnoClipModel(nn.Module):
         prompts: Eq. 1.
         bicmci: Eq. 9. None compares the patches with the text as they are.
         conv_adapter: Eq. 11. None leaves the global feature as it is.
-        projections: Learnt ways of each stage's patches into the joint space. None: CLIP's own, for all stages.
+        choices: What is compared, and how maps are made of it.
         layers: Vision blocks after which the stages end, counted from 1.
-        vv_start: The block from which on V-V attention gathers the stages' tokens, eq. 8. None: CLIP's own tokens.
-        vv_ffn: Whether that stream goes through the feed-forward part of the blocks as well.
-        cls_source: The class token that is the global feature: of CLIP's "original" stream, or of the "vv" stream.
-        cls_ln_post: Whether CLIP's last layer norm comes before its projection.
-        temperature: Divides the cosines of patches (tau).
-        score_temperature: Divides those of the global feature.
-        stage_reduction: How the stages' logits are joined.
-        map_norm: What makes maps of them (see `state_maps`).
-        align_corners: How they are brought to the image's size (see `smooth_upsample`).
+        use_vv: Whether V-V attention gathers the stages' tokens, eq. 8; else they are CLIP's own.
         sigma: Standard deviation in pixels of the blur of the final map, eq. 10.
         class_name: The class of images that come without one.
         precision: "bf16" runs the frozen vision tower in bfloat16; what learns stays in float32.
@@ -85,17 +76,9 @@ class KAnoClipModel(nn.Module):
         prompts: KnowledgePrompts | FixedPrompts,
         bicmci: BiCMCI | None,
         conv_adapter: ConvAdapter | None,
-        projections: nn.ModuleList | None,
+        choices: KAnoChoices,
         layers: Sequence[int],
-        vv_start: int | None,
-        vv_ffn: bool = False,
-        cls_source: ClassSource = "original",
-        cls_ln_post: bool = True,
-        temperature: float = 0.07,
-        score_temperature: float = 0.07,
-        stage_reduction: StageReduction = "sum",
-        map_norm: MapNorm = "softmax",
-        align_corners: bool = False,
+        use_vv: bool = True,
         sigma: float = 4.0,
         class_name: str = ANY_CATEGORY,
         precision: Precision = "fp32",
@@ -105,19 +88,15 @@ class KAnoClipModel(nn.Module):
         self.prompts = prompts
         self.bicmci = bicmci
         self.conv_adapter = conv_adapter
-        self.projections = projections
-        self.projects = projections is None  # whether `encode` ends in the joint space
+        self.projections: nn.ModuleList | None = None
+        if choices.patch_projection == "linear":
+            self.projections = nn.ModuleList(nn.Linear(clip.vision_width, clip.joint_width) for _ in layers)
+        self.projects = self.projections is None  # whether `encode` ends in the joint space
         self.targets: KnowledgeTargets | None = KnowledgeTargets(clip.joint_width)
         self.layers = clip.check_layers(layers)
-        self.vv_start = vv_start
-        self.vv_ffn = vv_ffn
-        self.cls_source = cls_source
-        self.cls_ln_post = cls_ln_post
-        self.temperature = temperature
-        self.score_temperature = score_temperature
-        self.stage_reduction = stage_reduction
-        self.map_norm = map_norm
-        self.align_corners = align_corners
+        self.vv_start = _vv_start(choices.vv_start_layer, clip) if use_vv else None
+        self.choices = choices
+        self.vv_ffn, self.cls_source, self.cls_ln_post = choices.vv_ffn, choices.cls_source, choices.cls_ln_post
         self.sigma = sigma
         self.class_name = class_name
         self.precision = precision
@@ -184,9 +163,9 @@ class KAnoClipModel(nn.Module):
                 compared = self.bicmci(patches, text, grid)
                 similar = [each.cosines for each in compared]
                 offsets, entropies = (torch.stack([each[i] for each in compared]) for i in (1, 2))
-            maps = torch.stack(similar, dim=1).unflatten(2, grid) / self.temperature
+            maps = torch.stack(similar, dim=1).unflatten(2, grid) / self.choices.temperature
             image = last[:, 0] if self.conv_adapter is None else self.conv_adapter(last[:, 0], last[:, 1:], grid)
-            image = cosines(image[:, None], text)[:, 0] / self.score_temperature
+            image = cosines(image[:, None], text)[:, 0] / self.choices.score_temperature
             return Logits(image, maps, offsets, entropies)
 
     def score(self, logits: Logits, size: tuple[int, int]) -> InferenceBatch:
@@ -199,7 +178,7 @@ class KAnoClipModel(nn.Module):
 
         With a softmax the two maps of eq. 9 add up to 1, so eq. 10 is the blurred abnormal one.
         """
-        joined = logits.patches.sum(1) if self.stage_reduction == "sum" else logits.patches.mean(1)
+        joined = logits.patches.sum(1) if self.choices.stage_reduction == "sum" else logits.patches.mean(1)
         log_odds = self.maps_of(joined, size)
         maps = log_odds.abnormal.sigmoid()
         if log_odds.normal is not None:
@@ -215,7 +194,7 @@ class KAnoClipModel(nn.Module):
         size: tuple[int, int],
     ) -> StateMaps:
         """Make maps of logits, eq. 9."""
-        return state_maps(logits, size, self.align_corners, self.map_norm)
+        return state_maps(logits, size, self.choices)
 
     def text_features(
         self,
@@ -248,3 +227,12 @@ class KAnoClipModel(nn.Module):
 
     def _autocasts(self, images: Tensor) -> bool:
         return self.precision == "bf16" or torch.is_autocast_enabled(images.device.type)
+
+
+def _vv_start(layer: int | None, clip: FrozenClip) -> int:
+    if layer is None:
+        return clip.quarters()[0]
+    if not 1 <= layer <= clip.n_blocks:
+        msg = f"vv_start_layer must name a block from 1 to {clip.n_blocks} of this backbone, got {layer}"
+        raise ValueError(msg)
+    return layer

@@ -1,5 +1,7 @@
 """Checkpoints that hold what was trained and name the backbone that it belongs to."""
 
+from collections.abc import Mapping
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +65,16 @@ def check_readable(path: str | Path) -> dict[str, Any]:
             msg = f"{path}: expected a checkpoint with {name} by name, got {entry!r:.60}"
             raise ValueError(msg)
     return content
+
+
+def with_arguments(path: str | Path, arguments: Mapping[str, Any]) -> BytesIO:
+    """Read a checkpoint that can be read as one of a model that was built with other arguments."""
+    with anomalib_safe_globals():
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    buffer = BytesIO()
+    torch.save({**content, "hyper_parameters": dict(arguments)}, buffer)
+    buffer.seek(0)
+    return buffer
 
 
 def check_complete(checkpoint: dict[str, Any], module: LightningModule) -> None:

@@ -12,7 +12,13 @@ from anomalib_zsad.clip.embedded import default_size
 from anomalib_zsad.evaluation.post_processor import MonotonePostProcessor, take_calibration, thresholds_of
 from anomalib_zsad.models.parts import settings
 from anomalib_zsad.models.parts.adapter_file import read_adapter
-from anomalib_zsad.models.parts.checkpoint import CheckedCheckpointIO, check_backbone, check_complete, check_readable
+from anomalib_zsad.models.parts.checkpoint import (
+    CheckedCheckpointIO,
+    check_backbone,
+    check_complete,
+    check_readable,
+    with_arguments,
+)
 from anomalib_zsad.models.parts.pre_processor import ClipPreProcessor
 from anomalib_zsad.models.parts.record import KEY, Record, from_checkpoint, new_record
 from anomalib_zsad.models.parts.trained_weights import load_trained, save_trained
@@ -47,6 +53,7 @@ class Persistence:
             components: Those that the constructor was given.
         """
         module = self._module
+        module.save_hyperparameters(settings.nested(settings.flat(module.hparams)))  # plain data, also the choices
         self.trained_on = []
         file = module.hparams["weights"]
         weights = None if file is None else read_adapter(Path(file), type(self).__name__)
@@ -68,10 +75,13 @@ class Persistence:
             ValueError: If it cannot be read, is of another model or over another backbone, or names a file with the
                 weights of the backbone while `pretrained` is not given.
         """
-        record, what = from_checkpoint(check_readable(checkpoint_path), cls.__name__), f"checkpoint {checkpoint_path}"
+        content, what = check_readable(checkpoint_path), f"checkpoint {checkpoint_path}"
+        record, saved = from_checkpoint(content, cls.__name__), content.get("hyper_parameters", {})
         settings.warn_of_others(cls, more, record, what)
-        more = {"weights": None, **settings.joined(cls, more, record, what)}
-        return super().load_from_checkpoint(checkpoint_path, *options, **more)  # type: ignore[misc]
+        more = {"weights": None, **settings.nested(settings.joined(cls, more, record, what))}
+        arguments = settings.nested(settings.up_to_date(cls, saved))
+        file = checkpoint_path if arguments == saved else with_arguments(checkpoint_path, arguments)
+        return super().load_from_checkpoint(file, *options, **more)  # type: ignore[misc]
 
     def load_checkpoint(self, path: str | Path) -> None:
         """Load a checkpoint into this model, as testing and predicting do: its settings count where it has none."""
@@ -173,7 +183,7 @@ class Persistence:
         taken = settings.differing(joined, module.hparams)
         if taken:
             settings.tell(taken, what)
-            module.save_hyperparameters({**module.hparams, **taken})
+            module.save_hyperparameters(settings.nested({**settings.flat(module.hparams), **taken}))
         return bool(taken)
 
     def _resize(self) -> None:

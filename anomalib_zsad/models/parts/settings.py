@@ -1,18 +1,25 @@
-"""The settings of a model: what it was given, and what the record of its weights says."""
+"""The settings of a model: what it was given, and what the record of its weights says.
+
+A setting of the argument `choices` has a name of its own here, `choices.map_norm`: what is chosen, joined and compared
+is one of these settings, never all choices at once.
+"""
 
 import inspect
 import logging
 from collections.abc import Mapping
+from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from reprlib import repr as short
 from typing import Any
 
-from anomalib_zsad.arguments import check_arguments
+from anomalib_zsad.arguments import check_arguments, choices_of
 from anomalib_zsad.clip.weights import names_a_file
 from anomalib_zsad.data.names import read_class_words
 from anomalib_zsad.models.parts.record import Record
 
 logger = logging.getLogger(__name__)
+
+_CHOICES = "choices."
 
 
 def settings_of(model: Any) -> dict[str, Any]:
@@ -23,13 +30,46 @@ def settings_of(model: Any) -> dict[str, Any]:
     return settings
 
 
+def flat(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Give each choice its own name, `choices.NAME`."""
+    choices = _plain(arguments.get("choices"))
+    if not isinstance(choices, Mapping):
+        return dict(arguments)
+    others = {name: value for name, value in arguments.items() if name != "choices"}
+    return {**others, **{f"{_CHOICES}{name}": value for name, value in choices.items()}}
+
+
+def nested(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Make arguments of settings: the choices are one mapping again."""
+    others = {name: value for name, value in settings.items() if not name.startswith(_CHOICES)}
+    choices = {n.removeprefix(_CHOICES): value for n, value in settings.items() if n.startswith(_CHOICES)}
+    return {**others, "choices": choices} if choices else others
+
+
+def up_to_date(
+    kind: Any,  # the class of a model
+    arguments: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Give arguments that an earlier version wrote the names of this one; choices were arguments of their own once.
+
+    Returns:
+        Settings. What no longer exists is left out where it had the only value that is left.
+    """
+    choices = choices_of(kind.__init__)
+    if choices is None:
+        return dict(arguments)
+    names = {name.removeprefix(_CHOICES) for name in _defaults(kind) if name.startswith(_CHOICES)}
+    gone = {name for name, value in choices.removed.items() if not _differ(arguments.get(name, value), value)}
+    settings = {f"{_CHOICES}{name}" if name in names else name: value for name, value in flat(arguments).items()}
+    return {name: value for name, value in settings.items() if name not in gone}
+
+
 def chosen(
     kind: Any,  # the class of a model
     arguments: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Give the arguments that are not at their defaults; a command line does not tell more."""
-    defaults = _defaults(kind)
-    return {name: value for name, value in arguments.items() if name not in defaults or _differ(value, defaults[name])}
+    """Give the settings that are not at their defaults; a command line does not tell more."""
+    return differing(arguments, _defaults(kind))
 
 
 def joined(
@@ -42,16 +82,19 @@ def joined(
 
     Args:
         kind: The class of the model.
-        given: Arguments.
+        given: Arguments, or settings.
         record: Of a checkpoint or an adapter file.
         what: Names it in messages.
+
+    Returns:
+        Settings.
 
     Raises:
         ValueError: If the record has settings that the model does not have or that are out of range, or names a file
             with the weights of the backbone, which is read only where it is given.
     """
-    defaults = _defaults(kind)
-    saved = {name: value for name, value in record["settings"].items() if name not in kind.run_arguments}
+    given, defaults = flat(given), _defaults(kind)
+    saved = _saved(kind, record)
     if unknown := sorted(saved.keys() - defaults.keys()):
         msg = (
             f"{what} has settings that {kind.__name__} does not have: {', '.join(unknown)}; it was written by version "
@@ -62,10 +105,11 @@ def joined(
         saved.pop("pretrained", None)
     taken = {name: _like(defaults[name], value) for name, value in saved.items() if name not in given}
     try:
-        taken = check_arguments(kind.__init__, taken)
+        taken = flat(check_arguments(kind.__init__, nested(taken)))
     except ValueError as error:
         msg = f"{what}: {error}"
         raise ValueError(msg) from error
+    taken = {name: value for name, value in taken.items() if name in saved}
     if (file := taken.get("pretrained")) is not None and names_a_file(file):
         msg = (
             f"{what} was trained over the weights of CLIP in {file}, a file that is read only if you name it: pass "
@@ -76,8 +120,9 @@ def joined(
 
 
 def differing(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
-    """Give what one mapping has otherwise than another, however the values are written."""
-    return {name: value for name, value in one.items() if name not in other or _differ(value, other[name])}
+    """Give the settings that one mapping has otherwise than another, however the values are written."""
+    other = flat(other)
+    return {name: value for name, value in flat(one).items() if name not in other or _differ(value, other[name])}
 
 
 def tell(taken: Mapping[str, Any], what: str) -> None:
@@ -87,16 +132,22 @@ def tell(taken: Mapping[str, Any], what: str) -> None:
 
 def warn_of_others(kind: Any, given: Mapping[str, Any], record: Record, what: str) -> None:
     """Warn, once, of arguments that differ from the settings of a record; the backbone is checked by its weights."""
-    compared = given.keys() & record["settings"].keys() - kind.run_arguments - {"backbone", "pretrained"}
-    others = differing({name: given[name] for name in sorted(compared)}, record["settings"])
+    given, saved = flat(given), _saved(kind, record)
+    compared = given.keys() & saved.keys() - {"backbone", "pretrained"}
+    others = differing({name: given[name] for name in sorted(compared)}, saved)
     if others:
-        told = ", ".join(f"{name}={value!r} (not {record['settings'][name]!r})" for name, value in others.items())
+        told = ", ".join(f"{name}={value!r} (not {saved[name]!r})" for name, value in others.items())
         logger.warning("Used otherwise than %s was trained: %s.", what, told)
+
+
+def _saved(kind: Any, record: Record) -> dict[str, Any]:
+    settings = up_to_date(kind, record["settings"])
+    return {name: value for name, value in settings.items() if name not in kind.run_arguments}
 
 
 def _defaults(kind: Any) -> dict[str, Any]:
     parameters = inspect.signature(kind.__init__).parameters.values()
-    return {each.name: each.default for each in parameters if each.default is not inspect.Parameter.empty}
+    return flat({each.name: each.default for each in parameters if each.default is not inspect.Parameter.empty})
 
 
 def _differ(one: Any, other: Any) -> bool:
@@ -108,7 +159,9 @@ def _like(default: Any, value: Any) -> Any:
 
 
 def _plain(value: Any) -> Any:
-    """Make a list of a tuple and a string of a path: a command line and a record write them differently."""
+    """Make plain data: a list of a tuple, a string of a path, a mapping of choices."""
+    if is_dataclass(value) and not isinstance(value, type):
+        value = asdict(value)
     if isinstance(value, Mapping):
         return {name: _plain(each) for name, each in value.items()}
     if isinstance(value, list | tuple):

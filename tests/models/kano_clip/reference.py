@@ -72,7 +72,7 @@ def deformable(tokens, part, grid, kernel, stride, reach):  # (N, D)
 
 
 def bica(patches, text, part, grid, kernel, stride, reach):  # (N, D), (S, D) -> cosines (N, S)
-    for step in ("self", "cross") if part.order == "self_first" else ("cross", "self"):
+    for step in ("self", "cross") if part.choices.bica_order == "self_first" else ("cross", "self"):
         if step == "self":
             normed = layer_norm(text, part.text_norm)
             text = text + part.text_scale * attention(normed, normed, part.text_self)
@@ -82,7 +82,7 @@ def bica(patches, text, part, grid, kernel, stride, reach):  # (N, D), (S, D) ->
             t, v = layer_norm(text, part.cross_text_norm), layer_norm(patches, part.cross_patch_norm)
             text = text + part.patch_to_text_scale * attention(t, v, part.patch_to_text)
             patches = patches + part.text_to_patch_scale * attention(v, t, part.text_to_patch)
-    if part.feed_forward:
+    if part.choices.bica_ffn:
         text = text + part.text_ffn_scale * feed_forward(text, part.text_ffn)
         patches = patches + part.patch_ffn_scale * feed_forward(patches, part.patch_ffn)
     return torch.stack([torch.stack([cosine(p, s) for s in text]) for p in patches])
@@ -157,7 +157,7 @@ def scores_of(model, image, name, kernel=3, stride=2, reach=2.0):
         for stage, part in zip(stages, model.bicmci.stages, strict=True)
     )
     planes = F.interpolate(logits.T.reshape(1, 2, *grid), size=size, mode="bilinear", align_corners=False)[0]
-    normal, abnormal = planes.softmax(0) if model.map_norm == "softmax" else map(min_max, planes)
+    normal, abnormal = planes.softmax(0) if model.choices.map_norm == "softmax" else map(min_max, planes)
     smooth = gaussian_filter((abnormal + 1 - normal).detach().double().numpy(), 4.0) / 2  # eq. 10
     last = project(last)
     feature = conv_adapter(last[0], last[1:], model.conv_adapter, grid)

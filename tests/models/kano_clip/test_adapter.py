@@ -1,6 +1,7 @@
 """What is learnt: text attention, deformable attention, BiCA and the Conv-Adapter, at their limits."""
 
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -8,12 +9,14 @@ from torch.nn import functional as F
 
 from anomalib_zsad.models.kano_clip.adapter import BiCA, cosines
 from anomalib_zsad.models.kano_clip.attention import TextAttention, entropy
+from anomalib_zsad.models.kano_clip.choices import KAnoChoices
 from anomalib_zsad.models.kano_clip.conv_adapter import ConvAdapter
 from anomalib_zsad.models.kano_clip.deep_prompts import DeepPrompts
 from anomalib_zsad.models.kano_clip.deformable import DeformableAttention
 
 WIDTH, GRID = 64, (37, 37)
 N = GRID[0] * GRID[1]
+SIZES: dict[str, Any] = {"bica_dim": 32, "bica_heads": 4}
 
 
 @pytest.fixture(autouse=True)
@@ -54,7 +57,7 @@ def test_entropy_of_even_and_of_single_attention():
 
 @torch.no_grad()
 def test_unmoved_points_read_what_a_bilinear_resize_does():
-    part = DeformableAttention(WIDTH, inner=32)
+    part = DeformableAttention(WIDTH, KAnoChoices(bica_dim=32))
     plane = torch.randn(2, 32, *GRID)
     offsets = part.offsets(torch.randn(2, 32, *GRID))
     assert offsets.shape == (2 * 4, 2, 10, 10)
@@ -65,7 +68,7 @@ def test_unmoved_points_read_what_a_bilinear_resize_does():
 
 @torch.no_grad()
 def test_points_never_move_further_than_their_range():
-    part = moved(DeformableAttention(WIDTH, inner=32))
+    part = moved(DeformableAttention(WIDTH, KAnoChoices(bica_dim=32)))
     part.offset_out.weight.fill_(1e3)
     offsets = part.offsets(1e3 * torch.randn(2, 32, *GRID))
     in_patches = offsets * GRID[0] / 2
@@ -73,7 +76,7 @@ def test_points_never_move_further_than_their_range():
 
 
 def test_the_offsets_receive_a_gradient_from_their_start():
-    part = DeformableAttention(WIDTH, inner=32)
+    part = DeformableAttention(WIDTH, KAnoChoices(bica_dim=32))
     part(torch.randn(1, N, WIDTH), GRID)[0].square().mean().backward()
     assert part.offset_out.weight.grad.abs().max() > 0
     assert part.offset_conv.weight.grad.abs().max() == 0
@@ -85,7 +88,7 @@ def test_the_offsets_receive_a_gradient_from_their_start():
 
 @torch.no_grad()
 def test_without_residuals_patches_and_texts_are_compared_as_they_are():
-    part = moved(BiCA(WIDTH, 32, 4, residual=0.1, deformable=DeformableAttention(WIDTH, 32, 4)))
+    part = moved(BiCA(WIDTH, KAnoChoices(**SIZES)))
     patches, text = torch.randn(2, N, WIDTH), torch.randn(2, 2, WIDTH)
     full = part(patches, text, GRID).cosines
     expected = F.cosine_similarity(patches[:, :, None], text[:, None], dim=-1)
@@ -103,8 +106,9 @@ def test_without_residuals_patches_and_texts_are_compared_as_they_are():
 
 @torch.no_grad()
 def test_one_after_the_other_patches_read_the_text_that_has_read_them():
-    parallel = moved(BiCA(WIDTH, 32, 4))
-    part = BiCA(WIDTH, 32, 4, cross="sequential")
+    sizes = {**SIZES, "deform_attention": "none"}
+    parallel = moved(BiCA(WIDTH, KAnoChoices(**sizes)))
+    part = BiCA(WIDTH, KAnoChoices(**sizes, bica_cross="sequential"))
     part.load_state_dict(parallel.state_dict())
     patches, text = torch.randn(2, N, WIDTH), torch.randn(2, 2, WIDTH)
     normed = part.text_norm(text)
@@ -120,25 +124,25 @@ def test_one_after_the_other_patches_read_the_text_that_has_read_them():
 @torch.no_grad()
 def test_feed_forward_parts_and_the_other_order_change_the_comparison():
     patches, text = torch.randn(2, N, WIDTH), torch.randn(2, 2, WIDTH)
-    part = moved(BiCA(WIDTH, 32, 4, deformable=DeformableAttention(WIDTH, 32, 4), feed_forward=True))
+    part = moved(BiCA(WIDTH, KAnoChoices(**SIZES, bica_ffn=True)))
     full = part(patches, text, GRID).cosines
-    crossed = BiCA(WIDTH, 32, 4, deformable=DeformableAttention(WIDTH, 32, 4), order="cross_first", feed_forward=True)
+    crossed = BiCA(WIDTH, KAnoChoices(**SIZES, bica_order="cross_first", bica_ffn=True))
     crossed.load_state_dict(part.state_dict())
     assert (crossed(patches, text, GRID).cosines - full).abs().max() > 1e-4
     for scale in (part.text_ffn_scale, part.patch_ffn_scale):
         before = part(patches, text, GRID).cosines
         scale.zero_()
         assert (part(patches, text, GRID).cosines - before).abs().max() > 1e-4
-    plain = BiCA(WIDTH, 32, 4, deformable=DeformableAttention(WIDTH, 32, 4))
+    plain = BiCA(WIDTH, KAnoChoices(**SIZES))
     plain.load_state_dict({name: part.state_dict()[name] for name in plain.state_dict()})
     assert torch.equal(plain(patches, text, GRID).cosines, part(patches, text, GRID).cosines)
 
 
 def test_an_option_leaves_the_start_of_all_other_parameters_alone():
     starts = []
-    for options in ({}, {"order": "cross_first", "feed_forward": True}):
+    for options in ({}, {"bica_order": "cross_first", "bica_ffn": True}):
         torch.manual_seed(0)
-        starts.append(BiCA(WIDTH, 32, 4, **options).state_dict())
+        starts.append(BiCA(WIDTH, KAnoChoices(**SIZES, **options)).state_dict())
     plain, whole = starts
     assert all(torch.equal(value, whole[name]) for name, value in plain.items())
     assert {name.split(".")[0] for name in whole.keys() - plain.keys()} == {
@@ -152,7 +156,7 @@ def test_an_option_leaves_the_start_of_all_other_parameters_alone():
 @torch.no_grad()
 @pytest.mark.parametrize("deformable", [False, True])
 def test_only_deformable_attention_knows_where_patches_lie(deformable):
-    part = moved(BiCA(WIDTH, 32, 4, deformable=DeformableAttention(WIDTH, 32, 4) if deformable else None))
+    part = moved(BiCA(WIDTH, KAnoChoices(**SIZES, deform_attention="dat" if deformable else "none")))
     patches, text, order = torch.randn(1, N, WIDTH), torch.randn(1, 2, WIDTH), torch.randperm(N)
     shuffled = part(patches[:, order], text, GRID).cosines
     difference = (shuffled - part(patches, text, GRID).cosines[:, order]).abs().max()
@@ -168,7 +172,7 @@ def delta(part):
 
 @torch.no_grad()
 def test_with_a_kernel_that_passes_its_centre_on_the_adapter_is_equation_11():
-    part = delta(moved(ConvAdapter(WIDTH, bottleneck=16, context=False)))
+    part = delta(moved(ConvAdapter(WIDTH, KAnoChoices(bottleneck=16, conv_adapter_context=False))))
     feature, patches = torch.randn(3, WIDTH), torch.randn(3, N, WIDTH)
     normed = F.layer_norm(feature, (WIDTH,), part.norm.weight, part.norm.bias)
     expected = torch.relu(normed @ part.down.weight.T) @ part.up.weight.T
@@ -179,7 +183,7 @@ def test_with_a_kernel_that_passes_its_centre_on_the_adapter_is_equation_11():
 
 @torch.no_grad()
 def test_only_a_kernel_with_neighbours_sees_where_patches_lie():
-    part = moved(ConvAdapter(WIDTH, bottleneck=16))
+    part = moved(ConvAdapter(WIDTH, KAnoChoices(bottleneck=16)))
     feature, patches, order = torch.randn(2, WIDTH), torch.randn(2, N, WIDTH), torch.randperm(N)
 
     def difference():
@@ -193,8 +197,8 @@ def test_only_a_kernel_with_neighbours_sees_where_patches_lie():
 @torch.no_grad()
 @pytest.mark.parametrize("kind", ["dwsep", "conv_adapter", "linear"])
 def test_the_global_feature_is_a_map_of_one_patch(kind):
-    part = moved(ConvAdapter(WIDTH, bottleneck=16, context=False, kind=kind))
-    around = moved(ConvAdapter(WIDTH, bottleneck=16, kind=kind))
+    part = moved(ConvAdapter(WIDTH, KAnoChoices(bottleneck=16, conv_adapter_context=False, conv_adapter=kind)))
+    around = moved(ConvAdapter(WIDTH, KAnoChoices(bottleneck=16, conv_adapter=kind)))
     around.load_state_dict(part.state_dict())
     feature = torch.randn(3, WIDTH)
     single = around(feature, feature[:, None], (1, 1))  # both the feature and the map
@@ -206,7 +210,7 @@ def test_the_global_feature_is_a_map_of_one_patch(kind):
 
 @pytest.mark.parametrize("context", [True, False])
 def test_all_taps_learn_with_context_and_the_centre_alone_without(context):
-    part = ConvAdapter(WIDTH, bottleneck=16, context=context)
+    part = ConvAdapter(WIDTH, KAnoChoices(bottleneck=16, conv_adapter_context=context))
     part(torch.randn(2, WIDTH), torch.randn(2, N, WIDTH), GRID).square().sum().backward()
     learns = (part.depthwise.weight.grad.abs().amax((0, 1)) > 0).flatten().tolist()
     assert learns == [context or tap == 4 for tap in range(9)]
@@ -217,10 +221,10 @@ def test_the_published_sizes_have_the_number_of_parameters_of_the_sheet():
         return sum(parameter.numel() for parameter in module.parameters())
 
     with torch.device("meta"):
-        stages = [BiCA(768, deformable=DeformableAttention(768)) for _ in range(4)]
+        stages = [BiCA(768) for _ in range(4)]
         adapter = ConvAdapter(768)
-        others = [ConvAdapter(768, kind=kind) for kind in ("conv_adapter", "linear")]
-        deep = DeepPrompts(SimpleNamespace(n_text_blocks=12, text_width=768), 8, 4, 12)
+        others = [ConvAdapter(768, KAnoChoices(conv_adapter=kind)) for kind in ("conv_adapter", "linear")]
+        deep = DeepPrompts(SimpleNamespace(n_text_blocks=12, text_width=768), KAnoChoices(deep_prompt_depth=8), 12)
     prompts = 2 * 12 * 768
     assert [count(stage) for stage in stages] == [2_968_192] * 4
     assert count(adapter) == 303_360

@@ -9,7 +9,12 @@ from tests.support.initial_values import constant, normal, torchs_own
 class TestKAnoClip(MethodContract):
     model_class = KAnoClip
     arguments: ClassVar = SMALL
-    others: ClassVar = {"sigma": 1.0, "map_norm": "minmax", "class_name": "a", "class_names": {"a": "thing"}}
+    others: ClassVar = {
+        "sigma": 1.0,
+        "choices": {**SMALL["choices"], "map_norm": "minmax"},
+        "class_name": "a",
+        "class_names": {"a": "thing"},
+    }
     initial_values: ClassVar = {
         r"prompts\.vectors": normal(0.02),
         r"(.*\.)?(\w+_)?norm\.weight": constant(1),

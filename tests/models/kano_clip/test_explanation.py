@@ -136,7 +136,8 @@ def test_the_class_changes_prompts_and_score(model, picture):
 
 
 def test_a_learnt_projection_is_used(small_clip, picture):
-    model = KAnoClip(pretrained=small_clip, image_size=IMAGE_SIZE, patch_projection="linear", **SMALL).eval()
+    choices = {**SMALL["choices"], "patch_projection": "linear"}
+    model = KAnoClip(pretrained=small_clip, image_size=IMAGE_SIZE, choices=choices).eval()
     before = explain(model, picture, load_knowledge(), "candle").matches
     with torch.no_grad():
         for each in model.model.projections:

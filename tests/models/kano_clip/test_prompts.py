@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from anomalib_zsad.clip.backbone import FrozenClip
+from anomalib_zsad.models.kano_clip.choices import KAnoChoices
 from anomalib_zsad.models.kano_clip.deep_prompts import DeepPrompts
 from anomalib_zsad.models.kano_clip.prompts import KnowledgePrompts, KnowledgeTargets, class_words, encode_sentences
 from tests.models.kano_clip import reference
@@ -56,7 +57,8 @@ def test_the_end_moves_with_adjective_and_class(clip, prompts, words):
 
 
 def test_deep_tokens_replace_what_follows_the_start_in_the_input_of_later_blocks():
-    deep = DeepPrompts(SimpleNamespace(n_text_blocks=12, text_width=8), depth=2, length=3, prompt_length=4)
+    choices = KAnoChoices(deep_prompt_depth=2, deep_prompt_length=3)
+    deep = DeepPrompts(SimpleNamespace(n_text_blocks=12, text_width=8), choices, prompt_length=4)
     stream = torch.randn(5, 9, 8)
     for block in (1, 2):
         edited = deep.edit(block, stream)

@@ -64,7 +64,6 @@ def test_the_scores_are_the_equations(small_clip, size, options):
         {"prompt_length": 4},
         {"normal_states": ("flawless",)},
         {"abnormal_states": ("broken", "damaged")},
-        {"prompt_suffix": ""},
         {"text_ensemble": "mean_normalized"},
         {"deep_prompt_depth": 1},
         {"deep_prompt_depth": 1, "deep_prompt_length": 12},
@@ -77,14 +76,12 @@ def test_the_scores_are_the_equations(small_clip, size, options):
         {"bica_order": "cross_first"},
         {"bica_cross": "sequential"},
         {"bica_ffn": True},
-        {"bica_shared": True},
         {"bica_dim": 16},
         {"bica_heads": 2},
         {"deform_attention": "none"},
         {"deform_kernel": 1},
         {"deform_stride": 1},
         {"deform_groups": 2},
-        {"deform_offset_range": 0.5},
         {"conv_adapter": "conv_adapter"},
         {"conv_adapter": "linear"},
         {"bottleneck": 8},
@@ -150,17 +147,6 @@ def test_the_class_token_is_that_which_was_asked_for(small_clip, projection):
             *_, own = build(small_clip, **options).model.encode(images())
             torch.testing.assert_close(own[:, 0], normed[:, 0] @ clip.projection, atol=1e-5, rtol=1e-5)
             torch.testing.assert_close(own[:, 1:], clip.project(last)[:, 1:], atol=1e-5, rtol=1e-5)
-
-
-@torch.no_grad()
-def test_a_shared_block_is_one_and_comes_back_from_its_file(small_clip, tmp_path):
-    shared, apart = (build(small_clip, bica_shared=each) for each in (True, False))
-    counts = [sum(each.numel() for each in model.model.bicmci.parameters()) for model in (shared, apart)]
-    assert counts[1] == 4 * counts[0]
-    shared.trained_on = ["VisA/candle"]
-    shared.save_weights(tmp_path / "shared.safetensors")
-    again = build(small_clip, moved=0.0, bica_shared=True, weights=tmp_path / "shared.safetensors")
-    assert torch.equal(again.model(images()).pred_score, shared.model(images()).pred_score)
 
 
 @torch.no_grad()

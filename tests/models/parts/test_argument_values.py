@@ -21,4 +21,10 @@ def test_two_outcomes(kind: type, small_clip: Path, data: st.DataObject) -> None
     hints = arguments_of(kind.__init__)
     names = data.draw(st.lists(st.sampled_from(sorted(hints)), min_size=1, max_size=2, unique=True))
     changed = {name: data.draw(st.one_of(value_for(hints[name]), st.sampled_from(WRONG)), name) for name in names}
-    come_to(lambda **arguments: kind(pretrained=small_clip, **{**FITTING[kind], **arguments}), changed)
+
+    def build(**arguments: Any) -> Any:
+        choices, fitting = arguments.get("choices"), FITTING[kind].get("choices", {})
+        both = {"choices": {**fitting, **choices}} if isinstance(choices, dict) else {}
+        return kind(pretrained=small_clip, **{**FITTING[kind], **arguments, **both})
+
+    come_to(build, changed)

@@ -16,6 +16,7 @@ from anomalib_zsad.data import Auxiliary, VisA
 from anomalib_zsad.models import ACDClip, AFClip, KAnoClip, WMoEClip
 from anomalib_zsad.models.parts import export
 from anomalib_zsad.models.parts.feature_cache import FeatureCache
+from tests.support.choices import with_choices
 from tests.support.contract import UNSEEN, engine_in
 from tests.support.export_contract import EXACT, ExportContract, assert_same, feed
 from tests.support.small_clip import IMAGE_SIZE
@@ -56,7 +57,7 @@ class TestWMoEClip(ExportContract):
 
 class TestKAnoClip(ExportContract):
     model_class = KAnoClip
-    arguments: ClassVar = {"deform_kernel": 3, "deform_stride": 2}
+    arguments: ClassVar = {"choices": {"deform_kernel": 3, "deform_stride": 2}}
     matrices = 5  # out of V-V attention too, which OpenVINO stores a second time
 
 
@@ -88,7 +89,7 @@ def test_a_failed_export_leaves_the_model_that_was_there(small_clip, tmp_path, m
         (
             KAnoClip,
             {
-                **TestKAnoClip.arguments,
+                **TestKAnoClip.arguments["choices"],
                 "deep_prompt_depth": 1,
                 "bica_order": "cross_first",
                 "bica_ffn": True,
@@ -102,6 +103,7 @@ def test_a_failed_export_leaves_the_model_that_was_there(small_clip, tmp_path, m
 )
 @torch.no_grad()
 def test_options_are_in_the_graph(small_clip, tmp_path, model_class, options):
+    options = with_choices(model_class, options)
     model = model_class(pretrained=small_clip, image_size=IMAGE_SIZE, **options).eval()
     model.trained_on = ["VisA/candle"]
     generator = torch.Generator().manual_seed(0)

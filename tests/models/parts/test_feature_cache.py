@@ -20,7 +20,11 @@ from tests.support.contract import TRAINED_ON, UNSEEN, engine_in
 from tests.support.small_clip import IMAGE_SIZE
 
 IMAGES = torch.randn(6, 3, 4, 4, generator=torch.Generator().manual_seed(0))
-METHODS = {AFClip: {"lr": 1e-3}, KAnoClip: {"deform_kernel": 3, "deform_stride": 2}, WMoEClip: {"lr": 1e-3}}
+METHODS = {
+    AFClip: {"lr": 1e-3},
+    KAnoClip: {"choices": {"deform_kernel": 3, "deform_stride": 2}},
+    WMoEClip: {"lr": 1e-3},
+}
 """Those that leave the backbone as it is, and what they are trained with here."""
 DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16}
 

@@ -37,9 +37,10 @@ def predicted_with(model, checkpoint, visa_root, folder):
         (AFClip, {"states": ("fine.", "broken.")}, {"scales": (1, 3)}),
         (
             KAnoClip,
-            {"prompt_length": 3, "class_name": "candle", "deform_kernel": 3, "deform_stride": 2},
+            {"prompt_length": 3, "class_name": "candle", "choices": {"deform_kernel": 3, "deform_stride": 2}},
             {"sigma": 1.0},
         ),
+        (KAnoClip, {"sigma": 2.0, "choices": {"deform_stride": 2}}, {"choices": {"map_norm": "minmax"}}),
     ],
 )
 def test_predicting_has_the_settings_of_the_training_but_for_those_given(
@@ -56,13 +57,14 @@ def test_predicting_has_the_settings_of_the_training_but_for_those_given(
     assert torch.equal(got.pred_score, expected.pred_score)
     assert torch.equal(got.anomaly_map, expected.anomaly_map)
     (said,) = [each for each in caplog.messages if each.startswith("Settings of the checkpoint are used")]
-    assert all(f"{name}=" in said for name in own)
-    assert {name: model.hparams[name] for name in own} == own
+    assert all(f"{name}=" in said for name in settings.flat(own))
+    hparams = settings.flat(model.hparams)
+    assert {name: hparams[name] for name in settings.flat(own)} == settings.flat(own)
 
     caplog.clear()
     other = predicted_with(build(**chosen), checkpoint, visa_root, tmp_path / "other")
     assert not torch.equal(other.anomaly_map, expected.anomaly_map)
-    ((name, value),) = chosen.items()
+    ((name, value),) = settings.flat(chosen).items()
     (said,) = [each for each in caplog.messages if each.startswith("Used otherwise than the checkpoint was trained")]
     assert f"{name}={value!r} (not " in said
 

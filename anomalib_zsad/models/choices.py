@@ -1,0 +1,5 @@
+"""What the papers leave open, one frozen dataclass a method: the argument `choices` of its model."""
+
+from anomalib_zsad.models.kano_clip.choices import KAnoChoices
+
+__all__ = ["KAnoChoices"]
