@@ -49,21 +49,23 @@ def measure(method: str, options: Any, folder: Path) -> None:
     model = getattr(anomalib_zsad, method)(options.backbone, pretrained=None, image_size=SIZE)
     optimizer = model.configure_optimizers()
     optimizer = optimizer["optimizer"] if isinstance(optimizer, dict) else optimizer
-    cache = FeatureCache.of(model.model, folder, options.dtype)
+    cache = FeatureCache.of(model.model.encoder, folder, options.dtype)
     seconds: dict[str, list[tuple[float, float]]] = {kind: [] for kind in KINDS}
     differences = []
     for turn in range(options.repeats + 1):  # the first turn warms up
         batch = drawn(options.batch, seed=turn)
         ready: list[torch.Tensor] = []
         for kind in KINDS:
-            model.model.feature_cache = {"uncached": None, "own": lambda *_, ready=ready: ready}.get(kind, cache)
+            model.model.encoder.feature_cache = {"uncached": None, "own": lambda *_, ready=ready: ready}.get(
+                kind, cache
+            )
             clock, processor = time.perf_counter(), time.process_time()
             optimizer.zero_grad()
             model.loss_terms(batch)["loss"].backward()
             optimizer.step()
             seconds[kind].append((time.perf_counter() - clock, time.process_time() - processor))
             if kind == "hit":
-                ready[:] = model.model.encode(batch.image)
+                ready[:] = model.model.encoder(batch.image).tokens
         differences.append(difference(model, batch, cache))
     medians = {kind: [statistics.median(x) for x in zip(*each[1:], strict=True)] for kind, each in seconds.items()}
     report(method, options, folder, medians, differences)
@@ -77,7 +79,7 @@ def difference(model: Any, batch: Any, cache: Any) -> float:
     """
     losses = []
     for each in (None, cache):
-        model.model.feature_cache = each
+        model.model.encoder.feature_cache = each
         torch.manual_seed(0)  # WMoE-CLIP samples
         losses.append(model.loss_terms(batch)["loss"].item())
     return abs(losses[0] - losses[1]) / max(1.0, abs(losses[0]))

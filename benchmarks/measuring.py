@@ -70,8 +70,8 @@ def training(model: Any) -> Run:
 def training_on_features(model: Any) -> Run:
     """A step whose features of the frozen backbone are there already, as from the second epoch on."""
     with torch.no_grad():
-        features = model.model.encode(torch.randn(1, 3, SIZE, SIZE))
-    model.model.encode = lambda _: features
+        features = model.model.encoder(torch.randn(1, 3, SIZE, SIZE))
+    model.model.encoder.forward = lambda _: features
     return training(model)
 
 

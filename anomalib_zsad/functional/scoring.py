@@ -1,4 +1,4 @@
-"""From similarities to maps and scores: pure functions of tensors."""
+"""From tokens to similarities, maps and scores: pure functions of tensors."""
 
 from functools import lru_cache
 
@@ -7,6 +7,43 @@ import torch
 from scipy.ndimage import correlate1d, gaussian_filter1d
 from torch import Tensor
 from torch.nn import functional as F
+
+
+def cosines(
+    tokens: Tensor,  # (B, N, D)
+    text: Tensor,  # (B or 1, S, D)
+) -> Tensor:  # (B, N, S)
+    """Compare every token with every text, without a normalised copy of the tokens."""
+    along = tokens @ F.normalize(text, dim=-1).transpose(1, 2)
+    return along / torch.linalg.vector_norm(tokens, dim=-1, keepdim=True).clamp(min=1e-12)
+
+
+def log_odds(
+    logits: Tensor,  # (..., S) of the normal and the anomalous state
+) -> Tensor:  # (...)
+    """Compute the log-odds of the anomalous state; the softmax over two states is their sigmoid."""
+    return logits[..., 1] - logits[..., 0]
+
+
+def probability(
+    logits: Tensor,  # (..., S) of the normal and the anomalous state
+) -> Tensor:  # (...) in [0, 1]
+    """Compute the probability of the anomalous state."""
+    return logits.softmax(-1)[..., 1]
+
+
+def entropy(
+    probabilities: Tensor,  # (..., n), which sum to 1
+) -> Tensor:  # (...)
+    """Compute the entropy in nats: log n where all are alike, 0 where one is 1."""
+    return torch.special.entr(probabilities).sum(-1)
+
+
+def size_of(
+    images: Tensor,  # (..., H, W)
+) -> tuple[int, int]:
+    """Give the height and the width of images in pixels."""
+    return images.shape[-2], images.shape[-1]
 
 
 def smooth_upsample(

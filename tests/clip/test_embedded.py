@@ -39,7 +39,7 @@ def test_damaged_weights_are_refused(monkeypatch, tmp_path):
 
 
 def test_the_defaults_of_a_method_find_them():
-    identity = AFClip(backbone="zsad-tiny", image_size=28).model.clip.identity
+    identity = AFClip(backbone="zsad-tiny", image_size=28).model.encoder.clip.identity
     assert identity["pretrained"] == "embedded"
     assert identity["sha256"] == DIGESTS["zsad-tiny"] == hash_file(FILE)
     assert identity["fingerprint"] != FrozenClip.load("zsad-tiny", None, 28).identity["fingerprint"]
@@ -47,7 +47,7 @@ def test_the_defaults_of_a_method_find_them():
 
 def test_images_have_the_size_that_it_was_trained_at():
     model = AFClip(backbone="zsad-tiny", pretrained=None)
-    assert model.model.clip.image_size == (168, 168)
+    assert model.model.encoder.clip.image_size == (168, 168)
     assert model.pre_processor(torch.rand(1, 3, 50, 60)).shape[-2:] == (168, 168)
 
 

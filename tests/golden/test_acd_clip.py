@@ -68,7 +68,7 @@ def test_text_features(model, expected):
 
 @torch.no_grad()
 def test_tokens_of_the_heads(model, expected):
-    patches = model.model.encode(expected["input/image"])
+    patches = [tokens[:, 1:] for tokens in model.model.encoder(expected["input/image"]).tokens]
     for group in range(GROUPS):
         segmentation = model.model.vision.segmentation[group](patches[group])
         detection = model.model.vision.detection[group](patches[group]).mean(1)

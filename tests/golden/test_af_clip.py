@@ -56,7 +56,7 @@ def losses(model, expected):
 
 @pytest.mark.parametrize("layer", LAYERS)
 def test_backbone_tokens(model, expected, layer):
-    (tokens,) = model.model.clip.encode_patches(expected["input/image"], [layer])
+    (tokens,) = model.model.encoder.clip.encode_patches(expected["input/image"], [layer])
     assert_near(tokens, expected[f"expected/backbone_tokens/{layer}"])
 
 

@@ -146,7 +146,7 @@ class ExportContract:
             assert_same(inferencer.predict, files, expected, 1e-3)
             together = inferencer.model(alone.images)
         assert_same_together(together.pred_score, together.anomaly_map, alone)
-        assert model.model.clip._clip.token_embedding is not None
+        assert model.model.encoder.clip._clip.token_embedding is not None
 
     def test_onnx(self, graph: Path, files: list[Path], expected: list[Any], alone: Alone) -> None:
         session = onnxruntime.InferenceSession(graph)

@@ -44,7 +44,7 @@ def kaiming(values: Tensor, fan_in: int, model: Any) -> None:
 
 
 def clips_projection(values: Tensor, fan_in: int, model: Any) -> None:
-    assert torch.equal(values, model.model.clip.projection.T)
+    assert torch.equal(values, model.model.encoder.clip.projection.T)
 
 
 NORMS: dict[str, Law] = {r"(.*\.)?norms?(\.\d+)?\.weight": constant(1), r"(.*\.)?norms?(\.\d+)?\.bias": constant(0)}

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -9,6 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from anomalib_zsad.clip.backbone import FrozenClip
+from anomalib_zsad.models.parts.class_prompts import ClassPrompts
+from anomalib_zsad.models.parts.text_side import prompt_tokens
 
 Variant = Literal["released", "paper"]
 Grid = tuple[int, int]
@@ -180,6 +183,8 @@ class VisionAdapter(nn.Module):
         gate_width: Hidden width of the gates.
         variant: "paper" classifies with the last group only, so it has one detection head.
         dynamic_fusion: Without it there are no gates: every group is compared with the text of its own level.
+        checkpointing: Compute the vision blocks again in the backward pass instead of keeping their intermediate
+            results.
     """
 
     def __init__(
@@ -191,16 +196,28 @@ class VisionAdapter(nn.Module):
         gate_width: int = 256,
         variant: Variant = "released",
         dynamic_fusion: bool = True,
+        checkpointing: bool = False,
     ) -> None:
         super().__init__()
         width, joint, n_groups = clip.vision_width, clip.text_width, len(adapters)
         n_detecting = n_groups if variant == "released" else 1
         n_gates = n_groups if dynamic_fusion else 0
         self.layers = group_ends(clip.n_blocks, n_groups)
+        self.checkpointing = checkpointing
         self.mixed = nn.ModuleList(Mixed(adapter, width, weight) for adapter in adapters)
         self.segmentation = nn.ModuleList(Head(width, head_width, joint) for _ in range(n_groups))
         self.detection = nn.ModuleList(Head(width, head_width, joint) for _ in range(n_detecting))
         self.gates = nn.ModuleList(FusionGateway(joint, gate_width, n_groups) for _ in range(n_gates))
+
+    def read(
+        self,
+        clip: FrozenClip,
+        images: Tensor,  # (B, 3, H, W), normalised
+        layers: Sequence[int],
+    ) -> list[Tensor]:  # L x (B, 1 + N, C)
+        """Read the vision stream of CLIP with the adapters in it."""
+        edit = partial(self.edit, grid=clip.grid_of(*images.shape[-2:]))
+        return clip.encode_patches(images, layers, edit, self.checkpointing)
 
     def edit(self, block: int, stream: Tensor, grid: Grid) -> Tensor:  # (B, 1 + N, C)
         """Replace the patch tokens after the last block of a group; the class token passes."""
@@ -222,19 +239,38 @@ class VisionAdapter(nn.Module):
 
 
 class TextAdapter(nn.Module):
-    """All that is learnt for the text tower: in every group a LoRA and a layer norm.
+    """Prompts, and all that is learnt for the text tower: in every group a LoRA and a layer norm.
 
     Args:
         clip: The frozen CLIP.
         adapters: One `Lora` a group, G of them.
+        prompts: The texts about a class.
         weight: Initial mixing weight.
     """
 
-    def __init__(self, clip: FrozenClip, adapters: Sequence[nn.Module], weight: float = 0.2) -> None:
+    def __init__(
+        self, clip: FrozenClip, adapters: Sequence[nn.Module], prompts: ClassPrompts, weight: float = 0.2
+    ) -> None:
         super().__init__()
+        self.prompts = prompts
         self.layers = group_ends(clip.n_text_blocks, len(adapters))
         self.mixed = nn.ModuleList(Mixed(adapter, clip.text_width, weight) for adapter in adapters)
         self.norms = nn.ModuleList(nn.LayerNorm(clip.text_width) for _ in adapters)
+
+    def forward(
+        self,
+        clip: FrozenClip,
+        names: Sequence[str],
+    ) -> dict[str, Tensor]:  # each (G, D, S), unit length
+        """Encode the prompts of classes at every level, and take the mean of each state."""
+        prompts = [self.prompts.of(name) for name in names]
+        tokens, end = prompt_tokens(clip, [text for states in prompts for state in states for text in state])
+        taps = clip.encode_words(clip.embed_tokens(tokens), self.layers, self.edit)
+        read = [tap[torch.arange(len(tap), device=tap.device), end] for tap in taps]
+        levels = torch.stack([F.normalize(norm(x), dim=-1) for norm, x in zip(self.norms, read, strict=True)])
+        counts = [len(state) for states in prompts for state in states]
+        means = [F.normalize(state.mean(1), dim=-1) for state in levels.split(counts, dim=1)]  # each (G, D)
+        return {name: torch.stack(means[2 * i : 2 * i + 2], dim=-1) for i, name in enumerate(names)}
 
     def edit(self, block: int, stream: Tensor) -> Tensor:  # (P, T, D)
         """Replace all tokens after the last block of a group."""

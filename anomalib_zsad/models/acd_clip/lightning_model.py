@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from anomalib.data import InferenceBatch
 from anomalib.models import AnomalibModule
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
@@ -16,23 +15,19 @@ from torch.optim.lr_scheduler import StepLR
 
 from anomalib_zsad import arguments as arg
 from anomalib_zsad.clip.backbone import Activation, FrozenClip
-from anomalib_zsad.data.item import ANY_CATEGORY, categories_of
-from anomalib_zsad.data.names import Domain, domain_of
+from anomalib_zsad.data.names import Domain, description, domain_of
 from anomalib_zsad.evaluation.post_processor import MonotonePostProcessor
+from anomalib_zsad.functional.scoring import size_of
 from anomalib_zsad.models.acd_clip.adapter import ConvLora, Lora, TextAdapter, Variant, VisionAdapter
 from anomalib_zsad.models.acd_clip.augmentation import augment
 from anomalib_zsad.models.acd_clip.loss import ACDClipLoss
-from anomalib_zsad.models.acd_clip.prompts import (
-    ABNORMAL_STATES,
-    NORMAL_STATES,
-    TEMPLATES,
-    ClassNames,
-    ClassPrompts,
-)
+from anomalib_zsad.models.acd_clip.prompts import ABNORMAL_STATES, NORMAL_STATES, TEMPLATES
 from anomalib_zsad.models.acd_clip.released import groups_in, read_released
-from anomalib_zsad.models.acd_clip.torch_model import SCORING, ACDClipModel, Precision, Scoring
+from anomalib_zsad.models.acd_clip.torch_model import SCORING, ACDClipModel, Scoring
 from anomalib_zsad.models.parts.adapter_file import Adapter
-from anomalib_zsad.models.parts.class_text import dataset_of
+from anomalib_zsad.models.parts.class_names import ClassNames
+from anomalib_zsad.models.parts.class_prompts import ClassPrompts
+from anomalib_zsad.models.parts.encoder import Encoder, Precision
 from anomalib_zsad.models.parts.mixin import ZeroShotMixin
 from anomalib_zsad.models.parts.record import new_record
 from anomalib_zsad.models.parts.trained_weights import load_trained
@@ -187,24 +182,25 @@ class ACDClip(ZeroShotMixin, AnomalibModule):  # type: ignore[misc]  # what the 
                 given.gate_width,
                 given.variant,
                 given.dynamic_fusion,
+                given.gradient_checkpointing,
             )
             text = TextAdapter(
-                clip, [Lora(clip.text_width, given.rank, given.alpha) for _ in range(given.n_groups)], given.mix
+                clip,
+                [Lora(clip.text_width, given.rank, given.alpha) for _ in range(given.n_groups)],
+                ClassPrompts(given.normal_states, given.abnormal_states, given.templates),
+                given.mix,
             )
-        self.class_names = ClassNames(given.class_names)
+        self.class_names = ClassNames(description, given.class_names, given.class_name)
         scoring = {name: given[name] for name in ("class_weight", "blur_size", "blur_sigma")}
         self.own_scoring = {name: value for name, value in scoring.items() if value is not None}
         self.model = ACDClipModel(
-            clip,
+            Encoder(clip, vision.layers, given.precision, vision.read),
             vision,
             text,
-            ClassPrompts(given.normal_states, given.abnormal_states, given.templates),
-            variant=given.variant,
-            temperature=given.temperature,
-            scoring=_scoring(self._domain, given.variant, self.own_scoring),
-            class_name=self.class_names.describe(given.class_name or ANY_CATEGORY),
-            precision=given.precision,
-            gradient_checkpointing=given.gradient_checkpointing,
+            self.class_names.default,
+            given.variant,
+            given.temperature,
+            _scoring(self._domain, given.variant, self.own_scoring),
         )
         self.loss = ACDClipLoss(
             given.focal_gamma, given.dice_smooth, given.lambda_focal, given.lambda_dice, given.lambda_class
@@ -232,22 +228,11 @@ class ACDClip(ZeroShotMixin, AnomalibModule):  # type: ignore[misc]  # what the 
         load_trained(model, Adapter(tensors, new_record(cls.__name__)), origin=str(checkpoint))
         return model
 
-    def predict_batch(self, batch: Any) -> InferenceBatch:
-        """Score a batch, each image as one of its own class."""
-        return self.model(batch.image, self.names_of(batch))
-
     def loss_terms(self, batch: Any) -> dict[str, Tensor]:
         """Compute the losses, eq. 7-8."""
         logits = self.model.logits(batch.image, self.names_of(batch))
-        maps = self.model.anomaly_map(logits, size=(batch.image.shape[-2], batch.image.shape[-1]))
+        maps = self.model.anomaly_map(logits, size_of(batch.image))
         return self.loss(logits.image, maps, batch.gt_label, batch.gt_mask)
-
-    def names_of(self, batch: Any) -> list[str]:
-        """Name the class of every image in the words of its prompts."""
-        datamodule = getattr(self._trainer, "datamodule", None)
-        own = self.hparams["class_name"]
-        names = categories_of(batch, datamodule, own)
-        return [self.class_names.describe(name, None if own else dataset_of(self, name)) for name in names]
 
     def setup(self, stage: str) -> None:
         """Score as the domain asks for, and vary the training images."""

@@ -19,10 +19,12 @@ from anomalib_zsad.models.af_clip.adapter import Adaptor, StatePrompts, WindowAg
 from anomalib_zsad.models.af_clip.few_shot import FewShotMixin
 from anomalib_zsad.models.af_clip.loss import AFClipLoss, Variant
 from anomalib_zsad.models.af_clip.released import read_released
-from anomalib_zsad.models.af_clip.torch_model import AFClipModel, Precision
+from anomalib_zsad.models.af_clip.torch_model import AFClipModel
 from anomalib_zsad.models.af_clip.tuning import Tuning, tuning_of
 from anomalib_zsad.models.parts.adapter_file import Adapter
+from anomalib_zsad.models.parts.encoder import Encoder, Precision
 from anomalib_zsad.models.parts.feature_cache import CacheDtype
+from anomalib_zsad.models.parts.heads import ScoreHead
 from anomalib_zsad.models.parts.mixin import ZeroShotMixin
 from anomalib_zsad.models.parts.record import new_record
 from anomalib_zsad.models.parts.trained_weights import load_trained
@@ -152,16 +154,14 @@ class AFClip(FewShotMixin, ZeroShotMixin, AnomalibModule):  # type: ignore[misc]
             prompts = StatePrompts(clip, given.states, given.prompt_length)
             tuned = tuning_of(given.tuning, clip, layers)
         self.model = AFClipModel(
-            clip,
+            Encoder(clip, layers, given.precision, FrozenClip.encode_patches if tuned is None else tuned.read),
             attention,
             prompts,
             WindowAggregation(given.scales, given.window_sigma),
-            layers=layers,
-            temperature=given.temperature,
-            blur_sigma=given.blur_sigma,
-            alpha=given.alpha,
-            precision=given.precision,
-            tuning=tuned,
+            ScoreHead(given.blur_sigma),
+            given.temperature,
+            given.alpha,
+            tuned,
         )
         self.loss = AFClipLoss(given.focal_gamma, given.lambda1, given.lambda2, given.variant)
         usual = _LR if embedded_file(given.backbone) is None else _SMALL_LR

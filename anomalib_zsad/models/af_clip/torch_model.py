@@ -1,30 +1,27 @@
 """What AF-CLIP computes: taps of a frozen CLIP, one adaptor, cosines with two learnt prompts."""
 
-from collections.abc import Iterable, Sequence
-from functools import partial
-from typing import ClassVar, Literal, NamedTuple
+from collections.abc import Iterable
+from typing import NamedTuple
 
 import torch
 from anomalib.data import InferenceBatch
 from torch import Tensor, nn
 
-from anomalib_zsad.clip.backbone import FrozenClip
-from anomalib_zsad.functional.scoring import smooth_upsample
+from anomalib_zsad.functional.scoring import probability, size_of
 from anomalib_zsad.models.af_clip.adapter import Adaptor, JointTokens, PlainTokens, StatePrompts, WindowAggregation
-from anomalib_zsad.models.parts.feature_cache import cacheable
+from anomalib_zsad.models.parts.encoder import Encoder, Taps
+from anomalib_zsad.models.parts.heads import ScoreHead
 from anomalib_zsad.models.parts.memory import MemoryBank
-
-Precision = Literal["fp32", "bf16"]
-Scores = tuple[Tensor, Tensor]
-"""Image scores (B,) and maps (B, gh, gw), both in [0, 1]."""
+from anomalib_zsad.models.parts.text_side import TextSide
 
 
 class Logits(NamedTuple):
-    """What training and scoring start from."""
+    """What training and scoring start from. Where the memory alone scores, there are distances and nothing else."""
 
     image: Tensor  # (B, S) of the class token
     patches: Tensor  # (B, gh, gw, S)
     tokens: list[JointTokens] | list[PlainTokens]  # L x (R, B, 1 + N, D)
+    distances: Tensor | None = None  # (B, gh, gw) in [0, 1], from the memory; None without one
 
 
 class AFClipModel(nn.Module):
@@ -34,94 +31,90 @@ class AFClipModel(nn.Module):
     16-18.
 
     Args:
-        clip: The frozen CLIP.
+        encoder: The frozen CLIP and its layers.
         adaptor: Eq. 3-4; None compares the tokens of CLIP themselves.
         prompts: Eq. 8.
         aggregate: Eq. 5-6.
-        layers: Vision blocks whose tokens are used, counted from 1.
+        head: The blur of the final map.
         temperature: Divides every cosine.
-        blur_sigma: Standard deviation in pixels of the blur of the final map.
         alpha: Weight of the zero-shot scores beside those of the memory (eq. 18).
-        precision: "bf16" runs the frozen backbone in bfloat16; what learns stays in float32.
-        tuning: What tunes the vision tower itself and computes its taps (`tuning_of`). None leaves it alone.
+        tuning: What tunes the vision tower itself, whose tokens the encoder reads. None leaves it alone.
     """
-
-    encoding: ClassVar = ("layers", "precision")
-    folded_text: Tensor | None
 
     def __init__(
         self,
-        clip: FrozenClip,
+        encoder: Encoder,
         adaptor: Adaptor | None,
         prompts: StatePrompts,
         aggregate: WindowAggregation,
-        layers: Sequence[int],
+        head: ScoreHead,
         temperature: float = 0.07,
-        blur_sigma: float = 4.0,
         alpha: float = 0.1,
-        precision: Precision = "fp32",
         tuning: nn.Module | None = None,
     ) -> None:
         super().__init__()
-        self.clip = clip
+        self.encoder = encoder
         self.tuning = tuning
         self.adaptor = adaptor
         self.prompts = prompts
+        self.text = TextSide()
         self.aggregate = aggregate
         self.memory = MemoryBank()
-        self.layers = clip.check_layers(layers)
+        self.head = head
         self.temperature = temperature
-        self.blur_sigma = blur_sigma
         self.alpha = alpha
-        self.precision = precision
-        self.register_buffer("folded_text", None, persistent=False)
-        self._text: tuple[tuple[int, torch.device], Tensor] | None = None
 
     def forward(
         self,
         images: Tensor,  # (B, 3, H, W), normalised
     ) -> InferenceBatch:
         """Score images: `pred_score` (B,) and `anomaly_map` (B, 1, H, W), both in [0, 1]."""
-        grid = self.clip.grid_of(*images.shape[-2:])
-        taps = self.encode(images)
-        score, maps = self._scores(taps, grid)
-        maps = smooth_upsample(maps, (images.shape[-2], images.shape[-1]), self.blur_sigma)
-        # Rounding of the two matrix products must not leave [0, 1].
-        return InferenceBatch(pred_score=score, anomaly_map=maps.clamp(0, 1)[:, None])
+        return self.score(self.logits(images), size_of(images))
 
     def logits(
         self,
         images: Tensor,  # (B, 3, H, W), normalised
     ) -> Logits:
-        """Compare images with both prompts."""
-        return self.compare(self.encode(images), self.clip.grid_of(*images.shape[-2:]))
+        """Compare images with both prompts, and with the memory where there is one."""
+        taps = self.encoder(images)
+        if self.memory.is_empty:
+            return self.compare(taps)
+        distances = self.recall(taps)
+        if not self.alpha:
+            nothing = distances.new_empty(0)
+            return Logits(nothing, nothing, [], distances)
+        return self.compare(taps)._replace(distances=distances)
 
-    @cacheable
-    def encode(
-        self,
-        images: Tensor,  # (B, 3, H, W), normalised
-    ) -> list[Tensor]:  # L x (B, 1 + N, C) float32
-        """Read the taps of the backbone."""
-        with torch.autocast(images.device.type, torch.bfloat16, enabled=self._autocasts(images)):
-            read = self.clip.encode_patches if self.tuning is None else partial(self.tuning, self.clip)
-            return [tap.float() for tap in read(images, self.layers)]
-
-    def compare(
-        self,
-        taps: list[Tensor],  # L x (B, 1 + N, C)
-        grid: tuple[int, int],
-    ) -> Logits:
+    def compare(self, taps: Taps) -> Logits:
         """Compare the tokens of every layer and window with both prompts, eq. 9."""
-        with torch.autocast(taps[0].device.type, enabled=False):
+        with torch.autocast(taps.tokens[0].device.type, enabled=False):
             text = self.text_features()
-            tokens = self._project(taps, grid)
+            tokens = self._project(taps)
             total = torch.stack([each.cosines(text).sum(0) for each in tokens]).sum(0) / self.temperature
-        return Logits(total[:, 0], total[:, 1:].unflatten(1, grid), tokens)
+        return Logits(total[:, 0], total[:, 1:].unflatten(1, taps.grid), tokens)
 
-    @staticmethod
-    def score(logits: Logits) -> Scores:
-        """Turn logits into probabilities of the anomalous state, eq. 10 and 12."""
-        return logits.image.softmax(-1)[:, 1], logits.patches.softmax(-1)[..., 1]
+    def recall(self, taps: Taps) -> Tensor:  # (B, gh, gw) in [0, 1]
+        """Measure how far patches are from the memory, eq. 17."""
+        with torch.autocast(taps.tokens[0].device.type, enabled=False):
+            return self.memory(self._patches(taps)).unflatten(1, taps.grid)
+
+    def score(self, logits: Logits, size: tuple[int, int]) -> InferenceBatch:
+        """Turn logits into scores of the image and of its pixels, eq. 10, 12 and 18."""
+        return self.head(*self.join(logits), size)
+
+    def join(self, logits: Logits) -> tuple[Tensor, Tensor]:  # (B,) and (B, gh, gw), in [0, 1]
+        """Compute the probabilities of the anomalous state, and join them to the distances from the memory, eq. 18.
+
+        The sum is divided by its bound so that 1 is the most. The memory's score of an image is its largest distance.
+        """
+        if logits.distances is None:
+            return probability(logits.image), probability(logits.patches)
+        image, patches = logits.distances.amax((-2, -1)), logits.distances
+        if not self.alpha:
+            return image, patches
+        image = image + self.alpha * probability(logits.image)
+        patches = patches + self.alpha * probability(logits.patches)
+        return image / (1 + self.alpha), patches / (1 + self.alpha)
 
     @torch.no_grad()
     def remember(
@@ -131,67 +124,24 @@ class AFClipModel(nn.Module):
     ) -> None:
         """Fill the memory with the aggregated patches of normal images, before the adaptor, eq. 16."""
         with torch.inference_mode(mode=False):
-            sets = (self._patches(self.encode(image), self.clip.grid_of(*image.shape[-2:])) for image in images)
-            self.memory.fill((each.squeeze(1) for each in sets), coreset_ratio)
-
-    def recall(
-        self,
-        taps: list[Tensor],  # L x (B, 1 + N, C)
-        grid: tuple[int, int],
-    ) -> Scores:
-        """Compare patches with the memory, eq. 17; the image's score is its largest patch's."""
-        with torch.autocast(taps[0].device.type, enabled=False):
-            maps = self.memory(self._patches(taps, grid))
-        return maps.amax(-1), maps.unflatten(1, grid)
+            patches = (self._patches(self.encoder(image)).squeeze(1) for image in images)
+            self.memory.fill(patches, coreset_ratio)
 
     def text_features(self) -> Tensor:  # (S, D), unit length
         """Encode the prompts; without gradients once for every state of the prompts."""
-        if self.folded_text is not None:
-            return self.folded_text
-        if torch.is_grad_enabled() and self.prompts.vectors.requires_grad:
-            return self.prompts(self.clip)
-        state = (self.prompts.vectors._version, self.prompts.vectors.device)
-        if self._text is None or self._text[0] != state:
-            with torch.inference_mode(mode=False), torch.no_grad():
-                self._text = (state, self.prompts(self.clip))
-        return self._text[1]
+        return self.text(self.prompts, self.encoder.clip)
 
     def fold_text(self) -> None:
         """Keep the encoded prompts without what encodes them, for export: they do not depend on the image."""
-        self.folded_text = self.prompts(self.clip)
-        self.clip = self.clip.without_text()
+        self.text.fold(self.prompts, self.encoder.clip)
+        self.encoder.drop_text()
 
-    def _scores(
-        self,
-        taps: list[Tensor],  # L x (B, 1 + N, C)
-        grid: tuple[int, int],
-    ) -> Scores:
-        """Score with the prompts, with the memory, or with both, eq. 18, divided by its bound so that 1 is the most."""
-        if self.memory.is_empty:
-            return self.score(self.compare(taps, grid))
-        memory = self.recall(taps, grid)
-        if not self.alpha:
-            return memory
-        zero_shot = self.score(self.compare(taps, grid))
-        score, maps = ((m + self.alpha * z) / (1 + self.alpha) for m, z in zip(memory, zero_shot, strict=True))
-        return score, maps
-
-    def _project(
-        self,
-        taps: list[Tensor],  # L x (B, 1 + N, C)
-        grid: tuple[int, int],
-    ) -> list[JointTokens] | list[PlainTokens]:
+    def _project(self, taps: Taps) -> list[JointTokens] | list[PlainTokens]:
+        clip = self.encoder.clip
         if self.adaptor is None:
-            return [PlainTokens.of(self.aggregate(tap, grid), self.clip) for tap in taps]
-        inner = (self.adaptor(tap, grid, self.aggregate) for tap in taps)
-        return [JointTokens.of(each, self.adaptor.to_out, self.clip) for each in inner]
+            return [PlainTokens.of(self.aggregate(tokens, taps.grid), clip) for tokens in taps.tokens]
+        inner = (self.adaptor(tokens, taps.grid, self.aggregate) for tokens in taps.tokens)
+        return [JointTokens.of(each, self.adaptor.to_out, clip) for each in inner]
 
-    def _patches(
-        self,
-        taps: list[Tensor],  # L x (B, 1 + N, C)
-        grid: tuple[int, int],
-    ) -> Tensor:  # (L R, B, N, C)
-        return torch.cat([self.aggregate(tap, grid)[:, :, 1:] for tap in taps])
-
-    def _autocasts(self, images: Tensor) -> bool:
-        return self.precision == "bf16" or torch.is_autocast_enabled(images.device.type)
+    def _patches(self, taps: Taps) -> Tensor:  # (L R, B, N, C)
+        return torch.cat([self.aggregate(tokens, taps.grid)[:, :, 1:] for tokens in taps.tokens])

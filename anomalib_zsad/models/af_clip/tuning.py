@@ -35,7 +35,7 @@ class VisionPrompts(nn.Module):
         super().__init__()
         self.tokens = nn.Parameter(torch.randn(1 + depth, length, width) * 0.02)
 
-    def forward(
+    def read(
         self,
         clip: FrozenClip,
         images: Tensor,  # (B, 3, H, W), normalised
@@ -72,7 +72,7 @@ class LowRankAttention(nn.Module):
         self.down = nn.Parameter(torch.empty(len(self.blocks), 4, rank, width).uniform_(-(width**-0.5), width**-0.5))
         self.up = nn.Parameter(torch.zeros(len(self.blocks), 4, width, rank))
 
-    def forward(
+    def read(
         self,
         clip: FrozenClip,
         images: Tensor,  # (B, 3, H, W), normalised
@@ -93,7 +93,7 @@ def tuning_of(
     name: Tuning,
     clip: FrozenClip,
     layers: Sequence[int],
-) -> nn.Module | None:
+) -> VisionPrompts | LowRankAttention | None:
     """Build what tunes the vision tower; None for the adaptor, which leaves the tower alone.
 
     Args:

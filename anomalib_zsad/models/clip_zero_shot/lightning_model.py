@@ -4,17 +4,16 @@ from pathlib import Path
 from typing import Any
 
 from anomalib.models import AnomalibModule
-from torch import Tensor, nn
+from torch import nn
 
 import anomalib_zsad.arguments as arg
 from anomalib_zsad.clip.backbone import FrozenClip
-from anomalib_zsad.clip.embedded import default_size
-from anomalib_zsad.data.item import ANY_CATEGORY, categories_of
-from anomalib_zsad.data.names import read_class_words
 from anomalib_zsad.evaluation.post_processor import MonotonePostProcessor
-from anomalib_zsad.models.acd_clip.prompts import ClassPrompts
-from anomalib_zsad.models.clip_zero_shot.torch_model import ClipZeroShotModel
-from anomalib_zsad.models.kano_clip.prompts import class_words
+from anomalib_zsad.models.clip_zero_shot.torch_model import ClipZeroShotModel, MeanPrompts
+from anomalib_zsad.models.parts.class_names import ClassNames, readable_words
+from anomalib_zsad.models.parts.class_prompts import ClassPrompts
+from anomalib_zsad.models.parts.encoder import Encoder
+from anomalib_zsad.models.parts.heads import ScoreHead
 from anomalib_zsad.models.parts.mixin import ZeroShotMixin
 
 
@@ -69,38 +68,25 @@ class ClipZeroShot(ZeroShotMixin, AnomalibModule):  # type: ignore[misc]  # what
         **components: Any,
     ) -> None:
         super().__init__(post_processor=post_processor, **components)
-        self.trained_on = []
-        if components.get("pre_processor", True) is True:
-            self.pre_processor = self.configure_pre_processor(image_size or default_size(backbone))
-        self._rebuild()
+        self.assemble(components)
 
     def build(self) -> None:
         """Make the torch model of the arguments."""
         given: Any = self.hparams
         clip = FrozenClip.load(given.backbone, given.pretrained, given.image_size)
-        self.own_names = read_class_words(given.class_names)
+        self.class_names = ClassNames(readable_words, given.class_names, given.class_name)
         self.model = ClipZeroShotModel(
-            clip,
-            ClassPrompts(given.normal_states, given.abnormal_states, given.templates),
+            Encoder(clip, [clip.n_blocks]),
+            MeanPrompts(ClassPrompts(given.normal_states, given.abnormal_states, given.templates)),
+            self.class_names.default,
+            ScoreHead(given.blur_sigma),
             given.temperature,
-            given.blur_sigma,
-            class_words(given.class_name or ANY_CATEGORY, self.own_names),
         )
 
     @property
     def trainer_arguments(self) -> dict[str, Any]:
         """No epochs of training."""
         return {"max_epochs": 1, "num_sanity_val_steps": 0}
-
-    def predict_batch(self, batch: Any) -> Any:
-        """Score a batch, each image as one of its own class."""
-        datamodule = getattr(self._trainer, "datamodule", None)
-        names = categories_of(batch, datamodule, self.hparams["class_name"])
-        return self.model(batch.image, [class_words(name, self.own_names) for name in names])
-
-    def loss_terms(self, batch: Any) -> dict[str, Tensor]:
-        """Nothing is trained: `fit` is refused before this is asked for."""
-        raise NotImplementedError
 
     def configure_optimizers(self) -> None:
         """Nothing is trained."""

@@ -8,10 +8,36 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from anomalib_zsad.clip.backbone import FrozenClip
-from anomalib_zsad.data.item import ANY_CATEGORY
-from anomalib_zsad.functional.scoring import smooth_upsample
-from anomalib_zsad.models.acd_clip.prompts import ClassPrompts
-from anomalib_zsad.models.parts.class_text import ClassText
+from anomalib_zsad.functional.scoring import cosines, probability, size_of
+from anomalib_zsad.models.parts.class_prompts import ClassPrompts
+from anomalib_zsad.models.parts.encoder import Encoder
+from anomalib_zsad.models.parts.heads import ScoreHead
+from anomalib_zsad.models.parts.text_side import TextSide, encode_sentences
+
+
+class MeanPrompts(nn.Module):
+    """The mean of the directions of the prompts of each state.
+
+    Args:
+        texts: The prompts.
+    """
+
+    def __init__(self, texts: ClassPrompts) -> None:
+        super().__init__()
+        self.texts = texts
+
+    def forward(
+        self,
+        clip: FrozenClip,
+        names: Sequence[str],
+    ) -> dict[str, Tensor]:  # each (S, D)
+        """Encode the prompts of classes."""
+        return {
+            name: torch.stack(
+                [F.normalize(encode_sentences(clip, state), dim=-1).mean(0) for state in self.texts.of(name)]
+            )
+            for name in names
+        }
 
 
 class ClipZeroShotModel(nn.Module):
@@ -20,31 +46,27 @@ class ClipZeroShotModel(nn.Module):
     The class token gives the image's score, the patches of the last block, projected as it is, the map.
 
     Args:
-        clip: The frozen CLIP.
-        prompts: Of both states; their unit-length features are averaged state by state.
-        temperature: Divides every cosine.
-        blur_sigma: Standard deviation in pixels of the blur of the map.
+        encoder: The frozen CLIP, read after its last block.
+        prompts: Of both states.
         class_name: The class of images that come without one.
+        head: The blur of the map.
+        temperature: Divides every cosine.
     """
-
-    folded_text: Tensor | None
 
     def __init__(
         self,
-        clip: FrozenClip,
-        prompts: ClassPrompts,
+        encoder: Encoder,
+        prompts: MeanPrompts,
+        class_name: str,
+        head: ScoreHead,
         temperature: float = 0.01,
-        blur_sigma: float = 4.0,
-        class_name: str = ANY_CATEGORY,
     ) -> None:
         super().__init__()
-        self.clip = clip
+        self.encoder = encoder
         self.prompts = prompts
+        self.text = TextSide(class_name)
+        self.head = head
         self.temperature = temperature
-        self.blur_sigma = blur_sigma
-        self.class_name = class_name
-        self.register_buffer("folded_text", None, persistent=False)
-        self._class_text = ClassText()
 
     def forward(
         self,
@@ -52,35 +74,30 @@ class ClipZeroShotModel(nn.Module):
         class_names: Sequence[str] | None = None,  # B
     ) -> InferenceBatch:
         """Score images: `pred_score` (B,) and `anomaly_map` (B, 1, H, W), both in [0, 1]."""
-        grid = self.clip.grid_of(*images.shape[-2:])
-        (tokens,) = self.clip.encode_patches(images, [self.clip.n_blocks])
-        unit = F.normalize(self.clip.project(tokens), dim=-1).float()
-        similar = unit @ self.text_features(class_names).transpose(-1, -2)  # (B, 1 + N, S)
-        anomalous = (similar / self.temperature).softmax(-1)[..., 1]
-        maps = smooth_upsample(
-            anomalous[:, 1:].unflatten(1, grid), (images.shape[-2], images.shape[-1]), self.blur_sigma
-        )
-        return InferenceBatch(pred_score=anomalous[:, 0], anomaly_map=maps.clamp(0, 1)[:, None])
+        return self.score(*self.logits(images, class_names), size_of(images))
 
-    def text_features(
+    def logits(
         self,
+        images: Tensor,  # (B, 3, H, W), normalised
         class_names: Sequence[str] | None = None,  # B
-    ) -> Tensor:  # (B, S, D), unit length; (1, S, D) where all images have the default class
-        """Encode the prompts of the classes, each class once."""
-        if self.folded_text is not None:
-            return self.folded_text
-        names = list(class_names) if class_names else [self.class_name]
-        return self._class_text.of(names, [self.clip.projection], self._encode)
+    ) -> tuple[Tensor, Tensor]:  # (B, S) and (B, gh, gw, S)
+        """Compare images and their patches with the text of their classes."""
+        (tokens,), grid = self.encoder(images)
+        text = self.text(self.prompts, self.encoder.clip, class_names)
+        with torch.autocast(images.device.type, enabled=False):
+            similar = cosines(self.encoder.clip.project(tokens), text) / self.temperature
+        return similar[:, 0], similar[:, 1:].unflatten(1, grid)
+
+    def score(
+        self,
+        image: Tensor,  # (B, S)
+        patches: Tensor,  # (B, gh, gw, S)
+        size: tuple[int, int],
+    ) -> InferenceBatch:
+        """Turn logits into the scores of images and their pixels."""
+        return self.head(probability(image), probability(patches), size)
 
     def fold_text(self) -> None:
-        """Keep what is said of the default class without what encodes it, for export."""
-        self.folded_text = self.text_features()
-        self.clip = self.clip.without_text()
-
-    def _encode(self, names: Sequence[str]) -> dict[str, Tensor]:
-        return {name: torch.stack([self._of_state(texts) for texts in self.prompts.of(name)]) for name in names}
-
-    def _of_state(self, texts: Sequence[str]) -> Tensor:  # (D,)
-        tokens = self.clip.tokenize(texts).to(self.clip.projection.device)
-        features = self.clip.encode_text(self.clip.embed_tokens(tokens), tokens.argmax(-1))
-        return F.normalize(F.normalize(features, dim=-1).mean(0), dim=-1)
+        """Keep the text of the default class without what encodes it, for export."""
+        self.text.fold(self.prompts, self.encoder.clip)
+        self.encoder.drop_text()

@@ -96,17 +96,6 @@ class EnsembleModel(nn.Module):
         """Whether the scale is known."""
         return len(self.members) > 0 and not bool(self.image_scale.mean.isnan().any())
 
-    @property
-    def precision(self) -> str:
-        """What the frozen backbones compute in, one word a member that has one."""
-        return ", ".join(each.model.precision for each in self._members() if hasattr(each.model, "precision"))
-
-    @precision.setter
-    def precision(self, precision: str) -> None:
-        for member in self._members():
-            if hasattr(member.model, "precision"):
-                member.model.precision = precision
-
     def fold_text(self) -> None:
         """Let the members of this package keep their text encoded, for export."""
         for member in self._members():

@@ -15,7 +15,7 @@ from anomalib_zsad.functional.processes import known_to_processes, sum_over_proc
 from anomalib_zsad.knowledge import KnowledgeBase, load_knowledge
 from anomalib_zsad.models.kano_clip.loss import knowledge_distances
 from anomalib_zsad.models.kano_clip.prompts import class_words
-from anomalib_zsad.models.parts.class_text import dataset_of
+from anomalib_zsad.models.parts.class_names import dataset_of
 from anomalib_zsad.models.parts.record import Record
 
 logger = logging.getLogger(__name__)

@@ -15,8 +15,8 @@ from anomalib_zsad.models.kano_clip.choices import KAnoChoices
 from anomalib_zsad.models.kano_clip.conv_adapter import ConvAdapter
 from anomalib_zsad.models.kano_clip.maps import StateMaps, state_maps
 from anomalib_zsad.models.kano_clip.prompts import FixedPrompts, KnowledgePrompts, KnowledgeTargets
-from anomalib_zsad.models.parts.class_text import ClassText
 from anomalib_zsad.models.parts.feature_cache import cacheable
+from anomalib_zsad.models.parts.text_side import TextSide
 
 Precision = Literal["fp32", "bf16"]
 
@@ -68,7 +68,8 @@ class KAnoClipModel(nn.Module):
     """
 
     encoding: ClassVar = ("layers", "vv_start", "vv_ffn", "cls_source", "cls_ln_post", "projects", "precision")
-    folded_text: Tensor | None
+    encoder = property(lambda self: self)
+    recipe = property(lambda self: {name: getattr(self, name) for name in self.encoding})
 
     def __init__(
         self,
@@ -98,10 +99,8 @@ class KAnoClipModel(nn.Module):
         self.choices = choices
         self.vv_ffn, self.cls_source, self.cls_ln_post = choices.vv_ffn, choices.cls_source, choices.cls_ln_post
         self.sigma = sigma
-        self.class_name = class_name
         self.precision = precision
-        self.register_buffer("folded_text", None, persistent=False)
-        self._class_text = ClassText()
+        self.text_side = TextSide(class_name)
 
     def forward(
         self,
@@ -201,12 +200,7 @@ class KAnoClipModel(nn.Module):
         class_names: Sequence[str] | None = None,  # B
     ) -> Tensor:  # (B, S, D), as the encoder gives them; (1, S, D) where all images have the default class
         """Encode what is said of the classes; without gradients once for every class and state of the prompts."""
-        if self.folded_text is not None:
-            return self.folded_text
-        names = list(class_names) if class_names else [self.class_name]
-        sources = [self.clip.projection, *self.prompts.parameters()]
-        with torch.autocast(self.clip.projection.device.type, enabled=False):
-            return self._class_text.of(names, sources, lambda distinct: self.prompts(self.clip, distinct))
+        return self.text_side(self.prompts, self.clip, class_names)
 
     def knowledge_of(
         self,
@@ -221,7 +215,7 @@ class KAnoClipModel(nn.Module):
 
     def fold_text(self) -> None:
         """Keep what is said of the default class without what encodes it, for export: no image changes it."""
-        self.folded_text = self.text_features()
+        self.text_side.fold(self.prompts, self.clip)
         self.clip = self.clip.without_text()
         self.targets = None
 

@@ -6,7 +6,7 @@ from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import torch
 from anomalib.data import AnomalibDataModule
@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from torchmetrics import Metric
 
 from anomalib_zsad.atomic import replace_together, unfinished_folder, whole_file
-from anomalib_zsad.clip.backbone import FrozenClip
 from anomalib_zsad.models.parts import quantisation
+from anomalib_zsad.models.parts.encoder import encoders_in
 from anomalib_zsad.models.parts.validity import check_scores
 
 OPSET = 18
@@ -42,7 +42,7 @@ class ExportHooks:
 
     def block_weights(self) -> list[Tensor]:
         """The matrices that eight bits are for: those of the frozen backbone."""
-        return cast("FrozenClip", self.model.clip).block_weights()
+        return [weight for encoder in encoders_in(self.model) for weight in encoder.clip.block_weights()]
 
     def to_torch(self, export_root: Path | str, model_file_name: str = "model") -> Path:
         """Write a file for anomalib's `TorchInferencer`: a pickle, which needs this package to be read."""
@@ -70,7 +70,8 @@ class ExportHooks:
         """
         _expect_installed("ONNX", "onnx", "onnxscript")
         deployed = _deployable(self)
-        deployed.model.precision = "fp32"  # the runtime decides
+        for encoder in encoders_in(deployed.model):
+            encoder.precision = "fp32"  # the runtime decides
         options.setdefault("opset_version", OPSET)
 
         def write(folder: Path) -> Path:
@@ -138,7 +139,8 @@ def _deployable(module: Any) -> Any:
     memo.update({id(each): each for each in module.buffers()})
     with torch.inference_mode(mode=False), torch.no_grad():
         copy = deepcopy(module, memo).eval()
-        copy.model.feature_cache = None  # of a training that did not come to its end
+        for encoder in encoders_in(copy.model):
+            encoder.feature_cache = None  # of a training that did not come to its end
         copy.model.fold_text()
         check_scores(copy(torch.full((1, 3, _PROBE, _PROBE), 0.5)), SimpleNamespace(image_path=["a grey image"]))
     return copy

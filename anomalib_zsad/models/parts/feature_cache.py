@@ -80,18 +80,16 @@ class FeatureCache:
         self._is_closed = False
 
     @classmethod
-    def of(cls, model: Any, folder: str | Path, dtype: CacheDtype, n_images: int = 0) -> "FeatureCache":
-        """Cache what a torch model encodes.
+    def of(cls, encoder: Any, folder: str | Path, dtype: CacheDtype, n_images: int = 0) -> "FeatureCache":
+        """Cache what an encoder reads.
 
         Args:
-            model: Has a `cacheable` method `encode`, a `clip`, and in `encoding` the names of all other attributes that
-                its features depend on.
+            encoder: An `Encoder`: it has a `clip`, and a `recipe` of all else that its features depend on.
             folder: As in the class.
             dtype: As in the class.
             n_images: As in the class.
         """
-        settings = {name: getattr(model, name) for name in model.encoding}
-        return cls(folder, {"model": type(model).__name__, **settings, "clip": _known(model.clip)}, dtype, n_images)
+        return cls(folder, {**encoder.recipe, "clip": _known(encoder.clip)}, dtype, n_images)
 
     def __call__(
         self,

@@ -22,6 +22,8 @@ from anomalib_zsad.evaluation.post_processor import MonotonePostProcessor
 from anomalib_zsad.evaluation.predictions import PredictionWriter
 from anomalib_zsad.evaluation.visualizer import CategoryVisualizer
 from anomalib_zsad.models.parts.checkpoint import CheckedCheckpointIO
+from anomalib_zsad.models.parts.class_names import ClassNames
+from anomalib_zsad.models.parts.encoder import encoders_in
 from anomalib_zsad.models.parts.export import ExportHooks
 from anomalib_zsad.models.parts.feature_cache import FeatureCache, check_images_repeat, datasets_of
 from anomalib_zsad.models.parts.given_optimizer import take_given_optimizer
@@ -38,13 +40,17 @@ class ZeroShotMixin(ExportHooks, Persistence):
     """The plumbing of a model that is trained on an auxiliary dataset and detects anomalies elsewhere.
 
     A model is declared as `class AFClip(ZeroShotMixin, AnomalibModule)`: anomalib lists direct subclasses only. It
-    brings `build`, which makes `model` (a torch module with a `clip`, whose forward gives raw probabilities) of the
+    brings `build`, which makes `model` (a torch module with an `encoder`, whose forward gives raw probabilities) of the
     hyper-parameters, `loss_terms`, `configure_optimizers` and, among its hyper-parameters, `image_size`, `epochs`,
-    `seed` and `weights`; where its torch module has a `cacheable` encode, also `cache_features` and `cache_dtype`.
+    `seed` and `weights`; where its features can be cached, also `cache_features` and `cache_dtype`; where its prompts
+    name classes, `class_names`.
     """
 
     paper_batch_size: ClassVar[int | None] = None
     """Images in a training batch of the paper, where it is printed or released."""
+
+    class_names: ClassNames | None = None
+    """What names the classes of images in prompts; None where no prompt names one."""
 
     trains_on_anomalies = True
     """Whether the training data must have anomalous images with masks."""
@@ -53,9 +59,14 @@ class ZeroShotMixin(ExportHooks, Persistence):
         """Compute the losses of a batch: "loss", which is minimised, and whatever else is worth logging."""
         raise NotImplementedError
 
+    def names_of(self, batch: Batch) -> list[str] | None:
+        """Name the class of every image in the words of its prompts; None where no prompt names a class."""
+        return None if self.class_names is None else self.class_names.of(batch, self)
+
     def predict_batch(self, batch: Batch) -> InferenceBatch:
-        """Score the images of a batch; a model that uses more of it than the images says so here."""
-        return self.model(batch.image)
+        """Score the images of a batch, each as one of its class; what uses more of a batch says so here."""
+        names = self.names_of(batch)
+        return self.model(batch.image) if names is None else self.model(batch.image, names)
 
     @property
     def training_sets(self) -> list[str]:
@@ -231,7 +242,9 @@ class ZeroShotMixin(ExportHooks, Persistence):
             datasets = datasets_of(trainer.train_dataloader, trainer.val_dataloaders)
             check_images_repeat(datasets)
             images = sum(len(each) for each in datasets if isinstance(each, Sized))
-            self._use_cache(FeatureCache.of(self.model, options["cache_features"], options["cache_dtype"], images))
+            self._use_cache(
+                FeatureCache.of(self.model.encoder, options["cache_features"], options["cache_dtype"], images)
+            )
 
     def on_train_end(self) -> None:
         """Compute what is tested from the images themselves."""
@@ -252,7 +265,8 @@ class ZeroShotMixin(ExportHooks, Persistence):
     _has_stepped = False
 
     def _use_cache(self, cache: FeatureCache | None) -> None:
-        self.model.feature_cache = cache  # type: ignore[assignment]  # a plain attribute of a module
+        for encoder in encoders_in(self.model):
+            encoder.feature_cache = cache
 
     def _is_test_after_resumed_fit(self) -> bool:
         trainer = self._module._trainer

@@ -55,7 +55,7 @@ class Persistence:
         module = self._module
         module.save_hyperparameters(settings.nested(settings.flat(module.hparams)))  # plain data, also the choices
         self.trained_on = []
-        file = module.hparams["weights"]
+        file = module.hparams.get("weights")
         weights = None if file is None else read_adapter(Path(file), type(self).__name__)
         if weights is not None:
             self._use_settings(weights.record, f"the adapter file {file}")
@@ -147,7 +147,7 @@ class Persistence:
 
     @property
     def _clip(self) -> FrozenClip:
-        return cast("FrozenClip", self.model.clip)
+        return cast("Any", self.model).encoder.clip
 
     def _is_test_after_resumed_fit(self) -> bool:
         """Whether anomalib's `train` passes the checkpoint that it resumed from to the test as well."""

@@ -47,7 +47,7 @@ def load_trained(
     record = adapter.record
     tensors = {key: value for key, value in adapter.tensors.items() if key not in _OLD_THRESHOLDS}
     if record["backbone"] is not None:
-        check_backbone(record["backbone"], module.model.clip.identity, origin)
+        check_backbone(record["backbone"], module.model.encoder.clip.identity, origin)
     memories = {f"{name}.features" for name, each in module.model.named_modules() if isinstance(each, MemoryBank)}
     _check_shapes(_learnt(module), {key: value for key, value in tensors.items() if key not in memories}, origin)
     unknown = dict.fromkeys(_OLD_THRESHOLDS, torch.tensor(float("nan")))

@@ -63,6 +63,8 @@ class WMoEClipModel(nn.Module):
     """
 
     encoding: ClassVar = ("layers", "precision")
+    encoder = property(lambda self: self)
+    recipe = property(lambda self: {name: getattr(self, name) for name in self.encoding})
     folded_text: Tensor | None
     fixed_noise: Tensor
     log_temperatures: Tensor

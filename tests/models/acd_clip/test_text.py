@@ -17,13 +17,13 @@ def model(small_clip):
 def encoded(model, monkeypatch):
     """The shapes of all that the text tower has encoded."""
     shapes = []
-    encode = model.model.clip.encode_words
+    encode = model.model.encoder.clip.encode_words
 
     def counting(words, *more, **options):
         shapes.append(tuple(words.shape[:2]))
         return encode(words, *more, **options)
 
-    monkeypatch.setattr(model.model.clip, "encode_words", counting)
+    monkeypatch.setattr(model.model.encoder.clip, "encode_words", counting)
     return shapes
 
 
@@ -57,7 +57,9 @@ def test_training_encodes_each_class_of_a_batch_once(model, encoded):
 
 def test_prompts_are_encoded_up_to_their_last_end(model, encoded):
     model.model(images(), ["bottle"] * 3)
-    longest = max(model.model.clip.tokenize(texts).argmax(-1).max() for texts in model.model.prompts.of("bottle"))
+    longest = max(
+        model.model.encoder.clip.tokenize(texts).argmax(-1).max() for texts in model.model.text.prompts.of("bottle")
+    )
     assert encoded == [(16, longest + 1)]
 
 
@@ -97,7 +99,7 @@ def test_a_class_name_overrides_the_categories(small_clip, model):
 def test_folded_text_needs_no_text_tower(model, encoded):
     expected = model.model(images())
     model.model.fold_text()
-    assert model.model.clip.clip.transformer is None
+    assert model.model.encoder.clip.clip.transformer is None
     result = model.model(images())
     assert len(encoded) == 1
     assert torch.equal(result.pred_score, expected.pred_score)

@@ -42,19 +42,19 @@ def slow_conv_lora(model, group, tokens, scale_of):  # eq. 1-3, patch by patch w
 
 def slow_text(model, name):  # one prompt at a time
     levels = [[[], []] for _ in range(GROUPS)]
-    for state, texts in enumerate(model.prompts.of(name)):
+    for state, texts in enumerate(model.text.prompts.of(name)):
         for text in texts:
-            numbers = model.clip.tokenize([text])
-            words = model.clip.embed_tokens(numbers)
+            numbers = model.encoder.clip.tokenize([text])
+            words = model.encoder.clip.embed_tokens(numbers)
 
             def edit(block, stream):
-                if block % (model.clip.n_text_blocks // GROUPS):
+                if block % (model.encoder.clip.n_text_blocks // GROUPS):
                     return stream
-                mixed = model.text.mixed[block * GROUPS // model.clip.n_text_blocks - 1]
+                mixed = model.text.mixed[block * GROUPS // model.encoder.clip.n_text_blocks - 1]
                 adapted = stream @ mixed.adapter.down @ mixed.adapter.up * 2 / 4
                 return slow_mix(stream, adapted, mixed.weight)
 
-            for group, tap in enumerate(model.clip.encode_words(words, [1, 2], edit)):
+            for group, tap in enumerate(model.encoder.clip.encode_words(words, [1, 2], edit)):
                 feature = model.text.norms[group](tap)[0, numbers[0].argmax()]
                 levels[group][state].append(feature / feature.norm())
     means = [[torch.stack(features).mean(0) for features in states] for states in levels]
@@ -70,7 +70,7 @@ def slow_patches(model, pictures, scale_of):
         adapted = slow_conv_lora(model, block // 2 - 1, patches, scale_of)
         return torch.cat([stream[:, :1], slow_mix(patches, adapted, mixed.weight)], dim=1)
 
-    return [tap[:, 1:] for tap in model.clip.encode_patches(pictures, [2, 4], edit)]
+    return [tap[:, 1:] for tap in model.encoder.clip.encode_patches(pictures, [2, 4], edit)]
 
 
 def slow_head(head, patches):
@@ -203,7 +203,7 @@ def test_class_token_passes_and_patches_keep_what_norm_matching_leaves(small_cli
 
 def test_later_blocks_see_the_adapted_tokens(small_clip):
     model = build(small_clip).model
-    last = model.encode(images())[-1].sum()
+    last = model.encoder(images()).tokens[-1][:, 1:].sum()
     assert torch.autograd.grad(last, model.vision.mixed[0].weight)[0].abs().max() > 0
 
 

@@ -47,13 +47,12 @@ def test_what_is_switched_off_does_not_learn(small_clip, row, learns):
 @torch.no_grad()
 def test_without_an_adaptor_tokens_are_compared_as_clip_projects_them(small_clip):
     model = AFClip(pretrained=small_clip, image_size=56, adaptor=False, scales=[1, 3]).model
-    grid = model.clip.grid_of(56, 56)
-    taps, text = model.encode(images()), model.text_features()
-    sets = [aggregate_slowly(tap, grid, window, 4.0) for tap in taps for window in (1, 3)]
-    unit = [F.normalize(model.clip.project(each), dim=-1) for each in sets]
+    taps, text = model.encoder(images()), model.text_features()
+    sets = [aggregate_slowly(tap, taps.grid, window, 4.0) for tap in taps.tokens for window in (1, 3)]
+    unit = [F.normalize(model.encoder.clip.project(each), dim=-1) for each in sets]
     wanted = sum(each @ text.T for each in unit) / 0.07
 
-    found = model.compare(taps, grid)
+    found = model.compare(taps)
 
     torch.testing.assert_close(found.image, wanted[:, 0], atol=1e-3, rtol=0)
     torch.testing.assert_close(found.patches.flatten(1, 2), wanted[:, 1:], atol=1e-3, rtol=0)

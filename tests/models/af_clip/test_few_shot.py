@@ -11,6 +11,7 @@ from PIL import Image
 
 from anomalib_zsad.data import AllCategories, MVTec, VisA
 from anomalib_zsad.models import AFClip
+from anomalib_zsad.models.af_clip.torch_model import Logits
 from tests.golden.reading import assert_near, golden, golden_clip_file
 from tests.support.contract import UNSEEN, engine_in, images
 from tests.support.small_clip import IMAGE_SIZE
@@ -44,9 +45,9 @@ def test_memory_matches_the_golden_file(tmp_path):
     expected = golden("afclip")
     model = AFClip(pretrained=golden_clip_file("afclip", tmp_path / "clip.pt"), image_size=84).model
     model.remember(expected["input/reference_images"].split(1))
+    model.alpha = 0.0
     with torch.no_grad():
-        taps = model.encode(expected["input/image"])
-        score, maps = model.recall(taps, (6, 6))
+        score, maps = model.join(model.logits(expected["input/image"]))
     assert_near(maps[:, None], expected["expected/fewshot_memory_map_lowres"], 1e-6)
     assert_near(score, expected["expected/fewshot_memory_score"], 1e-6)
 
@@ -54,10 +55,12 @@ def test_memory_matches_the_golden_file(tmp_path):
 def test_blend_matches_the_golden_file(tmp_path):
     expected = golden("afclip")
     model = AFClip(pretrained=golden_clip_file("afclip", tmp_path / "clip.pt"), image_size=84).model
-    model.score = lambda logits: (expected["expected/score"], expected["expected/map_lowres"][:, 0])
     model.remember(expected["input/reference_images"].split(1))
+    zero_shot = (expected["expected/score"], expected["expected/map_lowres"][:, 0])
+    image, patches = (torch.stack([1 - each, each], dim=-1).log() for each in zero_shot)
     with torch.no_grad():
-        score, maps = model._scores(model.encode(expected["input/image"]), (6, 6))
+        distances = model.recall(model.encoder(expected["input/image"]))
+        score, maps = model.join(Logits(image, patches, [], distances))
     bound = 1 + 0.1
     assert_near(score * bound, expected["expected/fewshot_score"], 1e-6)
     assert_near(maps[:, None] * bound, expected["expected/fewshot_map_lowres"], 1e-6)

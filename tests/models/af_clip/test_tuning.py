@@ -64,9 +64,9 @@ def test_weights_and_their_tuning_are_kept(small_clip, tuning, tmp_path):
 def test_lora_is_that_of_changed_weights(small_clip):
     clip = FrozenClip.load(pretrained=small_clip, image_size=56)
     lora = LowRankAttention(clip.vision_width, [2], rank=3)
-    assert torch.equal(lora(clip, images(), [2])[0], clip.encode_patches(images(), [2])[0])
+    assert torch.equal(lora.read(clip, images(), [2])[0], clip.encode_patches(images(), [2])[0])
     nn.init.normal_(lora.up, std=0.1)
-    (found,) = lora(clip, images(), [2])
+    (found,) = lora.read(clip, images(), [2])
     changed = copy.deepcopy(clip)
     attention = changed.clip.visual.transformer.resblocks[1].attn
     updates = [up @ down for up, down in zip(lora.up[0], lora.down[0], strict=True)]
@@ -80,11 +80,11 @@ def test_prefixes_replace_the_prompt_in_the_next_blocks(small_clip):
     clip = FrozenClip.load(pretrained=small_clip, image_size=56)
     prefix = VisionPrompts(clip.vision_width, length=2, depth=1)
     grid = clip.grid_of(56, 56)
-    (first, third) = prefix(clip, images(), [1, 3])
+    (first, third) = prefix.read(clip, images(), [1, 3])
     assert first.shape == third.shape == (3, 1 + grid[0] * grid[1], clip.vision_width)
     prefix.tokens[1] += 1
-    assert torch.equal(prefix(clip, images(), [1])[0], first)
-    assert not torch.equal(prefix(clip, images(), [3])[0], third)
+    assert torch.equal(prefix.read(clip, images(), [1])[0], first)
+    assert not torch.equal(prefix.read(clip, images(), [3])[0], third)
 
 
 def test_features_of_a_tuned_tower_are_not_cached(small_clip, tmp_path):

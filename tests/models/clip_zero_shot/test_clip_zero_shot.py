@@ -14,7 +14,7 @@ def test_scores_are_clips_own_with_the_means_of_normalised_prompts(small_clip):
     model = ClipZeroShot(
         pretrained=small_clip, image_size=56, normal_states=["{}", "good {}"], templates=["a {}."], blur_sigma=0
     ).model
-    clip, texts = model.clip, [["a bottle.", "a good bottle."], ["a an anomalous bottle."]]
+    clip, texts = model.encoder.clip, [["a bottle.", "a good bottle."], ["a an anomalous bottle."]]
     tokens = [clip.tokenize(each) for each in texts]
     features = [F.normalize(clip.encode_text(clip.embed_tokens(each), each.argmax(-1)), dim=-1) for each in tokens]
     text = F.normalize(torch.stack([each.mean(0) for each in features]), dim=-1)

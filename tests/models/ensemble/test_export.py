@@ -117,4 +117,4 @@ def test_members_of_one_backbone_hold_it_once(af_clip, small_clip):
     members = Ensemble(
         [af_clip, AFClip(pretrained=small_clip, image_size=IMAGE_SIZE)], pretrained=small_clip
     ).model.members
-    assert members[0].model.clip.clip is members[1].model.clip.clip
+    assert members[0].model.encoder.clip.clip is members[1].model.encoder.clip.clip

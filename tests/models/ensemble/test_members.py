@@ -26,7 +26,9 @@ def test_a_checkpoint_of_this_package_says_what_it_is_of(af_clip, small_clip):
     member = as_member(af_clip, small_clip)
     assert isinstance(member, AFClip)
     assert member.trained_on == ["VisA/candle"]
-    assert member.model.clip.clip is AFClip(pretrained=small_clip, image_size=IMAGE_SIZE).model.clip.clip
+    assert (
+        member.model.encoder.clip.clip is AFClip(pretrained=small_clip, image_size=IMAGE_SIZE).model.encoder.clip.clip
+    )
 
 
 def test_one_of_anomalib_does_not(padim, tmp_path):

@@ -106,11 +106,11 @@ def test_another_backbone_layer_or_precision_is_another_recipe(small_clip, other
         AFClip(pretrained=small_clip, image_size=56, feature_layers=[1, 2]),
         AFClip(pretrained=small_clip, image_size=56, precision="bf16"),
     ]
-    caches = [FeatureCache.of(model.model, tmp_path, "float16") for model in models]
+    caches = [FeatureCache.of(model.model.encoder, tmp_path, "float16") for model in models]
     assert len({cache.folder for cache in caches}) == len(models)
     moved = shutil.copy(small_clip, tmp_path / "moved.pt")
     same = AFClip(pretrained=moved, image_size=56, feature_layers=[1, 2, 3, 4], lr=1.0, seed=5)
-    assert FeatureCache.of(same.model, tmp_path, "float16").folder == caches[0].folder
+    assert FeatureCache.of(same.model.encoder, tmp_path, "float16").folder == caches[0].folder
 
 
 def cut(path, share):
@@ -297,7 +297,7 @@ class Training:
 
         self.model.loss_terms = note
         self.engine = engine_in(folder)
-        handle = self.model.model.clip.clip.visual.conv1.register_forward_hook(count)
+        handle = self.model.model.encoder.clip.clip.visual.conv1.register_forward_hook(count)
         try:
             self.engine.fit(self.model, datamodule=data)
         finally:
@@ -335,7 +335,7 @@ def test_the_backbone_runs_once_an_image_and_losses_stay(dtype, uncached, small_
     assert second.encoded == 0
     assert second.losses == first.losses
     assert torch.equal(second.learnt, first.learnt)
-    assert second.model.model.feature_cache is None
+    assert second.model.model.encoder.feature_cache is None
 
 
 def test_images_that_vary_are_refused(small_clip, visa_root, tmp_path):
@@ -354,7 +354,7 @@ def test_an_interrupted_training_leaves_no_cache_in_use(small_clip, visa_root, m
     before = len(files_in(tmp_path / "cache"))
     assert before == 4
     engine_in(tmp_path).test(model, datamodule=MVTec(mvtec_root, UNSEEN[:1], num_workers=0))
-    assert model.model.feature_cache is None
+    assert model.model.encoder.feature_cache is None
     assert len(files_in(tmp_path / "cache")) == before
 
 

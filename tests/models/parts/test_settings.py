@@ -87,7 +87,7 @@ def test_another_image_size_counts_instead_of_the_checkpoints(small_clip, tmp_pa
     given.load_checkpoint(checkpoint)
     for again in (given, AFClip.load_from_checkpoint(checkpoint, **smaller)):
         assert again.pre_processor.transform(torch.rand(1, 3, 90, 80)).shape == (1, 3, 42, 42)
-        assert again.model.clip.image_size == (42, 42)
+        assert again.model.encoder.clip.image_size == (42, 42)
     assert caplog.text.count(f"image_size=42 (not {IMAGE_SIZE})") == 2
 
 

@@ -1,0 +1,86 @@
+"""The frozen backbone of a method: from images to the tokens of some layers and the grid of their patches."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, is_dataclass
+from typing import Any, Literal, NamedTuple, cast
+
+import torch
+from torch import Tensor, nn
+
+from anomalib_zsad.clip.backbone import FrozenClip
+from anomalib_zsad.models.parts.feature_cache import FeatureCache
+
+Precision = Literal["fp32", "bf16"]
+Read = Callable[[FrozenClip, Tensor, Sequence[int]], list[Tensor]]
+"""`read(clip, images, layers)` computes tokens of normalised images (B, 3, H, W), each tensor (B, 1 + N, width)."""
+
+
+class Taps(NamedTuple):
+    """The tokens of the layers, the class token first, and the rows and columns of the patches."""
+
+    tokens: list[Tensor]  # L x (B, 1 + N, C) float32
+    grid: tuple[int, int]
+
+
+class Encoder(nn.Module):
+    """Reads the tokens of images from a frozen CLIP.
+
+    Args:
+        clip: The frozen CLIP.
+        layers: Vision blocks whose tokens are read, counted from 1.
+        precision: "bf16" runs CLIP in bfloat16; what it computes is handed on in float32.
+        read: What is read of CLIP, where it is not the residual stream as it is. The fields of a dataclass are part of
+            the `recipe`; a method of a module that learns makes the features change, so that they cannot be cached.
+
+    Raises:
+        ValueError: If a layer is none of the backbone.
+    """
+
+    feature_cache: FeatureCache | None = None
+    """Where features are kept during a training; None outside of one."""
+
+    def __init__(
+        self,
+        clip: FrozenClip,
+        layers: Sequence[int],
+        precision: Precision = "fp32",
+        read: Read = FrozenClip.encode_patches,
+    ) -> None:
+        super().__init__()
+        self.clip = clip
+        self.layers = clip.check_layers(layers)
+        self.precision: Precision = precision
+        self.read = read
+
+    def forward(
+        self,
+        images: Tensor,  # (B, 3, H, W), normalised
+    ) -> Taps:
+        """Read the tokens, from the cache where they are in one."""
+        cache = self.feature_cache
+        tokens = self._read(images) if cache is None else cache(images, self._read)
+        return Taps(tokens, self.clip.grid_of(*images.shape[-2:]))
+
+    @property
+    def recipe(self) -> dict[str, Any]:
+        """All but the weights of CLIP that decides the features of an image, as plain data."""
+        reading: dict[str, Any] = asdict(cast("Any", self.read)) if is_dataclass(self.read) else {}
+        return {"layers": self.layers, "precision": self.precision, **reading}
+
+    def drop_text(self) -> None:
+        """Leave out the text tower, once all text is encoded."""
+        self.clip = self.clip.without_text()
+
+    def _read(
+        self,
+        images: Tensor,  # (B, 3, H, W)
+    ) -> list[Tensor]:  # L x (B, 1 + N, C) float32
+        device = images.device.type
+        lowers = self.precision == "bf16" or torch.is_autocast_enabled(device)
+        with torch.autocast(device, torch.bfloat16, enabled=lowers):
+            return [tokens.float() for tokens in self.read(self.clip, images, self.layers)]
+
+
+def encoders_in(model: nn.Module) -> list[Any]:  # of Encoder
+    """List the encoders of a model: one of a method, those of the members of an ensemble."""
+    return [part for part in model.modules() if isinstance(part, Encoder) or hasattr(part, "encoding")]

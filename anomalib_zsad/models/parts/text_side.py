@@ -1,0 +1,94 @@
+"""What prompts say, encoded by the text tower: remembered while nothing changes it, a constant in what is exported."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from anomalib_zsad.clip.backbone import FrozenClip
+
+
+class TextSide(nn.Module):
+    """Encodes prompts and remembers the features until what they depend on changes.
+
+    The prompts are a module of the method, under its name in checkpoints. Without class names it is called
+    `prompts(clip)` and gives the features of all images; with class names it is called `prompts(clip, names)` for
+    distinct names and gives a mapping from name to features.
+
+    Args:
+        class_name: The class of images that come without one. None: no prompt names a class.
+    """
+
+    folded: Tensor | None
+
+    def __init__(self, class_name: str | None = None) -> None:
+        super().__init__()
+        self.class_name = class_name
+        self.register_buffer("folded", None, persistent=False)
+        self._known: tuple[object, dict[str, Tensor]] = (None, {})
+
+    def forward(
+        self,
+        prompts: nn.Module,
+        clip: FrozenClip,
+        class_names: Sequence[str] | None = None,  # B
+    ) -> Tensor:  # (B, ...), (1, ...) where all images have the default class; (...) where no prompt names a class
+        """Give the features of the classes of images.
+
+        Where prompts learn and gradients are switched on nothing is remembered; else each class is encoded once for
+        every state of the prompts.
+        """
+        if self.folded is not None:
+            return self.folded
+        names = list(class_names) if class_names else [self.class_name or ""]
+        sources = [clip.projection, *prompts.parameters()]
+        with torch.autocast(clip.projection.device.type, enabled=False):
+            if torch.is_grad_enabled() and any(source.requires_grad for source in sources):
+                features = self._encode(prompts, clip, names)
+            else:
+                features = self._remember(prompts, clip, names, sources)
+        return features[""] if self.class_name is None else torch.stack([features[name] for name in names])
+
+    def fold(self, prompts: nn.Module, clip: FrozenClip) -> None:
+        """Keep the features of the default class as a constant: no image changes them."""
+        self.folded = self(prompts, clip)
+
+    def _encode(self, prompts: nn.Module, clip: FrozenClip, names: Sequence[str]) -> dict[str, Tensor]:
+        if self.class_name is None:
+            return {"": prompts(clip)}
+        return prompts(clip, list(dict.fromkeys(names)))
+
+    def _remember(
+        self,
+        prompts: nn.Module,
+        clip: FrozenClip,
+        names: Sequence[str],
+        sources: Sequence[Tensor],
+    ) -> dict[str, Tensor]:
+        state = (sources[0].device, tuple((id(source), source._version) for source in sources))
+        known = self._known[1] if self._known[0] == state else {}
+        missing = [name for name in names if name not in known]
+        if missing:
+            with torch.inference_mode(mode=False), torch.no_grad():
+                known = {**known, **self._encode(prompts, clip, missing)}
+        self._known = (state, known)
+        return known
+
+
+def prompt_tokens(
+    clip: FrozenClip,
+    texts: Sequence[str],
+) -> tuple[Tensor, Tensor]:  # (P, T) and (P,)
+    """Turn texts into token numbers, up to the last end of one, and the positions of their ends.
+
+    What stands after the end of a text cannot change its feature: the text tower is causal.
+    """
+    tokens = clip.tokenize(texts).to(clip.projection.device)
+    end = tokens.argmax(dim=-1)  # the end-of-text token has the highest number
+    return tokens[:, : int(end.max()) + 1], end
+
+
+def encode_sentences(clip: FrozenClip, texts: Sequence[str]) -> Tensor:  # (P, D)
+    """Encode plain texts, as the encoder gives them; what CLIP's context cannot hold is cut off."""
+    tokens, end = prompt_tokens(clip, texts)
+    return clip.encode_text(clip.embed_tokens(tokens), end)
