@@ -10,6 +10,9 @@ from anomalib_zsad.functional.processes import sum_over_processes
 
 ScoreReduction = Literal["half", "clamp", "separate", "logits"]
 
+MARGIN = 1e-5
+"""How far focal losses of probabilities keep from 0 and 1, where logarithms are infinite."""
+
 
 def binary_focal_loss(
     log_odds: Tensor,  # any shape
@@ -25,6 +28,34 @@ def binary_focal_loss(
     cross_entropy = F.binary_cross_entropy_with_logits(log_odds, target, reduction="none")
     missed = target * torch.sigmoid(-log_odds) + (1 - target) * torch.sigmoid(log_odds)  # 1 - p_t
     return (missed**gamma * cross_entropy).mean()
+
+
+def clamped_focal_loss(
+    probabilities: Tensor,  # any shape, of the anomalous state
+    target: Tensor,  # the same shape, true where anomalous
+    gamma: float = 2.0,
+) -> Tensor:
+    """Mean focal loss of probabilities, without class weights; that of the true state is kept `MARGIN` from 0 and 1.
+
+    Source: WMoE-CLIP eq. 10.
+    """
+    likelihood = torch.where(target, probabilities, 1 - probabilities).clamp(MARGIN, 1 - MARGIN)
+    return ((1 - likelihood) ** gamma * -likelihood.log()).mean()
+
+
+def smoothed_focal_loss(
+    probabilities: Tensor,  # any shape, of the anomalous state
+    target: Tensor,  # the same shape, in {0, 1}
+    gamma: float = 2.0,
+) -> Tensor:
+    """Mean focal loss of probabilities, without class weights; targets are kept `MARGIN` from 0 and 1.
+
+    Source: ACD-CLIP eq. 7 as its released implementation computes it, which adds `MARGIN` in the logarithm too.
+    """
+    target = target.clamp(MARGIN, 1 - MARGIN)
+    likelihood = target * probabilities + (1 - target) * (1 - probabilities) + MARGIN
+    # At a perfect pixel rounding may take it above 1.
+    return (-((1 - likelihood).clamp(min=0) ** gamma) * likelihood.log()).mean()
 
 
 def masked_alignment(

@@ -3,10 +3,7 @@
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from anomalib_zsad.functional.losses import dice_loss
-
-MARGIN = 1e-5
-"""How far the focal loss keeps targets from 0 and 1, and what it adds in the logarithm."""
+from anomalib_zsad.functional.losses import dice_loss, smoothed_focal_loss
 
 
 class ACDClipLoss(nn.Module):
@@ -46,21 +43,10 @@ class ACDClipLoss(nn.Module):
         target = (mask > 0).float()
         terms = {
             "loss_class": F.cross_entropy(logits, label.long()),
-            "loss_focal": _focal(maps, target, self.focal_gamma),
+            "loss_focal": smoothed_focal_loss(maps, target, self.focal_gamma),
             "loss_dice_normal": dice_loss(1 - maps, 1 - target, self.dice_smooth),
             "loss_dice_anomalous": dice_loss(maps, target, self.dice_smooth),
         }
         dice = terms["loss_dice_normal"] + terms["loss_dice_anomalous"]
         total = self.lambda_class * terms["loss_class"] + self.lambda_focal * terms["loss_focal"]
         return {"loss": total + self.lambda_dice * dice, **terms}
-
-
-def _focal(
-    maps: Tensor,  # (B, H, W)
-    target: Tensor,  # (B, H, W) in {0, 1}
-    gamma: float,
-) -> Tensor:
-    target = target.clamp(MARGIN, 1 - MARGIN)
-    likelihood = target * maps + (1 - target) * (1 - maps) + MARGIN
-    # At a perfect pixel rounding may take it above 1.
-    return (-((1 - likelihood).clamp(min=0) ** gamma) * likelihood.log()).mean()
