@@ -27,6 +27,7 @@ from anomalib_zsad.models.acd_clip.torch_model import SCORING, ACDClipModel, Sco
 from anomalib_zsad.models.parts.adapter_file import Adapter
 from anomalib_zsad.models.parts.class_names import ClassNames
 from anomalib_zsad.models.parts.class_prompts import ClassPrompts
+from anomalib_zsad.models.parts.common_arguments import documented
 from anomalib_zsad.models.parts.encoder import Encoder, Precision
 from anomalib_zsad.models.parts.mixin import ZeroShotMixin
 from anomalib_zsad.models.parts.record import new_record
@@ -41,17 +42,10 @@ class ACDClip(ZeroShotMixin, AnomalibModule):  # type: ignore[misc]  # what the 
     of the image, mixed from all levels of the text tower as the image asks for.
 
     Args:
-        backbone: An open_clip model name; not used where `pretrained` is a file, whose shapes tell the architecture.
-        pretrained: A tag of open_clip, a file with the weights of a CLIP, or None for untrained weights (tests only).
-        image_size: Height and width in pixels that images are resized to; multiples of the patch size. None: 518, or
-            over the small CLIP of this package the 168 that it was trained at.
         n_groups: Groups that the blocks of both towers are divided into (N); it divides both.
         variant: "released" is what the published results were made with, "paper" the equations of the paper.
         domain: "industrial" or "medical" decides how scores are made. None: as the datamodule's dataset is, else
             industrial.
-        class_name: The class of all images. None: the sample's own, else the datamodule's, else "object".
-        class_names: Descriptive names of classes that take precedence over the published ones, by category: a mapping
-            or a YAML file.
         activation: "gelu" as the published adapters were trained, or "quick_gelu" as OpenAI's weights were.
         conv_lora: False for standard LoRA in the vision tower, without convolutions (table 2 of the paper).
         dynamic_fusion: False for the text of its own level in every group (table 2 of the paper).
@@ -80,17 +74,8 @@ class ACDClip(ZeroShotMixin, AnomalibModule):  # type: ignore[misc]  # what the 
         lr_text: Adam's learning rate of the text adapters.
         lr_vision: Adam's learning rate of the vision adapters, heads and gates.
         lr_decay: Factor on both after every epoch.
-        betas: Adam's betas.
         mix_clip: Largest norm of the gradient of each mixing vector.
-        epochs: Epochs of training, where the trainer's `max_epochs` does not say otherwise.
-        precision: "bf16" runs the frozen vision tower in bfloat16; what learns stays in float32.
         gradient_checkpointing: Compute the vision blocks again in the backward pass: less memory, more time.
-        image_threshold: The raw image score above which an image is anomalous. None: as fitted to validation data.
-        pixel_threshold: The same of the pixels of a map.
-        weights: An adapter file, written by `anomalib-zsad convert` or `save_weights`. None: to be trained.
-        seed: Of initialisation and training.
-        post_processor: Ours with other options, anomalib's, or False for none.
-        **components: anomalib's pre_processor, evaluator and visualizer.
 
     Raises:
         ValueError: If an argument does not fit the backbone.
@@ -107,6 +92,7 @@ class ACDClip(ZeroShotMixin, AnomalibModule):  # type: ignore[misc]  # what the 
     loss: ACDClipLoss
     run_arguments = ZeroShotMixin.run_arguments | {"gradient_checkpointing"}
 
+    @documented
     @arg.checked
     def __init__(
         self,

@@ -22,6 +22,7 @@ from anomalib_zsad.models.af_clip.released import read_released
 from anomalib_zsad.models.af_clip.torch_model import AFClipModel
 from anomalib_zsad.models.af_clip.tuning import Tuning, tuning_of
 from anomalib_zsad.models.parts.adapter_file import Adapter
+from anomalib_zsad.models.parts.common_arguments import documented
 from anomalib_zsad.models.parts.encoder import Encoder, Precision
 from anomalib_zsad.models.parts.feature_cache import CacheDtype
 from anomalib_zsad.models.parts.heads import ScoreHead
@@ -41,10 +42,6 @@ class AFClip(FewShotMixin, ZeroShotMixin, AnomalibModule):  # type: ignore[misc]
     `reference` it also compares with normal images of the target (AF-CLIP+), and nothing is trained.
 
     Args:
-        backbone: An open_clip model name; not used where `pretrained` is a file, whose shapes tell the architecture.
-        pretrained: A tag of open_clip, a file with the weights of a CLIP, or None for untrained weights (tests only).
-        image_size: Height and width in pixels that images are resized to; multiples of the patch size. None: 518, or
-            over the small CLIP of this package the 168 that it was trained at.
         feature_layers: Vision blocks whose tokens are used, counted from 1. None: the last of each quarter
             (6, 12, 18, 24 at ViT-L).
         scales: Sides of the aggregation windows in patches, odd (eq. 5-6).
@@ -65,23 +62,13 @@ class AFClip(FewShotMixin, ZeroShotMixin, AnomalibModule):  # type: ignore[misc]
             eq. 13 (see `AFClipLoss`).
         lr: Adam's learning rate. None: the 1e-4 of the paper, or over the small CLIP of this package 1e-3, since the
             drawn pictures are few and the adaptor has more to add there.
-        betas: Adam's betas.
-        epochs: Epochs of training, where the trainer's `max_epochs` does not say otherwise.
         k_shot: Normal training images of each target category to remember; 0 for zero-shot.
         reference: A folder or list of normal images to remember instead; with `k_shot`, k of them.
         alpha: Weight of the zero-shot scores beside those of the memory (eq. 18).
         coreset_ratio: The share of the remembered patches to keep, for large k; None keeps all.
-        precision: "bf16" runs the frozen backbone in bfloat16; what learns stays in float32.
         cache_features: A folder to keep what the backbone computes in training, so that it is computed in the first
             epoch only (see `FeatureCache`); 11 MB an image at the defaults. None: computed in every epoch, as it must
             be with another `tuning` than the adaptor.
-        cache_dtype: "float16" or "bfloat16", what is kept there.
-        image_threshold: The raw image score above which an image is anomalous. None: as fitted to validation data.
-        pixel_threshold: The same of the pixels of a map.
-        weights: An adapter file, written by `anomalib-zsad convert` or `save_weights`. None: to be trained.
-        seed: Of initialisation and training.
-        post_processor: Ours with other options, anomalib's, or False for none.
-        **components: anomalib's pre_processor, evaluator and visualizer.
 
     Raises:
         ValueError: If an argument does not fit the backbone.
@@ -98,6 +85,7 @@ class AFClip(FewShotMixin, ZeroShotMixin, AnomalibModule):  # type: ignore[misc]
     loss: AFClipLoss
     run_arguments = ZeroShotMixin.run_arguments | FewShotMixin.draw_arguments
 
+    @documented
     @arg.checked
     def __init__(
         self,

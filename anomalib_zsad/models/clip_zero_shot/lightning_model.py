@@ -12,6 +12,7 @@ from anomalib_zsad.evaluation.post_processor import MonotonePostProcessor
 from anomalib_zsad.models.clip_zero_shot.torch_model import ClipZeroShotModel, MeanPrompts
 from anomalib_zsad.models.parts.class_names import ClassNames, readable_words
 from anomalib_zsad.models.parts.class_prompts import ClassPrompts
+from anomalib_zsad.models.parts.common_arguments import documented
 from anomalib_zsad.models.parts.encoder import Encoder
 from anomalib_zsad.models.parts.heads import ScoreHead
 from anomalib_zsad.models.parts.mixin import ZeroShotMixin
@@ -26,21 +27,12 @@ class ClipZeroShot(ZeroShotMixin, AnomalibModule):  # type: ignore[misc]  # what
     temperature, and the blur of the other methods.
 
     Args:
-        backbone: An open_clip model name; not used where `pretrained` is a file, whose shapes tell the architecture.
-        pretrained: A tag of open_clip, a file with the weights of a CLIP, or None for untrained weights (tests only).
-        image_size: Height and width in pixels that images are resized to; multiples of the patch size. None: 518, or
-            over the small CLIP of this package the 168 that it was trained at.
         normal_states: Ways to name a normal object; {} stands for its class.
         abnormal_states: Ways to name an anomalous one.
         templates: Sentences; {} stands for the named object.
-        class_name: The class of all images. None: every sample's own category.
-        class_names: Words for categories, or a YAML file with them.
         temperature: Divides every cosine.
         blur_sigma: Standard deviation in pixels of the blur of the map; 0 for none.
         image_threshold: The raw image score above which an image is anomalous. None: 0.5.
-        pixel_threshold: The same of the pixels of a map.
-        post_processor: Ours with other options, anomalib's, or False for none.
-        **components: anomalib's pre_processor, evaluator and visualizer.
 
     Raises:
         ValueError: If an argument does not fit the backbone.
@@ -49,6 +41,7 @@ class ClipZeroShot(ZeroShotMixin, AnomalibModule):  # type: ignore[misc]  # what
 
     model: ClipZeroShotModel
 
+    @documented
     @arg.checked
     def __init__(
         self,

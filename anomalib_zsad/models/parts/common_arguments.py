@@ -1,0 +1,36 @@
+"""The arguments that methods share, documented once; signatures name them, as jsonargparse and anomalib need it."""
+
+import inspect
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_MEANINGS = {
+    "backbone": "An open_clip model name; not used where `pretrained` is a file, whose shapes tell the architecture.",
+    "pretrained": "A tag of open_clip, a file with the weights of a CLIP, or None for untrained weights (tests only).",
+    "image_size": "Height and width in pixels that images are resized to; multiples of the patch size. None: 518, or "
+    "over the small CLIP of this package the 168 that it was trained at.",
+    "class_name": "The class of all images. None: the sample's own, else the datamodule's, else \"object\".",
+    "class_names": "Words for classes in the prompts that take precedence, by category: a mapping or a YAML file.",
+    "betas": "Adam's betas.",
+    "epochs": "Epochs of training, where the trainer's `max_epochs` does not say otherwise.",
+    "precision": '"bf16" runs the frozen vision tower in bfloat16; what learns stays in float32.',
+    "cache_features": "A folder to keep what the backbone computes in training, so that it is computed in the first "
+    "epoch only (see `FeatureCache`); 11 MB an image at the defaults. None: computed in every epoch.",
+    "cache_dtype": '"float16" or "bfloat16", what is kept there.',
+    "image_threshold": "The raw image score above which an image is anomalous. None: as fitted to validation data.",
+    "pixel_threshold": "The same of the pixels of a map.",
+    "weights": "An adapter file, written by `anomalib-zsad convert` or `save_weights`. None: to be trained.",
+    "seed": "Of initialisation and training.",
+    "post_processor": "Ours with other options, anomalib's, or False for none.",
+    "components": "anomalib's pre_processor, evaluator and visualizer.",
+}
+
+
+def documented(constructor: F) -> F:
+    """Document those arguments of a constructor that methods share; what the class says of one takes precedence."""
+    names = [name for name in inspect.signature(constructor).parameters if name in _MEANINGS]
+    lines = [f"    {'**' if name == 'components' else ''}{name}: {_MEANINGS[name]}" for name in names]
+    constructor.__doc__ = "\n".join(["Build the model of its arguments.", "", "Args:", *lines, ""])
+    return constructor
