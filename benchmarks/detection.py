@@ -26,8 +26,8 @@ from anomalib.engine import Engine
 from torch.nn import functional as F
 
 from anomalib_zsad import MagneticTile
+from anomalib_zsad.benchmark.config_file import read_benchmark
 from anomalib_zsad.benchmark.grid import Benchmark, Cell, build_model
-from anomalib_zsad.benchmark.reading import read_benchmark
 from anomalib_zsad.data.all_categories import AllCategories
 from anomalib_zsad.evaluation.category_scores import CategoryScores
 from anomalib_zsad.evaluation.scored_image import ScoredImage

@@ -1,13 +1,22 @@
 import hashlib
+import re
+import shlex
 import subprocess
 import sys
+from pathlib import Path
 
 import huggingface_hub.constants as hub_constants
 import pytest
 import torch
+import yaml
 
-from anomalib_zsad.cli import main
+from anomalib_zsad.cli import main, parse
+from anomalib_zsad.commands.typed import COMMANDS
 from anomalib_zsad.models.parts.adapter_file import load_adapter
+
+ROOT = Path(__file__).parents[1]
+SHOWN = ("README.md", "Makefile", "Dockerfile", "docs/**/*.md", "configs/**/*.yaml", "notebooks/*.ipynb")
+"""Files that show users command lines."""
 
 
 @pytest.fixture(autouse=True)
@@ -68,8 +77,8 @@ def test_where_names_the_file_and_its_source(tmp_path, capsys):
 def test_where_says_what_to_fetch(tmp_path, capsys):
     assert main(["weights", "where", "ViT-L-14-336"]) == 1
     told = capsys.readouterr().out
-    assert "open_clip_model.safetensors" in told
-    assert str(tmp_path / "home" / "ViT-L-14-336" / "openai.safetensors") in told
+    assert "without a network fetch " in told
+    assert str(tmp_path / "home" / "ViT-L-14-336" / "openai.") in told
 
 
 def test_verify_checks_the_digest(tmp_path, capsys):
@@ -85,15 +94,103 @@ def test_verify_checks_the_digest(tmp_path, capsys):
 
 def test_verify_without_the_file_says_what_to_fetch(capsys):
     assert main(["weights", "verify", "ViT-B-32"]) == 2
-    assert "fetch open_clip_model.safetensors" in capsys.readouterr().err
+    assert "not on this machine; fetch " in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("words", [[], ["convert"], ["weights", "lift", "ViT-B-32"], ["convert", "af-clip"]])
-def test_wrong_words_end_with_exit_status_2(words, capsys):
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        ([], "weights,convert,few-shot"),
+        (["convert"], "af-clip,acd-clip"),
+        (["weights", "lift", "ViT-B-32"], "invalid choice: 'lift'"),
+        (["weights", "where", "ViT-B-32", "openai", "more"], "Unrecognized arguments: more"),
+        (["convert", "acd-clip", "--checkpoint", "a"], "'convert.acd-clip.out' is required"),
+        (["benchmark", "-c", "x.yaml", "--jobs", "two"], "\"jobs\": Expected a <class 'int'>. Got value: two"),
+        (["benchmark", "-c", "x.yaml", "--compare", "us"], "Expected a typing.Literal['acdclip', 'afclip'"),
+        (["explain", "--config", "nowhere.yaml"], "nowhere.yaml"),
+    ],
+)
+def test_wrong_words_end_with_exit_status_2(words, reason, capsys):
     with pytest.raises(SystemExit) as caught:
         main(words)
     assert caught.value.code == 2
-    assert "usage: anomalib-zsad" in capsys.readouterr().err
+    *_, last = capsys.readouterr().err.splitlines()
+    assert last.startswith("error: ")
+    assert reason in last
+
+
+def shown_lines():
+    """Every command line of `SHOWN` with all that follows on the same line, or on the next after a backslash."""
+    for path in sorted(path for pattern in SHOWN for path in ROOT.glob(pattern)):
+        text = path.read_text(encoding="utf-8").replace("\\\n", " ")
+        yield from re.findall(r"(?:^|[`'] ?|Command: +|BIN\)/)anomalib-zsad( [a-z][^`'#\n]+)", text, re.MULTILINE)
+
+
+def test_command_lines_that_users_are_shown_are_understood():
+    lines = [line.strip() for line in shown_lines()]
+    understood = [parse(shlex.split(line))[0] for line in lines if line not in COMMANDS]  # a mention is no call
+    assert {"few-shot", "benchmark", "knowledge build", "explain"} <= set(understood)
+
+
+@pytest.mark.parametrize(
+    ("line", "command", "given"),
+    [
+        ("weights where ViT-L-14", "weights where", {"backbone": "ViT-L-14"}),
+        ("knowledge show --class 01", "knowledge show", {"class_name": "01"}),
+        ("explain a.png --ckpt a.ckpt --all", "explain", {"image": Path("a.png"), "all_classes": True}),
+        ("benchmark --conf a.yaml --list", "benchmark", {"config": Path("a.yaml"), "list_cells": True}),
+        ("benchmark -c a --cell x --end-with-parent", "benchmark", {"cell": "x", "end_with_parent": True}),
+        ("few-shot --shots 0 2 -- --model a", "few-shot", {"shots": [0, 2], "arguments": ["--model", "a"]}),
+        ("few-shot --out b -- a", "few-shot", {"shots": [0, 1, 2, 4], "arguments": ["a"], "out": Path("b")}),
+        ("knowledge build --classes 01 no -n 2 --out a", "knowledge build", {"classes": ["01", "no"], "n": 2}),
+    ],
+)
+def test_arguments_are_those_of_the_function(line, command, given):
+    called, arguments = parse(line.split())
+    assert called == command
+    assert {name: arguments[name] for name in given} == given
+
+
+def test_a_printed_configuration_is_read_back(tmp_path, capsys):
+    line = ["knowledge", "build", "--classes", "01", "cup", "--out", "kb.json", "--stream", "-n", "3"]
+    with pytest.raises(SystemExit) as caught:
+        main([*line, "--print_config"])
+    assert caught.value.code == 0
+    config = tmp_path / "config.yaml"
+    config.write_text(capsys.readouterr().out)
+    assert yaml.safe_load(config.read_text())["host"] is None
+    assert parse(["knowledge", "build", "--config", str(config)]) == parse(line)
+    assert parse(["knowledge", "build", "--config", str(config), "-n", "4"])[1]["n"] == 4
+
+
+def test_help_is_grouped_and_shows_no_types(capsys):
+    for words, entry in COMMANDS.items():
+        with pytest.raises(SystemExit):
+            main([*words.split(), "--help"])
+        told = capsys.readouterr().out
+        assert told.startswith(f"usage: anomalib-zsad {words} ")
+        assert "type:" not in told
+        assert "null" not in told.replace("skip_null", "")
+        for title in entry.groups:
+            assert f"\n{title}:\n" in told
+        assert "--end-with-parent" not in told
+
+
+def test_shells_complete_commands_and_options(tmp_path, capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(["--print_shtab", "bash"])
+    assert caught.value.code == 0
+    (tmp_path / "completion").write_text(capsys.readouterr().out)
+    for typed, expected in (
+        ("kn", "knowledge"),
+        ("benchmark --comp", "--compare"),
+        ("benchmark --compare k", "kanoclip"),
+    ):
+        words = ["anomalib-zsad", *typed.split()]
+        script = f"source completion; COMP_WORDS=({' '.join(words)}); COMP_CWORD={len(words) - 1}"
+        script += f"; _shtab_anomalib_zsad {words[0]} {words[-1]} {words[-2]}; echo ${{COMPREPLY[@]}}"
+        told = subprocess.run(["bash", "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+        assert told.split() == [expected]
 
 
 def test_help_loads_no_torch():

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from jsonargparse.typing import import_object
 
+from anomalib_zsad.benchmark.config_file import read_benchmark
 from anomalib_zsad.benchmark.grid import Benchmark
 from anomalib_zsad.benchmark.published import PAPERS, published_figures
-from anomalib_zsad.benchmark.reading import read_benchmark
 from anomalib_zsad.synthetic import Synthetic
 
 ROOT = Path(__file__).parents[1]

@@ -10,8 +10,8 @@ import pytest
 from anomalib.engine import Engine
 
 from anomalib_zsad import Synthetic
+from anomalib_zsad.benchmark.config_file import read_benchmark
 from anomalib_zsad.benchmark.grid import Cell, build_model
-from anomalib_zsad.benchmark.reading import read_benchmark
 from anomalib_zsad.evaluation.table import mean_values
 
 CONFIG = Path(__file__).parents[1] / "configs" / "benchmark" / "demo.yaml"

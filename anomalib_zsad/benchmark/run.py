@@ -16,7 +16,7 @@ import yaml
 
 from anomalib_zsad.atomic import whole_file
 from anomalib_zsad.benchmark.cell_run import CellRunner
-from anomalib_zsad.benchmark.command import PYTHON, TAKEN, Ended, run_command
+from anomalib_zsad.benchmark.child_process import PYTHON, TAKEN, Ended, run_command
 from anomalib_zsad.benchmark.grid import Benchmark, Cell
 from anomalib_zsad.benchmark.launch import Job
 from anomalib_zsad.benchmark.pictures import draw_beside, draw_pages

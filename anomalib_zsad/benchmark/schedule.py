@@ -7,7 +7,7 @@ from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from anomalib_zsad.benchmark.command import TAKEN, Ended
+from anomalib_zsad.benchmark.child_process import TAKEN, Ended
 from anomalib_zsad.benchmark.grid import Benchmark, Cell
 from anomalib_zsad.benchmark.launch import Job
 from anomalib_zsad.benchmark.store import Store

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from anomalib_zsad.benchmark import schedule
-from anomalib_zsad.benchmark.command import PYTHON
+from anomalib_zsad.benchmark.child_process import PYTHON
 from anomalib_zsad.benchmark.grid import Entry
 from anomalib_zsad.benchmark.launch import Launcher
 from anomalib_zsad.benchmark.run import run_benchmark

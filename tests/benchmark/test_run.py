@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from anomalib_zsad.benchmark.command import PYTHON, TAKEN
+from anomalib_zsad.benchmark.child_process import PYTHON, TAKEN
 from anomalib_zsad.benchmark.grid import Benchmark, Entry, Protocol, Spec
 from anomalib_zsad.benchmark.launch import Launcher
 from anomalib_zsad.benchmark.run import run_benchmark, run_cell
@@ -19,7 +19,7 @@ from anomalib_zsad.benchmark.schedule import plan
 from anomalib_zsad.benchmark.store import Store
 from anomalib_zsad.cli import main
 from anomalib_zsad.evaluation.table import METRICS
-from tests.benchmark.test_command import awaited, is_gone
+from tests.benchmark.test_child_process import awaited, is_gone
 
 FORK = get_context("fork")
 

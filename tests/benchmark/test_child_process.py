@@ -9,7 +9,7 @@ from threading import Thread
 
 import pytest
 
-from anomalib_zsad.benchmark.command import PYTHON, run_command
+from anomalib_zsad.benchmark.child_process import PYTHON, run_command
 
 
 def run(code, folder, needed=__file__, **more):
@@ -51,7 +51,7 @@ def test_a_machine_without_the_folder_is_said(tmp_path):
 
 
 SLEEPS = """
-from anomalib_zsad.benchmark.command import end_with_parent
+from anomalib_zsad.benchmark.child_process import end_with_parent
 import os, pathlib, time
 end_with_parent()
 pathlib.Path({pid!r}).write_text(str(os.getpid()))
@@ -94,7 +94,7 @@ def test_a_command_ends_when_nobody_waits_for_it(tmp_path):
 
 def test_a_command_ends_with_a_parent_that_was_killed(tmp_path):
     code = f"""
-from anomalib_zsad.benchmark.command import PYTHON, run_command
+from anomalib_zsad.benchmark.child_process import PYTHON, run_command
 run_command([PYTHON, "-c", {SLEEPS.format(pid=str(tmp_path / "pid"))!r}], {str(tmp_path)!r}, {str(tmp_path)!r})
 """
     parent = subprocess.Popen([sys.executable, "-c", code], cwd=Path(__file__).parents[2])

@@ -1,0 +1,8 @@
+"""The commands of `anomalib-zsad`. A new one is a function with `@command` in one of these files.
+
+They load with the command line: whatever is slow to import, the function itself imports.
+"""
+
+from anomalib_zsad.commands import backbones, convert, experiments, knowledge_bases
+
+__all__ = ["backbones", "convert", "experiments", "knowledge_bases"]
