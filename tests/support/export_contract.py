@@ -173,25 +173,10 @@ class ExportContract:
         together = inferencer.model(alone.images.numpy())
         assert_same_together(together["pred_score"], together["anomaly_map"], alone)
 
-    def test_openvino_reads_the_onnx_graph(self, graph: Path, files: list[Path], expected: list[Any]) -> None:
-        assert_same(OpenVINOInferencer(graph, device="CPU", config=EXACT).predict, files, expected, 1e-3)
-
     @pytest.mark.slow
     def test_openvino_fp16(self, model: Any, files: list[Path], expected: list[Any], tmp_path: Path) -> None:
         path = model.to_openvino(tmp_path, compression_type=CompressionType.FP16)
         assert_same(OpenVINOInferencer(path, device="CPU", config=EXACT).predict, files, expected, 1e-2)
-
-    @pytest.mark.slow
-    def test_fixed_size_that_is_not_square(self, model: Any, files: list[Path], tmp_path: Path) -> None:
-        session = onnxruntime.InferenceSession(model.to_onnx(tmp_path, input_size=(300, 201)))
-        assert session.get_inputs()[0].shape[1:] == [3, 300, 201]
-        for images in (feed(files[1]), feed(files[1], files[1], files[1])):
-            with torch.no_grad():
-                expected = model(torch.from_numpy(images))
-            score, *_ = session.run(["pred_score"], {"input": images})
-            np.testing.assert_allclose(score, expected.pred_score, atol=1e-3, rtol=0)
-        with pytest.raises(Exception, match=r"(?i)invalid dimensions"):
-            session.run(None, {"input": feed(files[0])})
 
     # What ships
 
@@ -221,9 +206,7 @@ class ExportContract:
     ) -> None:
         pytest.importorskip("nncf")
         data = VisA(visa_root, ["candle", "pcb1"], val_ratio=0.3, num_workers=0)
-        path = model.to_openvino(
-            tmp_path, input_size=(300, 201), compression_type=CompressionType.INT8_PTQ, datamodule=data
-        )
+        path = model.to_openvino(tmp_path, compression_type=CompressionType.INT8_PTQ, datamodule=data)
         assert len(stored_in_eight_bits(path)) == self.matrices * ARCHITECTURE["vision_cfg"]["layers"]
         assert_same(OpenVINOInferencer(path, device="CPU", config=EXACT).predict, files[1:], expected[1:], 1e-1)
 

@@ -21,6 +21,9 @@ from tests.support.contract import UNSEEN, engine_in
 from tests.support.export_contract import EXACT, ExportContract, assert_same, feed
 from tests.support.small_clip import IMAGE_SIZE
 
+SMALL = {"feature_layers": [4], "scales": [1]}
+"""Of AF-CLIP, one layer and one window: exporting takes time by the operation."""
+
 
 def assert_agrees_for_any_number_of_images(model, graph):
     session = onnxruntime.InferenceSession(graph)
@@ -34,6 +37,21 @@ def assert_agrees_for_any_number_of_images(model, graph):
 
 class TestAFClip(ExportContract):
     model_class = AFClip
+
+    def test_openvino_reads_the_onnx_graph(self, graph, files, expected):
+        assert_same(OpenVINOInferencer(graph, device="CPU", config=EXACT).predict, files, expected, 1e-3)
+
+    @pytest.mark.slow
+    def test_fixed_size_that_is_not_square(self, model, files, tmp_path):
+        session = onnxruntime.InferenceSession(model.to_onnx(tmp_path, input_size=(300, 201)))
+        assert session.get_inputs()[0].shape[1:] == [3, 300, 201]
+        for images in (feed(files[1]), feed(files[1], files[1], files[1])):
+            with torch.no_grad():
+                expected = model(torch.from_numpy(images))
+            score, *_ = session.run(["pred_score"], {"input": images})
+            np.testing.assert_allclose(score, expected.pred_score, atol=1e-3, rtol=0)
+        with pytest.raises(Exception, match=r"(?i)invalid dimensions"):
+            session.run(None, {"input": feed(files[0])})
 
 
 class TestACDClip(ExportContract):
@@ -84,8 +102,8 @@ def test_a_failed_export_leaves_the_model_that_was_there(small_clip, tmp_path, m
     ("model_class", "options"),
     [
         (WMoEClip, {"gate_bn": True, "gate_noise": True}),
-        (AFClip, {"tuning": "prefix"}),
-        (AFClip, {"tuning": "lora"}),
+        (AFClip, {**SMALL, "tuning": "prefix"}),
+        (AFClip, {**SMALL, "tuning": "lora"}),
         (
             KAnoClip,
             {
@@ -190,29 +208,50 @@ def few_shot(clip: Path, **arguments) -> AFClip:
     return model
 
 
-def test_memory_ships(small_clip, mvtec_root, tmp_path, monkeypatch):
-    model = few_shot(small_clip, reference=mvtec_root / UNSEEN[0] / "train" / "good")
-    path = next((mvtec_root / UNSEEN[0] / "test" / "broken").iterdir())
-    graph = model.to_onnx(tmp_path)
-    score, maps = onnxruntime.InferenceSession(graph).run(["pred_score", "anomaly_map"], {"input": feed(path)})
-    (expected,) = engine_in(tmp_path).predict(model, data_path=path)
-    (zero_shot,) = engine_in(tmp_path).predict(few_shot(small_clip), data_path=path)
-    np.testing.assert_allclose(score, expected.pred_score.numpy(), atol=1e-3, rtol=0)
-    np.testing.assert_allclose(maps.squeeze(), expected.anomaly_map.squeeze().numpy(), atol=1e-3, rtol=0)
+@pytest.fixture(scope="module")
+def with_memory(small_clip, mvtec_root):
+    return few_shot(small_clip, reference=mvtec_root / UNSEEN[0] / "train" / "good", **SMALL)
+
+
+@pytest.fixture(scope="module")
+def graph_with_memory(with_memory, tmp_path_factory):
+    return with_memory.to_onnx(tmp_path_factory.mktemp("memory"))
+
+
+@pytest.fixture(scope="module")
+def defective(mvtec_root):
+    return next((mvtec_root / UNSEEN[0] / "test" / "broken").iterdir())
+
+
+@pytest.fixture(scope="module")
+def of_memory(with_memory, defective, tmp_path_factory):
+    """What Lightning says of the defective image."""
+    (prediction,) = engine_in(tmp_path_factory.mktemp("predicted")).predict(with_memory, data_path=defective)
+    return prediction
+
+
+def test_memory_ships(graph_with_memory, of_memory, defective, small_clip, tmp_path, monkeypatch):
+    images, session = feed(defective), onnxruntime.InferenceSession(graph_with_memory)
+    score, maps = session.run(["pred_score", "anomaly_map"], {"input": images})
+    (zero_shot,) = engine_in(tmp_path).predict(few_shot(small_clip, **SMALL), data_path=defective)
+    np.testing.assert_allclose(score, of_memory.pred_score.numpy(), atol=1e-3, rtol=0)
+    np.testing.assert_allclose(maps.squeeze(), of_memory.anomaly_map.squeeze().numpy(), atol=1e-3, rtol=0)
     assert abs(zero_shot.pred_score.item() - score.item()) > 1e-2
     monkeypatch.chdir(tmp_path)  # OpenVINOInferencer leaves a cache where it runs
-    assert_same(OpenVINOInferencer(graph, device="CPU", config=EXACT).predict, [path], [expected], 1e-3)
+    inferencer = OpenVINOInferencer(graph_with_memory, device="CPU", config=EXACT)
+    assert_same(inferencer.predict, [defective], [of_memory], 1e-3)
 
 
 @pytest.mark.slow
-def test_memory_ships_in_eight_bits(small_clip, mvtec_root, visa_root, tmp_path, monkeypatch):
-    model = few_shot(small_clip, reference=mvtec_root / UNSEEN[0] / "train" / "good")
-    path = next((mvtec_root / UNSEEN[0] / "test" / "broken").iterdir())
+def test_memory_ships_in_eight_bits(
+    graph_with_memory, with_memory, of_memory, defective, visa_root, tmp_path, monkeypatch
+):
     data = VisA(visa_root, ["candle"], val_ratio=0.3, num_workers=0)
-    graph = model.to_openvino(tmp_path, compression_type=CompressionType.INT8_PTQ, datamodule=data)
-    (expected,) = engine_in(tmp_path).predict(model, data_path=path)
+    monkeypatch.setattr(AFClip, "to_onnx", lambda *_, **__: graph_with_memory)
+    graph = with_memory.to_openvino(tmp_path, compression_type=CompressionType.INT8_PTQ, datamodule=data)
     monkeypatch.chdir(tmp_path)
-    assert_same(OpenVINOInferencer(graph, device="CPU", config=EXACT).predict, [path], [expected], 1e-1)
+    inferencer = OpenVINOInferencer(graph, device="CPU", config=EXACT)
+    assert_same(inferencer.predict, [defective], [of_memory], 1e-1)
 
 
 def test_an_empty_memory_that_nothing_fills_is_refused(small_clip, tmp_path):
@@ -231,10 +270,10 @@ def test_a_checkpoint_of_another_method_is_named(small_clip, mvtec_root, tmp_pat
 
 @pytest.fixture(scope="module")
 def trained(small_clip, visa_root, tmp_path_factory):
-    """A checkpoint of an AF-CLIP with a scale of its own."""
+    """A checkpoint of an AF-CLIP with settings of its own."""
     folder = tmp_path_factory.mktemp("trained")
     engine = engine_in(folder, limit_train_batches=1)
-    model = AFClip(pretrained=small_clip, image_size=IMAGE_SIZE, scales=(1,), epochs=1)
+    model = AFClip(pretrained=small_clip, image_size=IMAGE_SIZE, epochs=1, **SMALL)
     engine.fit(model, datamodule=VisA(visa_root, ["candle"], val_ratio=0.3, num_workers=0))
     return engine.best_model_path
 
@@ -252,17 +291,3 @@ def test_the_commands_export_what_they_predict(small_clip, trained, mvtec_root, 
     (graph,) = tmp_path.glob("out/**/model.onnx")
     (score,) = onnxruntime.InferenceSession(graph).run(["pred_score"], {"input": feed(picture)})
     np.testing.assert_allclose(score, predicted.pred_score.numpy(), atol=1e-3, rtol=0)
-
-
-def test_the_command_of_the_readme_exports_a_checkpoint(small_clip, visa_root, tmp_path):
-    data = VisA(visa_root, ["candle"], val_ratio=0.3, num_workers=0)
-    engine = engine_in(tmp_path, limit_train_batches=1)
-    model = AFClip(pretrained=small_clip, image_size=IMAGE_SIZE, epochs=1)
-    engine.fit(model, datamodule=data)
-    checkpoint = f"--ckpt_path={engine.best_model_path}"
-    own = [f"--model.pretrained={small_clip}", f"--model.image_size={IMAGE_SIZE}", f"--export_root={tmp_path / 'out'}"]
-    AnomalibCLI(args=["export", "--model", "anomalib_zsad.AFClip", "--export_type", "onnx", checkpoint, *own])
-    (graph,) = tmp_path.glob("out/**/model.onnx")
-    images = torch.rand(1, 3, 40, 40)
-    (score,) = onnxruntime.InferenceSession(graph).run(["pred_score"], {"input": images.numpy()})
-    np.testing.assert_allclose(score.item(), model.eval()(images).pred_score.item(), atol=1e-4, rtol=0)
