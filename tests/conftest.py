@@ -1,6 +1,5 @@
 """Generated datasets that several tests read; none may change them."""
 
-import logging
 import os
 from pathlib import Path
 
@@ -14,14 +13,10 @@ from tests.support.small_clip import write_small_clip
 from tests.support.trees import magnetic_tile_tree, mvtec_tree, visa_tree
 
 
-@pytest.fixture(autouse=True)
-def audible_loggers() -> None:
-    """Undo what a library that sets logging up in an earlier test has done to the loggers of this package."""
-    for name in list(logging.root.manager.loggerDict):
-        if name.startswith("anomalib_zsad."):
-            logger = logging.getLogger(name)
-            logger.disabled, logger.propagate = False, True
-            logger.setLevel(logging.NOTSET)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the files of slow tests, so that all workers end at about the same time."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
 
 
 @pytest.fixture(scope="session")

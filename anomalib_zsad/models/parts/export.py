@@ -1,6 +1,8 @@
 """What is exported of a model, and how it is made smaller, through anomalib's export."""
 
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from copy import deepcopy
 from importlib import import_module
 from importlib.util import find_spec
@@ -107,12 +109,13 @@ class ExportHooks:
         if compression_type == CompressionType.INT8_PTQ and datamodule is None:
             msg = "INT8_PTQ needs images that set the ranges: expected a datamodule (--data), got none"
             raise ValueError(msg)
-        return _whole(
-            lambda folder: super(ExportHooks, self).to_openvino(  # type: ignore[misc]
-                folder, model_file_name, input_size, compression_type, datamodule, **options
-            ),
-            export_root,
-        )
+        with _root_logger_kept():
+            return _whole(
+                lambda folder: super(ExportHooks, self).to_openvino(  # type: ignore[misc]
+                    folder, model_file_name, input_size, compression_type, datamodule, **options
+                ),
+                export_root,
+            )
 
     def _compress_ov_model(
         self,
@@ -154,6 +157,18 @@ def _whole(write: Callable[[Path], Path], export_root: Path | str) -> Path:
         target = root / made.relative_to(folder)
         replace_together([*(each for each in made.parent.iterdir() if each != made), made], target.parent)
     return target
+
+
+@contextmanager
+def _root_logger_kept() -> Iterator[None]:
+    """Undo what a conversion by OpenVINO that fails leaves: a root logger that hides all warnings."""
+    root = logging.getLogger()
+    level, filters, handlers = root.level, root.filters[:], root.handlers[:]
+    try:
+        yield
+    finally:
+        root.setLevel(level)
+        root.filters, root.handlers = filters, handlers
 
 
 def _forget_origin(path: Path) -> None:

@@ -1,4 +1,5 @@
 import errno
+import logging
 import os
 from pathlib import Path
 from typing import ClassVar
@@ -166,6 +167,17 @@ def test_missing_nncf_is_named_before_the_export(model, tmp_path, monkeypatch):
     monkeypatch.setattr(export, "find_spec", lambda name: None if name == "nncf" else found(name))
     with pytest.raises(ModuleNotFoundError, match=r"INT8 needs nncf: pip install 'anomalib-zsad\[export\]'"):
         model.to_openvino(tmp_path, compression_type=CompressionType.INT8)
+
+
+def test_a_failed_conversion_leaves_the_root_logger_as_it_was(model, tmp_path, monkeypatch):
+    damaged = tmp_path / "damaged.onnx"
+    damaged.write_bytes(b"no graph")
+    monkeypatch.setattr(AFClip, "to_onnx", lambda *_, **__: damaged)
+    root = logging.getLogger()
+    before = (root.level, root.filters[:], root.handlers[:])
+    with pytest.raises(Exception, match=r"(?i)damaged\.onnx|recognize|convert"):
+        model.to_openvino(tmp_path)
+    assert (root.level, root.filters, root.handlers) == before
 
 
 def test_calibration_without_images_is_refused_before_the_export(model, tmp_path):
