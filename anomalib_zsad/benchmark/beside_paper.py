@@ -1,4 +1,4 @@
-"""The figures of a benchmark beside those that a paper prints."""
+"""The figures of a benchmark beside the published ones."""
 
 from pathlib import Path
 

@@ -56,7 +56,7 @@ def case_columns(shown: Shown) -> list[tuple[str, list[Row]]]:
 
 
 def row_of_case(case: Case, truth: bool = True) -> Row:
-    """Give the row of one case: image, ground truth where that is wanted, map."""
+    """Return the row of one case: image, ground truth on request, map."""
     masks = [black_and_white(case.truth)] if truth else []
     folder = Path(case.name).parent.name
     return Row(
@@ -65,6 +65,6 @@ def row_of_case(case: Case, truth: bool = True) -> Row:
 
 
 def figures(case: Case) -> str:
-    """Say the score of an image, and the AUROC of its pixels where it is known."""
+    """Format the score of an image, and the AUROC of its pixels where it is known."""
     pixels = "" if case.agreement is None else f", pixels {case.agreement:.2f}"
     return f"score {case.score:.2f}{pixels}"

@@ -1,4 +1,4 @@
-"""The few images by which one judges a detector at a glance: its best and its worst cases, and some by chance."""
+"""Selected images of a detector: its best and its worst cases, and a random sample."""
 
 import hashlib
 from collections import defaultdict
@@ -31,7 +31,7 @@ class Case:
         category: Its category.
         name: The end of its path.
         score: The image score.
-        agreement: How well the map tells the defect from the rest (`agreement_of`); None without a usable mask.
+        agreement: How well the map separates the defect from the rest (`agreement_of`); None without a usable mask.
         image: The picture.
         truth: True where it is anomalous.
         levels: The anomaly map, from 0, the lowest pixel of its category or its own, to 255, the highest.
@@ -47,7 +47,7 @@ class Case:
 
     @property
     def key(self) -> str:
-        """What it is called wherever the dataset lies."""
+        """Its name, independent of the dataset's root."""
         return f"{self.category}: {self.name}"
 
 
@@ -91,7 +91,7 @@ class CaseKeeper:
         self._ranges: dict[str, tuple[float, float]] = {}
 
     def add(self, category: str, image: ScoredImage) -> None:
-        """Look at one image; one without a label or without a map is passed over."""
+        """Consider one image; images without a label or a map are skipped."""
         if image.anomaly_map is None or image.label is None:
             return
         lowest, highest = self._ranges.get(category, (1.0, 0.0))
@@ -125,7 +125,7 @@ def agreement_of(
     anomaly_map: NDArray[np.float32],  # (H, W), in [0, 1]
     mask: NDArray[np.bool_] | None,  # (H, W)
 ) -> float | None:
-    """Give the AUROC of the pixels of one image; None where no pixel, or every one, is known to be anomalous.
+    """Compute the pixel AUROC of one image; None unless it has normal and anomalous pixels.
 
     The map has 65536 levels for it: to a few digits, and several times as fast as sorting its pixels.
     """
@@ -139,7 +139,7 @@ def agreement_of(
 
 
 def ranked(kind: str, cases: list[Any]) -> list[Any]:
-    """Sort cases as `kind` has them, the most telling first; without masks the image score decides."""
+    """Sort cases by `kind`, the most extreme first; without masks the image score decides."""
     orders: dict[str, Callable[[Any], float]] = {
         "best": lambda case: -_merit(case),
         "worst": _merit,
@@ -149,7 +149,7 @@ def ranked(kind: str, cases: list[Any]) -> list[Any]:
 
 
 def in_turn(cases: Iterable[Any]) -> list[Any]:
-    """Sort cases by lot, the first of every category before the second of any."""
+    """Shuffle cases, the first of every category before the second of any."""
     by_category = defaultdict(list)
     for case in sorted(cases, key=_lot):
         by_category[case.category].append(case)

@@ -1,4 +1,4 @@
-"""How one cell of a benchmark comes to its result."""
+"""Runs one cell of a benchmark."""
 
 import json
 from pathlib import Path
@@ -91,7 +91,7 @@ class CellRunner:
         return model.evaluator.table
 
     def _member(self, name: str, cell: Cell) -> AnomalibModule:
-        """Take a model as it was trained for its own cells."""
+        """Load a model as it was trained for its own cells."""
         entry, own = self.benchmark.models[name], self.benchmark.member_of(cell, name)
         if entry.is_zero_shot:
             training = self.benchmark.training_of(own)
@@ -153,7 +153,7 @@ class CellRunner:
         return OneCategory(self._target(cell), cell, train_batch_size=size, **self.benchmark.plumbing)
 
     def _tested(self, cell: Cell) -> AllCategories:
-        """All categories of the target; one that is not there is told before anything is trained for it."""
+        """All categories of the target; a missing dataset is reported before anything is trained for it."""
         tested = AllCategories(self._target(cell), seed=cell.training_seed, **self.benchmark.plumbing)
         tested.prepare_data()
         return tested

@@ -18,7 +18,7 @@ TAKEN = 75
 """Status of a cell that another process runs at this time (EX_TEMPFAIL)."""
 
 PYTHON = "{python}"
-"""Stands in a command for the interpreter of whoever starts it."""
+"""Placeholder in a command for the interpreter of the process that starts it."""
 
 _POLL = 0.5
 _PATIENCE = 10.0
@@ -27,7 +27,7 @@ _SHOWN = 4000
 
 @dataclass(frozen=True)
 class Ended:
-    """How a command came to its end.
+    """How a command ended.
 
     Args:
         status: Its exit status; negative where a signal killed it.
@@ -46,7 +46,7 @@ class Ended:
 
     @property
     def reason(self) -> str:
-        """Say it in one line."""
+        """The reason in one line."""
         if self.killed:
             number = -self.status if self.status < 0 else self.status - 128
             return f"killed on {self.host} by {_signal_name(number)} (out of memory, or a time limit?)"
@@ -62,7 +62,7 @@ def run_command(words: Sequence[str], folder: str, needed: str, threads: int | N
     Args:
         words: A program and its arguments; `PYTHON` among them is this process's interpreter.
         folder: Where it runs, the same path on every machine.
-        needed: A file that exists as long as somebody waits for the command.
+        needed: A file that exists as long as a process waits for the command.
         threads: Processor threads that it may use, unless OMP_NUM_THREADS says another number. None: all.
     """
     environment = dict(os.environ)
@@ -77,7 +77,7 @@ def run_command(words: Sequence[str], folder: str, needed: str, threads: int | N
                 stdin=subprocess.PIPE,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                start_new_session=True,  # Ctrl-C in a terminal is for who waits, and `needed` tells the command
+                start_new_session=True,  # Ctrl-C in a terminal is for the waiting process; `needed` ends the command
             )
         except OSError as error:
             return Ended(2, f"{type(error).__name__}: {error}", socket.gethostname())
@@ -89,7 +89,7 @@ def run_command(words: Sequence[str], folder: str, needed: str, threads: int | N
 
 
 def end_with_parent() -> None:
-    """End this process (SIGTERM) when its standard input is closed: when whoever started it ends, however that is."""
+    """End this process (SIGTERM) when its standard input is closed: when its parent process ends for any reason."""
     threading.Thread(target=_follow_standard_input, daemon=True).start()
 
 

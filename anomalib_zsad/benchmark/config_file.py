@@ -38,7 +38,7 @@ def read_benchmark(path: Path) -> Benchmark:
 
 
 def check_classes(benchmark: Benchmark) -> None:
-    """Check every class and its arguments, before hours are spent on what comes before it.
+    """Check every class and its arguments, before any cell is run.
 
     Raises:
         ValueError: If one is unknown, of another kind, or takes other arguments.

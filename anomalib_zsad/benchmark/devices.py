@@ -18,7 +18,7 @@ def own_device(
     accelerator: str = "auto",
     folder: Path | None = None,
 ) -> Iterator[int | list[int]]:
-    """Yield what the trainer takes as `devices`: the device of a place that nobody else has meanwhile.
+    """Yield what the trainer takes as `devices`: a device that no other cell uses meanwhile.
 
     The places of a machine are numbered, the devices go round: the first free place is taken. A place is a locked
     file, so that it is free again when its process ends, however that comes. Where whoever started the process shows

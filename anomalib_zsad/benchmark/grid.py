@@ -36,7 +36,7 @@ class Spec:
     init_args: dict[str, Any] = field(default_factory=dict)
 
     def build(self, kind: type, **more: Any) -> Any:
-        """Build it; arguments given here go before those of the configuration.
+        """Build it; arguments given here override those of the configuration.
 
         Args:
             kind: What it must be.
@@ -49,7 +49,7 @@ class Spec:
         return parser.instantiate_classes(parsed).it
 
     def check(self, kind: type, **more: Any) -> None:
-        """Check what can be told before it is built.
+        """Check what can be checked before it is built.
 
         Raises:
             ValueError: As when it is built.
@@ -103,7 +103,7 @@ class Entry(Spec):
     epoch: int | None = None
 
     def check(self, kind: type, **more: Any) -> None:
-        """Check what can be told before it is built: the path too, since a bare name does not find the class."""
+        """Check what can be checked before it is built, and the path, since a bare name does not find the class."""
         _ = self.model_class
         super().check(kind, **more)
 
@@ -275,7 +275,7 @@ class Benchmark:
                         yield from self._cells(name, entry, target, seed)
 
     def fingerprint(self, cell: Cell) -> str:
-        """Digest all that decides a cell's result: with other settings a finished cell does not count."""
+        """Digest all that decides a cell's result: a cell finished with other settings is run again."""
         protocol, entry = self.protocol_of(cell.target), self.models[cell.model]
         members = [self.models[name] for name in entry.members]
         target = decisive(protocol.targets[cell.target])
@@ -325,7 +325,7 @@ def _doubled(values: list[Any]) -> list[Any]:
 
 
 def decisive(datamodule: Spec) -> dict[str, Any]:
-    """Leave out how images are read: it decides no result."""
+    """Leave out how images are read, which does not change the result."""
     own = {name: value for name, value in datamodule.init_args.items() if name not in PLUMBING}
     return {"class_path": datamodule.class_path, "init_args": own}
 

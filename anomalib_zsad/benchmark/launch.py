@@ -12,23 +12,23 @@ from pydantic import ConfigDict
 
 
 class Job(Protocol):
-    """What an engine gives for a call that it has taken."""
+    """A submitted call."""
 
     def done(self) -> bool:
-        """Whether it has come to its end."""
+        """Whether it has ended."""
 
     def result(self) -> Any:
         """Return what the function returned, or raise why it did not."""
 
     def cancel(self) -> Any:
-        """Do not begin it, if that can be helped."""
+        """Do not start it if possible."""
 
 
 class Engine(Protocol):
-    """Calls functions, wherever that is."""
+    """Calls functions, in this process or elsewhere."""
 
     def submit(self, function: Callable[..., Any], /, *arguments: Any) -> Job:
-        """Take a call; both must be picklable."""
+        """Submit a call; function and arguments must be picklable."""
 
 
 @dataclass

@@ -1,4 +1,4 @@
-"""How a cell reads its images where the datamodule alone would read others."""
+"""Datamodules with which a cell reads the images that the benchmark compares."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Whether one detector is better than another on the same categories: Wilcoxon's signed-rank test."""
+"""Paired comparison of detectors over categories: Wilcoxon's signed-rank test."""
 
 from collections.abc import Iterator
 from itertools import combinations

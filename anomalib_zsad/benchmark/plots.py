@@ -109,7 +109,7 @@ def row_name(model: object, shots: object) -> str:
 
 
 def _literal(text: object) -> str:
-    """Give a text that is drawn as it is: matplotlib reads what stands between dollars as a formula."""
+    """Escape a text for matplotlib, which reads what stands between dollars as a formula."""
     return printable(text).replace("$", r"\$")
 
 

@@ -1,4 +1,4 @@
-"""Running a benchmark: one cell after the other or several at a time, whatever happens to one of them."""
+"""Runs a benchmark: one cell after the other or several at a time; a failed cell does not stop the others."""
 
 import json
 import logging
@@ -37,7 +37,7 @@ COMMAND = (PYTHON, "-m", "anomalib_zsad")
 
 _QUIET = {"enable_progress_bar": False}
 _PATIENCE = 2.0
-"""Seconds: somebody who only looks whether a cell is taken is done by then."""
+"""Seconds: a process that only checks whether a cell is taken is done by then."""
 
 
 def run_benchmark(
@@ -83,8 +83,8 @@ def run_benchmark(
         for done, task in enumerate(settled, start=1):
             failed += store.reason(task.cell, task.fingerprint) is not None
             _report(store, cells)
-            told = f", {failed} of them without a result" if failed else ""
-            logger.info("%d of %d cells are done%s.%s", done, len(tasks), told, _left(done, len(tasks), started))
+            failures = f", {failed} of them without a result" if failed else ""
+            logger.info("%d of %d cells are done%s.%s", done, len(tasks), failures, _left(done, len(tasks), started))
     return _report(store, cells, drawn=True)
 
 
@@ -95,7 +95,7 @@ def run_cell(
     run: Callable[[Cell], pd.DataFrame],
     patience: float = _PATIENCE,
 ) -> int:
-    """Run one cell and keep its result, or why it has none, unless another process does.
+    """Run one cell and store its result, or the reason why it has none, unless another process runs it.
 
     Args:
         benchmark: The grid.
@@ -186,7 +186,7 @@ def _processors() -> int:
 
 @contextmanager
 def _written(benchmark: Benchmark, folder: Path) -> Iterator[Path]:
-    """Write down what is run, for as long as it runs: commands end when the file is gone."""
+    """Keep the configuration in a file while the benchmark runs: commands end when the file is gone."""
     path = folder / "running" / f"{secrets.token_hex(8)}.yaml"
     plain = json.loads(json.dumps(asdict(benchmark), default=str))  # as the fingerprint takes it
     with whole_file(path) as temporary:

@@ -1,4 +1,4 @@
-"""Which cell goes next: after those whose work it uses, not beside itself, and once more where it was killed."""
+"""Schedules cells: after those whose results they use, each once at a time, and once more if it was killed."""
 
 import logging
 import signal
@@ -44,7 +44,7 @@ class Task:
 
 
 def plan(benchmark: Benchmark, store: Store) -> list[Task]:
-    """Name the cells without a result: one of each training before the others, members before their ensembles."""
+    """List the cells without a result: one of each training before the others, members before their ensembles."""
     cells = [(cell, benchmark.fingerprint(cell)) for cell in benchmark.cells()]
     finished = {cell: store.is_finished(cell, mark) for cell, mark in cells}
     tasks = {cell: Task(cell, mark, store.record(cell, mark)) for cell, mark in cells if not finished[cell]}
@@ -66,7 +66,7 @@ def _together(one: Cell, other: Cell) -> bool:
 class Schedule:
     """Runs cells until each has a result or a reason why it has none.
 
-    A cell's record is all that counts, whoever has written it: another benchmark on the same folder may.
+    A cell is finished if its record exists, also if another benchmark on the same folder wrote it.
 
     Args:
         tasks: The result of `plan`.
@@ -80,7 +80,7 @@ class Schedule:
         self._running: list[tuple[Job, Task]] = []
 
     def settled(self) -> Generator[Task, None, None]:
-        """Run all; those that are handed out are called back when the iterator is closed."""
+        """Run all; submitted cells are cancelled when the iterator is closed."""
         look = time.monotonic()
         try:
             while self._waiting or self._running:
@@ -96,7 +96,7 @@ class Schedule:
                 job.cancel()
 
     def _hand_out(self) -> list[Task]:
-        """Hand out what may run; return those that others have run meanwhile."""
+        """Submit what may run; return the cells that other processes have run meanwhile."""
         settled = []
         for task in list(self._waiting):
             if len(self._running) >= self._limit:
@@ -113,7 +113,7 @@ class Schedule:
         return settled
 
     def _collect(self) -> list[Task]:
-        """Take back what has come to an end; return those that have a record."""
+        """Collect what has ended; return the cells that have a record."""
         running, self._running = self._running, []
         settled = []
         for job, task in running:

@@ -34,7 +34,7 @@ class Store:
         return self.folder / "cells" / cell.name
 
     def finish(self, cell: Cell, fingerprint: str, table: pd.DataFrame, seconds: float) -> None:
-        """Keep the result of a cell.
+        """Store the result of a cell.
 
         Args:
             cell: The cell.
@@ -46,13 +46,13 @@ class Store:
         self._write(cell, {"fingerprint": fingerprint, "seconds": seconds, "rows": rows})
 
     def fail(self, cell: Cell, fingerprint: str, reason: str) -> None:
-        """Keep why a cell has no result; it is tried again by the next run."""
+        """Store the reason why a cell has no result; the next run tries it again."""
         # Another failure of the same reason is another record.
         self._write(cell, {"fingerprint": fingerprint, "failed": reason, "attempt": secrets.token_hex(8)})
 
     @contextmanager
     def lock(self, cell: Cell, seconds: float) -> Iterator[bool]:
-        """Keep all others from running a cell; the lock of a process that dies is free.
+        """Lock a cell; the lock of a process that dies is released.
 
         Args:
             cell: The cell.
@@ -75,18 +75,18 @@ class Store:
             lock.release()
 
     def is_taken(self, cell: Cell) -> bool:
-        """Whether somebody runs a cell at this time."""
+        """Whether a process runs the cell at this time."""
         if not self._lock_path(cell).is_file():
             return False
         with self.lock(cell, seconds=0) as ours:
             return not ours
 
     def is_finished(self, cell: Cell, fingerprint: str) -> bool:
-        """Whether there is a result of these very settings."""
+        """Whether there is a result with these settings."""
         return "rows" in self.record(cell, fingerprint)
 
     def seconds(self, cell: Cell, fingerprint: str) -> float | None:
-        """What a finished cell took."""
+        """The duration of a finished cell."""
         return self.record(cell, fingerprint).get("seconds")
 
     def reason(self, cell: Cell, fingerprint: str) -> str | None:
@@ -94,7 +94,7 @@ class Store:
         return self.record(cell, fingerprint).get("failed")
 
     def rows(self, cell: Cell, fingerprint: str) -> pd.DataFrame:
-        """Give a cell's result, tidy: a row for every category and metric that is available."""
+        """Return a cell's result, tidy: a row for every category and metric that is available."""
         found = [
             (cell.model, cell.target, row["category"], cell.shots, cell.seed, row["images"], metric, row[metric],
              row["note"])
@@ -105,7 +105,7 @@ class Store:
         return pd.DataFrame(found, columns=list(COLUMNS))
 
     def record(self, cell: Cell, fingerprint: str) -> dict[str, Any]:
-        """Read what is known of a cell with these settings: `rows`, or why it `failed`; nothing where it is not."""
+        """Read the record of a cell with these settings: `rows`, or why it `failed`; empty without a record."""
         try:
             content = json.loads(self._path(cell).read_text(encoding="utf-8"))
         except (OSError, ValueError):

@@ -61,7 +61,7 @@ def unit(scores: Tensor, name: str) -> Tensor:
 
 
 def signed_unit(scores: Tensor, name: str) -> Tensor:
-    """Bring scores from (-inf, inf) to (0, 1); near 0 they are told apart less finely than by `unit`.
+    """Bring scores from (-inf, inf) to (0, 1); near 0 the resolution is lower than that of `unit`.
 
     Args:
         scores: Raw scores, of any shape.

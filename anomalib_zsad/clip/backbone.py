@@ -106,11 +106,11 @@ class FrozenClip(nn.Module):
         )
 
     def train(self, mode: bool = True) -> "FrozenClip":  # noqa: ARG002
-        """Stay in eval mode: nothing in here learns."""
+        """Stay in eval mode: CLIP is never trained."""
         return super().train(mode=False)
 
     def state_dict(self, *_: Any, destination: Any = None, **__: Any) -> Any:
-        """Hold nothing: `identity` tells which weights these are, so checkpoints are small and load strictly."""
+        """Return no weights: `identity` names them, so checkpoints are small and load strictly."""
         return {} if destination is None else destination
 
     @property

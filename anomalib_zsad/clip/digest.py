@@ -18,7 +18,7 @@ _CHUNK = 2**20
 
 
 def sha256_of(path: Path) -> str:
-    """Give the SHA-256 of a file, from the record beside it where the file has not changed since.
+    """Return the SHA-256 of a file, from the record beside it if the file has not changed since.
 
     The record is `<file>.sha256` in the format of sha256sum. One that came with the file is what the file must match;
     it is then marked as checked. Where there is none, the digest is recorded for the next time if the folder allows.
@@ -46,12 +46,12 @@ def sha256_of(path: Path) -> str:
 
 
 def hash_file(path: Path) -> str:
-    """Compute the SHA-256 of a file, whatever is recorded of it."""
+    """Compute the SHA-256 of a file, without using its record."""
     return _hash(path, _stamp(path))
 
 
 def recorded_digest(path: Path) -> str | None:
-    """Give the SHA-256 recorded beside a file, be it still true or not."""
+    """Return the SHA-256 recorded beside a file, which may be out of date."""
     record = _read_record(path)
     return record.digest if record else None
 
@@ -62,7 +62,7 @@ def record_digest(path: Path, digest: str, *, given: bool) -> None:
     Args:
         path: The file.
         digest: Its 64 hexadecimal digits.
-        given: Whether the digest comes from whoever published the file, so that it must match for ever.
+        given: Whether the digest was published with the file, so that it must always match.
     """
     # sha256sum passes over lines that start with "#".
     line = f"# {_GIVEN if given else _SEEN} {_stamp(path)}\n{digest}  {path.name}\n"

@@ -37,7 +37,7 @@ class Publication:
 
 
 def publication_of(backbone: str, tag: str) -> Publication | None:
-    """Look a tag up in open_clip's table; None where it has none of that name."""
+    """Look up a tag in open_clip's table; None if it is not there."""
     from open_clip.pretrained import get_pretrained_cfg
 
     for name in same_weights(backbone):
@@ -78,7 +78,7 @@ def cached(publication: Publication) -> Path | None:
 
 
 def hub_digest(path: Path) -> str:
-    """Tell the SHA-256 that the hub gives for a file in its cache, "" where the cache does not keep it.
+    """Return the hub's SHA-256 of a file in its cache, "" if the cache has none.
 
     The cache names large files by the SHA-256 that the hub announced for them.
     """

@@ -1,4 +1,4 @@
-"""Weight files of CLIP in OpenAI's and open_clip's layouts, and the architecture that their shapes tell."""
+"""Weight files of CLIP in OpenAI's and open_clip's layouts, and the architecture that follows from their shapes."""
 
 import difflib
 import re
@@ -16,7 +16,12 @@ from anomalib_zsad.clip.torch_file import read_torch_file
 HEAD_WIDTH = 64
 """Width of an attention head in CLIP, but for the widest vision towers."""
 
-_HEAD_WIDTHS = {1280: 80, 1408: 88, 1664: 104, 1792: 112}  # ViT-H, g, bigG and e: no shape tells the number of heads
+_HEAD_WIDTHS = {
+    1280: 80,
+    1408: 88,
+    1664: 104,
+    1792: 112,
+}  # ViT-H, g, bigG and e: no shape determines the number of heads
 
 _OWN_ARCHITECTURES = Path(__file__).parent / "architectures"
 
@@ -30,7 +35,7 @@ _TEXT = {"context_length", "vocab_size", "width", "heads", "layers", "mlp_ratio"
 
 
 def read_state_dict(path: Path) -> dict[str, Tensor]:
-    """Read the weights of a CLIP without running anything that the file may hold.
+    """Read the weights of a CLIP without executing code from the file.
 
     Args:
         path: A `.safetensors` file, a state dict saved by torch (plain or under "state_dict"), OpenAI's TorchScript
@@ -62,7 +67,7 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
 
 
 def architecture_of(state_dict: dict[str, Tensor], origin: str | Path = "these weights") -> dict[str, Any]:
-    """Tell the architecture of a CLIP vision transformer from the shapes of its weights.
+    """Derive the architecture of a CLIP vision transformer from the shapes of its weights.
 
     Args:
         state_dict: The weights as `read_state_dict` returns them.

@@ -18,7 +18,7 @@ def pack(
     numbers: Tensor,  # (K,) the tokens whose embedding was trained
     other: Tensor,  # (Ct,) the embedding of all others
 ) -> dict[str, Tensor]:
-    """Bring weights to what a small file of them holds.
+    """Reduce weights to the content of a small file.
 
     Args:
         state: The weights in OpenAI's layout.

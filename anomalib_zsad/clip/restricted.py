@@ -69,7 +69,7 @@ class Unpickler(pickle.Unpickler):
         raise RefusedError("".join(filter(str.isprintable, f"{module}.{name}"))[:100])
 
     def persistent_load(self, saved: Any) -> Any:
-        """Describe a storage."""
+        """Return a description of a storage."""
         if saved[0] == "module":  # torch's old format: a class and its source
             expect(isinstance(saved[1], type), "a module without a class")
             return saved[1]

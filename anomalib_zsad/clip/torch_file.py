@@ -94,7 +94,7 @@ class _Bounded:
 
 
 class _Builder:
-    """Make tensors of what a pickle describes.
+    """Build the tensors that a pickle describes.
 
     Args:
         content: Reads the bytes of a storage, once each.

@@ -1,4 +1,4 @@
-"""Evaluation of raw scores, decisions, and what is written of them."""
+"""Evaluation of raw scores and decisions, and the files that hold the results."""
 
 from anomalib_zsad.evaluation.evaluator import ZeroShotEvaluator
 from anomalib_zsad.evaluation.post_processor import MonotonePostProcessor

@@ -1,4 +1,4 @@
-"""All that is known of one category's images until its metrics are computed."""
+"""Accumulates the scores of one category's images and computes its metrics."""
 
 from dataclasses import dataclass, field
 

@@ -1,4 +1,4 @@
-"""What a user gets at the fitted threshold: decisions, counted against the truth."""
+"""Decisions at the fitted threshold, compared with the labels."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ DECIDED = ("pred_label", "pred_mask")
 
 @dataclass
 class DecisionCounts:
-    """How many decisions were right, as far as F1, precision and recall need it."""
+    """The counts from which F1, precision and recall are computed."""
 
     true_positives: int = 0
     predicted: int = 0
@@ -47,11 +47,11 @@ class DecisionCounts:
 
 
 def decide(batch: ImageBatch, post_processor: Any) -> dict[str, Tensor]:
-    """Apply a post-processor's thresholds to a batch of raw scores, which stays as it is.
+    """Apply a post-processor's thresholds to a batch of raw scores without changing it.
 
     Args:
         batch: With raw scores.
-        post_processor: Of the model; whatever is no `PostProcessor` of anomalib decides nothing.
+        post_processor: The model's; anything but a `PostProcessor` of anomalib makes no decisions.
 
     Returns:
         "pred_label" (B,) and "pred_mask" (B, 1, H, W), as far as there are scores and thresholds.
@@ -65,7 +65,7 @@ def decide(batch: ImageBatch, post_processor: Any) -> dict[str, Tensor]:
 
 
 def check_before_decisions(metrics: Iterable[Any]) -> None:
-    """Refuse validation metrics of decisions: validation is what the thresholds are fitted on, so there are none yet.
+    """Refuse validation metrics of decisions: thresholds are fitted at the end of validation.
 
     Raises:
         ValueError: If one needs a field that only thresholds make.

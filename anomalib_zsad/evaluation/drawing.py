@@ -65,7 +65,7 @@ class ItemDrawing:
         return self._layers[key]
 
     def _title(self, title: str) -> np.ndarray:  # (height, width, 4) uint8
-        """Render a title over nothing: what anomalib draws on black and on white tells colour and opacity."""
+        """Render a title on a transparent layer, computed from anomalib's drawings on black and on white."""
         size = self.visualizer.field_size
         if not title:
             return np.zeros((size[1], size[0], 4), np.uint8)

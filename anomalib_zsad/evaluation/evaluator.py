@@ -47,7 +47,7 @@ class ZeroShotEvaluator(Evaluator):
     AP and F1-max, pixel AUROC, AP, F1-max, AUPRO and AUPRO-200 of every category, F1, precision and recall at the
     fitted thresholds, and their mean over categories, never over pooled images: logged (the means), printed, kept in
     `table`, and written to `metrics.csv` with a note where a metric is not available; `scores.csv` holds the score of
-    every image, `curves.csv` the ROC and PRO curves. F1-max is the F1 at the best threshold for the very test data.
+    every image, `curves.csv` the ROC and PRO curves. F1-max is the F1 at the best threshold for the test data.
     Several processes need a `CategoryDataModule`, which shares categories among them.
 
     Validation gives image AUROC and AP, and pixel AUROC and AP where there are masks, of all its images together: they
@@ -84,7 +84,7 @@ class ZeroShotEvaluator(Evaluator):
         self._start(awaited={})
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Forget earlier epochs."""
+        """Discard the scores of earlier epochs."""
         del trainer, pl_module
         self.validation.reset()
 
@@ -103,13 +103,13 @@ class ZeroShotEvaluator(Evaluator):
         self.validation.update(batch)
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Log how well the validation data are told apart."""
+        """Log AUROC and AP of the validation data."""
         super().on_validation_epoch_end(trainer, pl_module)
         users = {metric.name for metric in self.val_metrics}
         _log(trainer, pl_module, {name: each for name, each in self.validation.compute().items() if name not in users})
 
     def on_test_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Forget earlier runs."""
+        """Discard the scores of earlier runs."""
         del pl_module
         _check_processes(trainer)
         self._start(_images_per_category(trainer.test_dataloaders))
@@ -160,7 +160,7 @@ class ZeroShotEvaluator(Evaluator):
         self._rows: list[tuple[str, str, str, float]] = []
 
     def _share(self) -> None:
-        """Take in what the other processes have."""
+        """Gather the results of the other processes."""
         everyones = known_to_processes((self._results, self._rows))
         if len(everyones) > 1:
             self._results = {name: result for results, _ in everyones for name, result in results.items()}
@@ -212,7 +212,7 @@ def _log(trainer: Trainer, pl_module: LightningModule, values: Mapping[str, floa
 
 
 def _check_processes(trainer: Trainer) -> None:
-    """Refuse to test in processes that know no category as a whole."""
+    """Refuse to test in several processes unless each has whole categories."""
     samplers = [getattr(loader, "sampler", None) for loader in _listed(trainer.test_dataloaders)]
     if trainer.world_size > 1 and not all(isinstance(each, ShareOfCategories) for each in samplers):
         msg = (

@@ -1,4 +1,4 @@
-"""Pictures are extra: what cannot be drawn costs a warning, and the run goes on."""
+"""Pictures are optional: an error in drawing is logged as a warning, and the run continues."""
 
 import logging
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ def extra(what: object) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        logger.warning("No picture of %s: %s. The run goes on without it.", printable(what), reason_of(error))
+        logger.warning("No picture of %s: %s. The run continues without it.", printable(what), reason_of(error))
 
 
 def reason_of(error: Exception) -> str:

@@ -1,4 +1,4 @@
-"""Bootstrap intervals of a category's metrics: its images are drawn again, normal and anomalous ones for themselves."""
+"""Bootstrap intervals of a category's metrics: images are resampled, stratified by label."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -89,7 +89,7 @@ _RESAMPLED = (*(f"image_{name}" for name in _RANKED), *(f"pixel_{name}" for name
 
 
 def with_intervals(table: pd.DataFrame, results: Mapping[str, CategoryResult]) -> pd.DataFrame:
-    """Add the columns `<metric>_low` and `<metric>_high`: the middle 95 % of what the draws of images gave.
+    """Add the columns `<metric>_low` and `<metric>_high`: the middle 95 % over the resampled images.
 
     A draw's mean is over all categories that have the metric, each drawn for itself: what is uncertain is which images
     there are, not which categories. It stays empty where one of them cannot be drawn.

@@ -1,4 +1,4 @@
-"""The pixels of one category: exact while memory allows, else in bins."""
+"""The pixels of one category: exact while memory allows, binned beyond."""
 
 from collections.abc import Collection
 
@@ -70,7 +70,7 @@ class PixelScores:
         self._keys[held:] = keys
 
     def fold(self) -> None:
-        """Give up exactness for a fixed size."""
+        """Fold the pixels into a histogram of fixed size."""
         self._bins = np.zeros((3, BINS))
         for start in range(0, self._keys.size, _PIECE):
             _count(self._keys[start : start + _PIECE], self._bins)

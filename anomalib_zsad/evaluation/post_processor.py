@@ -27,7 +27,7 @@ _LEVELS = {"image": "_image_threshold", "pixel": "_pixel_threshold"}
 def thresholds_of(
     post_processor: Any,  # a PostProcessor, or anything else
 ) -> dict[str, Any]:
-    """Describe in plain data what decides: raw thresholds (None: unknown), calibration where there is one, options."""
+    """Return the raw thresholds (None: unknown), the calibration if there is one, and the options as plain data."""
     if not isinstance(post_processor, PostProcessor):
         return {}
     values = {level: getattr(post_processor, name).item() for level, name in _LEVELS.items()}
@@ -41,7 +41,7 @@ def take_thresholds(
     post_processor: Any,  # a PostProcessor, or anything else
     thresholds: Mapping[str, Any],
 ) -> None:
-    """Put into a post-processor what `thresholds_of` says of another."""
+    """Set the thresholds and options that `thresholds_of` returned."""
     if not isinstance(post_processor, PostProcessor):
         return
     values = {**_UNIT_RANGE, **{name: thresholds.get(level) for level, name in _LEVELS.items()}}
@@ -70,7 +70,7 @@ class MonotonePostProcessor(PostProcessor):
     Nothing is clamped and no minimum or maximum of other data enters, so that the order of scores stays. Without a
     threshold, scores are left as they are. In 32 bits, scores closer than 3e-7 may become equal.
 
-    An option that is not at its default takes precedence over that of a checkpoint.
+    An option that differs from its default overrides that of a checkpoint.
 
     Once calibrated (`calibrate`), batches get a `p_value` (B,) beside their scores: see `Calibration`.
 
@@ -130,11 +130,11 @@ class MonotonePostProcessor(PostProcessor):
             self.calibration = None
 
     def load_checkpoint_config(self, config: dict[str, Any]) -> None:
-        """Restore the options of a checkpoint, but for those that were chosen otherwise."""
+        """Restore the options of a checkpoint, except those that the user has set."""
         others = [name for name, value in self._chosen.items() if config.get(name, value) != value]
         if others:
-            told = ", ".join(f"{name}={self._chosen[name]} (not {config[name]})" for name in others)
-            logger.info("Post-processing otherwise than the checkpoint says: %s.", told)
+            overridden = ", ".join(f"{name}={self._chosen[name]} (not {config[name]})" for name in others)
+            logger.info("Post-processing options that override the checkpoint: %s.", overridden)
         super().load_checkpoint_config({**config, **self._chosen})
 
     def on_validation_batch_end(
@@ -146,7 +146,7 @@ class MonotonePostProcessor(PostProcessor):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Take the scores for the thresholds."""
+        """Collect the scores for the thresholds."""
         del trainer, pl_module, batch, batch_idx, dataloader_idx
         if self.enable_thresholding:
             self._image_threshold_metric.update(outputs)

@@ -65,14 +65,14 @@ class PredictionWriter(Callback):
         self._stream.flush()
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Put the file in its place."""
+        """Move the finished file to its place."""
         del pl_module
         self._keep()
         if trainer.world_size > 1:
             self._merge(trainer)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Keep what there is; a file of an earlier run stays where there is nothing."""
+        """Keep the rows written so far; without any, the file of an earlier run stays."""
         del trainer, pl_module
         if self._file is not None and self._rows:
             self._keep()
@@ -88,7 +88,7 @@ class PredictionWriter(Callback):
         logger.info("%d predictions written to %s.", len(self._rows), self._path)
 
     def _merge(self, trainer: Trainer) -> None:
-        """Have the first process write the rows of all, in place of the files of each."""
+        """Let the first process write the rows of all processes into one file."""
         # `limit_predict_batches` may end before the last place.
         everyones = pooled(zip(_places(trainer.predict_dataloaders), self._rows, strict=False))
         if trainer.is_global_zero:

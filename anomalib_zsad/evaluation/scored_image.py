@@ -15,7 +15,7 @@ from anomalib_zsad.evaluation.decisions import DECIDED
 
 @dataclass(frozen=True)
 class ScoredImage:
-    """What a model says of an image, and what is known of it.
+    """The scores of an image, its label and its mask.
 
     Args:
         path: The image's file.

@@ -1,4 +1,4 @@
-"""How well the validation data are told apart while a model is trained."""
+"""AUROC and average precision of the validation data during training."""
 
 import numpy as np
 import torch
@@ -26,11 +26,11 @@ class ValidationScores(nn.Module):
         self.register_buffer("counts", empty, persistent=False)
 
     def reset(self) -> None:
-        """Forget everything."""
+        """Discard all scores."""
         self.counts.zero_()
 
     def update(self, batch: ImageBatch) -> None:
-        """Count the scores of a batch, as far as it has labels and masks."""
+        """Add the scores of a batch where it has labels and masks."""
         for level, (scores, truth) in enumerate(
             ((batch.pred_score, batch.gt_label), (batch.anomaly_map, batch.gt_mask))
         ):
@@ -39,7 +39,7 @@ class ValidationScores(nn.Module):
                 self.counts[level] += torch.bincount(index, minlength=2 * BINS).view(2, BINS)
 
     def compute(self) -> dict[str, float]:
-        """Give the metrics that these data allow, of all processes together: each of them must call this."""
+        """Compute the metrics that the data allow, over all processes: every process must call this."""
         everyones = sum_over_processes(self.counts).cpu().numpy()
         return {
             f"{level}_{name}": value

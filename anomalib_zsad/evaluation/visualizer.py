@@ -31,8 +31,8 @@ class CategoryVisualizer(ImageVisualizer):
     """Anomalib's pictures at `images/<category>/<folder>/<name>.jpg`, on one scale for all images.
 
     Images of the same name and folder in one run are numbered rather than overwritten. A picture shows what the model
-    was given and, for a calibrated model, the p-value of its score. It is drawn in a thread of its own while the next
-    images are scored; one that cannot be drawn costs a warning, not the run.
+    was given and, for a calibrated model, the p-value of its score. It is drawn in a separate thread while the next
+    images are scored; one that cannot be drawn is logged as a warning.
 
     Args:
         *args: Those of anomalib's `ImageVisualizer`.
@@ -51,7 +51,7 @@ class CategoryVisualizer(ImageVisualizer):
         self._places_left: BoundedSemaphore | None = None  # not before it is needed: models are copied, locks cannot be
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Let this run replace the pictures of earlier ones."""
+        """Start anew, so that this run replaces the pictures of earlier ones."""
         del trainer, pl_module
         self._sources.clear()
         self._missing = 0
@@ -67,7 +67,7 @@ class CategoryVisualizer(ImageVisualizer):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Have a picture of every image drawn."""
+        """Queue a picture of every image."""
         del outputs, batch_idx, dataloader_idx
         folder = Path(self.output_dir or Path(trainer.default_root_dir) / "images")
         normalisation = _normalisation(getattr(pl_module, "pre_processor", None))
@@ -79,7 +79,7 @@ class CategoryVisualizer(ImageVisualizer):
                 self._begin(item, caption, normalisation, folder / path_component(category))
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Wait for the last pictures; say how many are missing, where it is more than the one that was told."""
+        """Wait for the last pictures; log how many are missing if there is more than the one already reported."""
         del trainer, pl_module
         self._finish()
         if self._missing > 1:
@@ -123,7 +123,7 @@ class CategoryVisualizer(ImageVisualizer):
     def _miss(self, what: str, reason: str) -> None:
         self._missing += 1
         if self._missing == 1:
-            logger.warning("No picture of %s: %s. The run goes on without it.", printable(what), reason)
+            logger.warning("No picture of %s: %s. The run continues without it.", printable(what), reason)
 
     def _finish(self) -> None:
         if self._thread is not None:

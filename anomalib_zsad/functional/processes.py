@@ -1,4 +1,4 @@
-"""What the processes of one distributed training know together; in a single process everything is as it was."""
+"""Sums and lists over the processes of a distributed training; in a single process the values are unchanged."""
 
 from collections.abc import Iterable
 from typing import Any, TypeVar
@@ -12,16 +12,16 @@ Known = TypeVar("Known")
 def sum_over_processes(
     values: Tensor,  # any shape, the same in every process
 ) -> Tensor:
-    """Add up what every process has, with gradients.
+    """Sum a tensor over all processes, with gradients.
 
-    A distributed training averages the gradients of its processes, so a loss that is a mean over images is the one of
-    all their batches together. A loss that is none must be computed from sums over all processes, the same in each.
+    A distributed training averages the gradients of its processes, so a loss that is a mean over images equals
+    that of all their batches together. Any other loss must be computed from sums over all processes, the same in each.
     """
     return _Sum.apply(values) if _is_distributed() else values
 
 
 def known_to_processes(known: Known) -> list[Known]:
-    """List what every process has, in their order.
+    """Gather the values of all processes, in their order.
 
     Every process must call it at the same point: in a training step, not at the end of a training epoch, where the
     progress bar of the first process alone may already be waiting for the others.

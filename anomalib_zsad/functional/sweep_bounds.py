@@ -26,7 +26,7 @@ def sweep_error(
         regions: Number of anomalous regions.
 
     Returns:
-        The greatest possible difference; 1 where it cannot be told, nan where AUPRO-200 is not available.
+        The greatest possible difference; 1 where it cannot be bounded, nan where AUPRO-200 is not available.
     """
     floors, reached = bins.scores.astype(np.float64), np.cumsum(bins.counts, axis=1)
     curve = DetectionCurve(
@@ -74,7 +74,7 @@ def _extremes(
     last: int,
     first: int,
 ) -> tuple[float, float]:
-    """Give the smallest and the largest area where `last` is the last threshold below the limit.
+    """Return the smallest and the largest area where `last` is the last threshold below the limit.
 
     The smallest begins at the threshold `first`, the largest at once.
     """

@@ -12,9 +12,9 @@ logger = logging.getLogger(__name__)
 def display_names(classes: Sequence[str], dataset: str = "") -> dict[str, str]:
     """Name classes as the shipped base does, or else as their dataset does.
 
-    Classes of one name are told apart by words of their own where they have some: `bracket_black` and `bracket_brown`
+    Classes of one name are distinguished by their own words where they have some: `bracket_black` and `bracket_brown`
     are a "black metal bracket" and a "brown metal bracket", not both a "metal bracket". Else, as for `pcb1` and `pcb2`,
-    the log says that they share what is said of them.
+    the log says that they share their descriptions.
 
     Args:
         classes: As their dataset calls them.

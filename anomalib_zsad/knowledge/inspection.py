@@ -62,7 +62,7 @@ def details(base: KnowledgeBase, class_name: str, dataset: str | None = None) ->
 
 
 def _table(*titles: str) -> Table:
-    """Make a table whose long words, such as paths, go on in the next line rather than lose their end."""
+    """Make a table that wraps long words, such as paths, instead of truncating them."""
     return Table(*(Column(title, overflow="fold") for title in titles))
 
 

@@ -1,4 +1,4 @@
-"""Answers as they come, so that an interrupted build asks nothing twice."""
+"""Answers are recorded as they arrive, so that an interrupted build asks no question twice."""
 
 import hashlib
 import json
@@ -34,14 +34,14 @@ class Journal:
                 raise ValueError(msg)
 
     def get(self, key: str) -> dict[str, Any] | None:
-        """Find the answer to a question; None where it was not answered yet."""
+        """Return the answer to a question; None if it was not answered yet."""
         return self._answers.get(key)
 
     def add(self, key: str, **answer: Any) -> dict[str, Any]:
         """Keep an answer, on the disk when this returns.
 
         Raises:
-            OSError: If it cannot be written; what is left of its line counts for nothing.
+            OSError: If it cannot be written; what is left of its line is ignored.
         """
         record = {_KEY: key, **answer}
         try:
@@ -65,7 +65,7 @@ class Journal:
 
 
 def key_of(*parts: object) -> str:
-    """Name a question: everything that an answer depends on goes in."""
+    """Derive the key of a question from everything that its answer depends on."""
     return hashlib.sha256(json.dumps([str(part) for part in parts]).encode()).hexdigest()
 
 
@@ -81,6 +81,6 @@ def _record(line: bytes) -> dict[str, Any] | None:
 
 
 def _is_torn(line: bytes) -> bool:
-    """Tell whether a line is the beginning of an answer, or what a lost power supply left, not somebody's text."""
+    """Return whether a line is an incomplete answer or left by a power failure, and not another text."""
     text = line.strip(b"\0\r")
     return text.startswith(_START[: len(text)])

@@ -67,7 +67,7 @@ class _Marks:
 
 
 def _mark(origin: Generator, main: Generator | None, others: dict[str, Generator], name: str = "") -> str:
-    """Name an origin, "" for the main one; the name stands for this very origin in the merged base."""
+    """Name an origin, "" for the main one; the name stands for this origin in the merged base."""
     if origin == main:
         return ""
     digest = hashlib.sha256(origin.model_dump_json().encode()).hexdigest()[:8]

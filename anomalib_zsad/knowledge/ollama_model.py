@@ -94,7 +94,7 @@ class OllamaModel:
             vision: Whether it will be asked about images.
 
         Returns:
-            The model's digest, "" where the server does not tell.
+            The model's digest, "" if the server does not report it.
 
         Raises:
             ModelMissingError: If it must be pulled first.
@@ -104,7 +104,7 @@ class OllamaModel:
         with self._talking():
             shown = self._within(lambda _: self._client.show(self.name))
             listed = self._within(lambda _: self._client.list()).models
-        abilities = getattr(shown, "capabilities", None)  # servers before 2025 do not tell
+        abilities = getattr(shown, "capabilities", None)  # servers before 2025 do not report them
         if vision and abilities is not None and "vision" not in abilities:
             msg = (
                 f"the model {self.name} cannot see images (it can: {', '.join(abilities)}): "
@@ -175,7 +175,7 @@ class OllamaModel:
 
     @contextmanager
     def _talking(self) -> Iterator[None]:
-        """Say in one sentence what went wrong."""
+        """Turn errors into one message."""
         import httpx
         import ollama
 

@@ -1,4 +1,4 @@
-"""What models are asked, and in which form they are to answer."""
+"""The questions to the models and the format of the answers."""
 
 import hashlib
 from dataclasses import dataclass

@@ -32,7 +32,7 @@ class Generator(_Part):
     """Where texts come from.
 
     Args:
-        backend: "ollama" for a model's answers, "file" for texts that somebody wrote.
+        backend: "ollama" for a model's answers, "file" for texts from a file.
         model: The model's name; "" for written texts.
         digest: Of the model.
         prompt: The question, with {class} in place of a class.
@@ -71,7 +71,7 @@ class Text(_Part):
 
 
 class ImageTexts(_Part):
-    """What a model saw on an image.
+    """The descriptions of an image.
 
     Args:
         image_sha256: Of the image's file.
@@ -88,7 +88,7 @@ class ImageTexts(_Part):
 
 
 class ClassTexts(_Part):
-    """What is known of a class.
+    """The descriptions of a class.
 
     Args:
         display_name: As sentences call it.

@@ -1,4 +1,4 @@
-"""Whether a sentence is English, and names a kind of damage rather than denying one."""
+"""Checks that a sentence is English and asserts a kind of damage."""
 
 import re
 from pathlib import Path
@@ -33,19 +33,19 @@ _UNSEEN = re.compile(r"\s+(?:\w+ly )?(?:apparent|detected|evident|found|noticeab
 
 
 def is_english(text: str) -> bool:
-    """Tell whether a sentence has the small words of English, and fewer of its neighbours'."""
+    """Return whether a sentence contains function words of English, and fewer of related languages."""
     words = re.findall(r"\w+", text.casefold())
     english = sum(word in _ENGLISH for word in words)
     return english > sum(word in _FOREIGN for word in words)
 
 
 def names_damage(text: str) -> bool:
-    """Tell whether a kind of damage is named somewhere where it is not denied."""
+    """Return whether a kind of damage is asserted."""
     return any(_is_named(clause) for clause in _CLAUSES.split(text))
 
 
 def denies_damage(text: str) -> bool:
-    """Tell whether damage is named only to deny it."""
+    """Return whether damage is mentioned only to deny it."""
     return bool(_ANY.search(text) and _NEGATION.search(text)) and not names_damage(text)
 
 

@@ -154,7 +154,9 @@ def test_chosen_options_count_instead_of_a_checkpoints(caplog: pytest.LogCapture
     with caplog.at_level(logging.INFO):
         post_processor.load_checkpoint_config(MonotonePostProcessor(pixel_sensitivity=0.7).checkpoint_config())
     assert (post_processor.image_sensitivity, post_processor.pixel_sensitivity) == (0.95, 0.7)
-    assert caplog.messages == ["Post-processing otherwise than the checkpoint says: image_sensitivity=0.95 (not 0.5)."]
+    assert caplog.messages == [
+        "Post-processing options that override the checkpoint: image_sensitivity=0.95 (not 0.5)."
+    ]
 
 
 class Processing(nn.Module):

@@ -165,4 +165,4 @@ def test_an_image_without_a_path_has_no_picture(
     batch = batch_of([saved(tmp_path / "any.png", _RED)], ["object"])
     batch.image_path = None
     drawn(trainer_with(CategoryVisualizer()), batch, "predict")
-    assert "No picture of an image: it has no path. The run goes on without it." in caplog.messages
+    assert "No picture of an image: it has no path. The run continues without it." in caplog.messages

@@ -75,10 +75,10 @@ COLUMNS = (
 
 
 def published_figures(paper: str | None = None) -> pd.DataFrame:
-    """Return what the papers print, one row a figure.
+    """Return the published figures, one row each.
 
     `method`, `setting` and `printed_metric` are the paper's words; `dataset` and `metric` are the package's, and
-    `model` is the class that implements the method, empty where there is none. `variant` tells apart the rows of one
+    `model` is the class that implements the method, empty where there is none. `variant` distinguishes the rows of one
     method (the number of groups, the steps of an ablation), and `ablation` says that the table is one.
 
     Args:

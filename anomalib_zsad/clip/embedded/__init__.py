@@ -10,15 +10,15 @@ USUAL_SIZE, SMALL_SIZE = 518, 168
 
 
 def default_size(backbone: str) -> int:
-    """Give the height and width in pixels that images have if nobody says otherwise."""
+    """Return the default height and width of images in pixels."""
     return SMALL_SIZE if backbone in DIGESTS else USUAL_SIZE
 
 
 def embedded_file(backbone: str) -> Path | None:
-    """Find the weights of a backbone in this package; None where it brings none."""
+    """Return the weights of a backbone in this package; None if it contains none."""
     return Path(__file__).with_name(f"{backbone}.safetensors") if backbone in DIGESTS else None
 
 
 def is_embedded(path: Path) -> bool:
-    """Tell whether a file is part of this package."""
+    """Return whether a file is part of this package."""
     return path.resolve().parent == Path(__file__).resolve().parent

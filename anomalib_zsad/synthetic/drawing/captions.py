@@ -82,7 +82,7 @@ _WITH = ("with defect", "with flaw", "with damage", "with a defect", "with blemi
 _SIZES = {"small": ("small", "tiny"), "medium": ("medium", ""), "large": ("large", "big")}
 _OPENINGS = ("{}", "a photo of {}", "a picture of {}", "an image of {}", "a close-up photo of {}", "this is {}")
 _UNSAID = ("flesh", "tissue", "powder", "dough", "cowhide")
-"""Materials that nobody names."""
+"""Materials that captions do not name."""
 
 
 def caption(picture: Picture, generator: np.random.Generator) -> str:

@@ -74,7 +74,7 @@ def marks(
 ) -> list[Part]:
     """Choose marks that belong there, each in a corner of its own: stamps, labels, seals and rows of dots.
 
-    They stand out as much as a defect does and are none, so that whoever looks for what stands out is misled.
+    They stand out as much as a defect does and are none, so that a detector of salient regions is misled.
 
     Args:
         generator: The source of chance.
