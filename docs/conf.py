@@ -24,6 +24,7 @@ exclude_patterns = ["open_clip.md"]  # included by other pages
 
 default_role = "code"  # `x` in docstrings
 
+autoclass_content = "both"  # arguments that methods share are documented at the constructor
 autodoc_class_signature = "separated"
 autodoc_default_options = {"members": False, "undoc-members": False}
 autodoc_preserve_defaults = True
