@@ -16,10 +16,10 @@ from jsonargparse.typing import import_object
 from pydantic import ConfigDict
 
 from anomalib_zsad.benchmark.launch import Launcher
-from anomalib_zsad.benchmark.winclip import attend_within_windows
 from anomalib_zsad.data.categories import parts_of
 from anomalib_zsad.models.parts.mixin import ZeroShotMixin
 from anomalib_zsad.paths import path_component
+from anomalib_zsad.seam.anomalib_models import attend_within_windows
 
 _STRICT = ConfigDict(extra="forbid")
 
@@ -338,6 +338,6 @@ def build_model(entry: Entry, cell: Cell, **components: Any) -> AnomalibModule:
         own["k_shot"] = cell.shots
     model = entry.build(AnomalibModule, **own, **components)
     if isinstance(model, WinClip):
-        attend_within_windows(model)
+        attend_within_windows(model.model)
         model.class_name = model.class_name or cell.category
     return model

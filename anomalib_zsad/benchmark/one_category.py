@@ -17,8 +17,9 @@ class OneCategory(AllCategories):
         super().__init__(target, [str(cell.category)], seed=cell.seed, **plumbing)
         self.category = path_component(str(cell.category))  # the engine makes a folder of it
 
-    def _setup(self, stage: str | None = None) -> None:
-        super()._setup(stage)
+    def read_splits(self, stage: str | None = None) -> None:
+        """Read the images, and choose some normal ones for validation."""
+        super().read_splits(stage)
         # Some thirty: EfficientAd scales its maps with validation images, and no test image may decide anything.
         count = len(self.train_data)
         self.val_data = self.train_data.subsample(range(0, count, max(1, count // 32)))

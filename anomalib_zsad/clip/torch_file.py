@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from anomalib_zsad.clip.restricted import LONGEST_PICKLE, Module, RefusedError, Storage, Unpickler, View, expect
+from anomalib_zsad.seam.tensors import parts_in
 
 _MAGIC, _PROTOCOL = 0x1950A86A20F9469CFC6C, 1001  # of torch's format before it was a zip
 _LONGEST_DIRECTORY = 4 << 20  # bytes of an archive's list of entries, which takes many times that in memory
@@ -121,11 +122,8 @@ class _Builder:
         expect(self._values >= 0, "it has too many values")
 
     def _state(self, module: Module, prefix: str) -> list[tuple[str, Tensor]]:
-        fields = vars(module)
-        is_python = "_parameters" in fields
-        parts = {k: v for name in ("_parameters", "_buffers", "_modules") for k, v in fields.get(name, {}).items()}
         found = []
-        for name, part in (parts if is_python else fields).items():
+        for name, part in parts_in(vars(module)).items():
             self._count()
             expect(len(prefix) + len(name) <= _LONGEST_NAME, "a tensor has too long a name")
             if isinstance(part, View):

@@ -8,10 +8,8 @@ from typing import Any
 
 from anomalib.data import AnomalibDataModule, AnomalibDataset, ImageItem, PredictDataset
 from anomalib.data.transforms.utils import extract_transforms_by_type
-from lightning.pytorch import LightningDataModule, LightningModule, Trainer
-from lightning.pytorch.trainer.states import TrainerFn
-from lightning.pytorch.utilities import CombinedLoader
-from torch.utils.data import BatchSampler, DataLoader
+from lightning.pytorch import Trainer
+from torch.utils.data import DataLoader
 from torchvision.transforms.v2 import Resize, Transform
 
 from anomalib_zsad import arguments as arg
@@ -19,6 +17,8 @@ from anomalib_zsad.data.category_dataset import READ_HERE, CategoryDataset
 from anomalib_zsad.data.item import ANY_CATEGORY, CategoryBatch, category_of
 from anomalib_zsad.data.reading import read_image
 from anomalib_zsad.image_files import foreign_among
+from anomalib_zsad.seam.datamodules import read_as
+from anomalib_zsad.seam.trainers import change_loaders, enlarge_batches, loaders_given_to, replace_dataset
 
 _SPLITS = ("train_data", "val_data", "test_data")
 
@@ -91,13 +91,11 @@ def adopt(trainer: Trainer, pre_processor: Any) -> None:
     datamodule: Any = trainer.datamodule  # type: ignore[attr-defined]
     if isinstance(datamodule, AnomalibDataModule):
         adopt_splits(datamodule)
-    for loader in _given_loaders(trainer):
+    for loader in loaders_given_to(trainer):
         _adopt_dataset(loader)
         if isinstance(loader.dataset, ImageFiles) and loader.batch_size == 1 and _resizes_of(pre_processor):
-            _enlarge_batches(loader, loader.dataset.eval_batch_size)
-    strategy: Any = trainer.strategy
-    # The one place through which Lightning passes every loader of every stage before it starts workers.
-    strategy.process_dataloader = partial(_processed, type(strategy).process_dataloader, strategy, pre_processor)
+            enlarge_batches(loader, loader.dataset.eval_batch_size)
+    change_loaders(trainer, partial(_resize_one_by_one, pre_processor))
 
 
 def adopt_splits(datamodule: AnomalibDataModule) -> None:
@@ -117,8 +115,7 @@ def adopt_files(dataset: PredictDataset) -> None:
         dataset: Changed in place, since loaders that have it do not let it be replaced.
     """
     if type(dataset) is PredictDataset:
-        # The two classes differ in one method and in no attribute.
-        dataset.__class__ = ImageFiles
+        read_as(dataset, ImageFiles)
         dataset.image_filenames = _without_foreign(dataset.image_filenames)
 
 
@@ -134,13 +131,8 @@ def _adopt_dataset(loader: DataLoader) -> None:
     elif _is_anomalibs(dataset) and loader.collate_fn == dataset.collate_fn:
         ours = _taken_over(dataset, dataset.category or ANY_CATEGORY)
         dataset.samples = ours.samples  # the loader's sampler counts these
-        vars(loader)["dataset"] = ours  # as an attribute it is refused
+        replace_dataset(loader, ours)
         loader.collate_fn = CategoryBatch.collate
-
-
-def _enlarge_batches(loader: DataLoader, batch_size: int) -> None:
-    # As attributes they are refused.
-    vars(loader).update(batch_size=batch_size, batch_sampler=BatchSampler(loader.sampler, batch_size, drop_last=False))
 
 
 def _resizes_of(pre_processor: Any) -> list[Resize]:
@@ -158,26 +150,9 @@ def _taken_over(dataset: AnomalibDataset, category: str) -> CategoryDataset:
     return ours
 
 
-def _given_loaders(trainer: Trainer) -> list[DataLoader]:
-    """List the loaders that a trainer was handed for its stage; Lightning has no public name for them this early."""
-    loops: dict[Any, list[Any]] = {
-        TrainerFn.FITTING: [trainer.fit_loop, trainer.fit_loop.epoch_loop.val_loop],
-        TrainerFn.VALIDATING: [trainer.validate_loop],
-        TrainerFn.TESTING: [trainer.test_loop],
-        TrainerFn.PREDICTING: [trainer.predict_loop],
-    }
-    sources = [loop._data_source.instance for loop in loops.get(trainer.state.fn, ())]
-    given = [
-        each for each in sources if each is not None and not isinstance(each, LightningModule | LightningDataModule)
-    ]
-    flat = [loader for each in given for loader in CombinedLoader(each).flattened]
-    return [loader for loader in flat if isinstance(loader, DataLoader)]
-
-
-def _processed(process: Callable[[Any, Any], Any], strategy: Any, pre_processor: Any, loader: Any) -> Any:
+def _resize_one_by_one(pre_processor: Any, loader: Any) -> None:
     # A checkpoint, which is read after `setup`, may have brought another size.
     resizes = _resizes_of(pre_processor)
     if isinstance(loader, DataLoader) and resizes:
         collate: Any = loader.collate_fn
         loader.collate_fn = OneSize(collate.collate if isinstance(collate, OneSize) else collate, resizes[0])
-    return process(strategy, loader)

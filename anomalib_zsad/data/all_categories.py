@@ -17,7 +17,8 @@ class AllCategories(CategoryDataModule):
 
     trains_on_normal_images = True
 
-    def _setup(self, stage: str | None = None) -> None:  # noqa: ARG002
+    def read_splits(self, stage: str | None = None) -> None:  # noqa: ARG002
+        """Read the images of all categories."""
         if hasattr(self, "test_data"):
             return
         self.test_data = labelled(self.parts(), self.seed)

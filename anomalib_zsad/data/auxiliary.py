@@ -136,7 +136,8 @@ class Auxiliary(CategoryDataModule):
         held_out = stage in {TrainerFn.FITTING, TrainerFn.VALIDATING} and hasattr(self, "train_data")
         return self.parts() if stage is None or held_out else self.target_parts()
 
-    def _setup(self, stage: str | None = None) -> None:
+    def read_splits(self, stage: str | None = None) -> None:
+        """Read the images of a stage: the auxiliary ones to train on, or the target's."""
         if stage in {None, TrainerFn.FITTING}:
             if not hasattr(self, "train_data"):
                 self._setup_training()

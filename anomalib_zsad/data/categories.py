@@ -1,21 +1,15 @@
 """The categories of any anomalib datamodule, each as a datamodule of its own."""
 
-import copy
-import inspect
 import logging
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from anomalib.data import AnomalibDataModule, AnomalibDataset
-from anomalib.data.utils import TestSplitMode
-from lightning.pytorch.trainer.states import TrainerFn
+from anomalib.data import AnomalibDataModule
 
 from anomalib_zsad.data.item import category_of
+from anomalib_zsad.seam.datamodules import categories_beside, read_all_tests, sibling
 
 logger = logging.getLogger(__name__)
-
-_SPLITS = ("train_data", "val_data", "test_data")
 
 
 def category_names(datamodule: AnomalibDataModule) -> list[str]:
@@ -27,14 +21,7 @@ def category_names(datamodule: AnomalibDataModule) -> list[str]:
     own = getattr(datamodule, "categories", None)
     if own:
         return list(own)
-    for ancestor in type(datamodule).__mro__:
-        for dataset in vars(sys.modules[ancestor.__module__]).values():
-            if not inspect.isclass(dataset) or not issubclass(dataset, AnomalibDataset):
-                continue
-            known = getattr(sys.modules[dataset.__module__], "CATEGORIES", ())
-            if datamodule.category in known:
-                return list(known)
-    return [category_of(datamodule)]
+    return categories_beside(datamodule) or [category_of(datamodule)]
 
 
 def parts_of(
@@ -57,15 +44,12 @@ def parts_of(
         parts = datamodule.parts()
     else:
         names = category_names(datamodule)
-        parts = {name: _sibling(datamodule, name) for name in (names if categories else _present(datamodule, names))}
+        parts = {name: sibling(datamodule, name) for name in (names if categories else _present(datamodule, names))}
     return _chosen(parts, categories, datamodule.name) if categories else parts
 
 
 def load(part: AnomalibDataModule, seed: int) -> None:
     """Set one category up with all its test images.
-
-    anomalib's own `setup` takes a share of the test images for validation in some datamodules (`Folder`), and drops
-    the normal ones in others (`TestSplitMode.NONE`).
 
     Args:
         part: One category, from `parts_of`.
@@ -75,21 +59,7 @@ def load(part: AnomalibDataModule, seed: int) -> None:
     if hasattr(part, "test_data"):
         return
     part.seed = seed if part.seed is None else part.seed
-    part._setup(TrainerFn.TESTING)
-    can_split = part.test_data.has_normal or hasattr(part, "train_data")
-    if part.test_split_mode != TestSplitMode.NONE and can_split:
-        part._create_test_split()
-
-
-def _sibling(datamodule: AnomalibDataModule, category: str) -> AnomalibDataModule:
-    # No datamodule of anomalib derives anything from its category before setup, so a copy needs no new construction.
-    sibling = copy.copy(datamodule)
-    sibling.category = category
-    sibling.trainer = None
-    sibling._is_setup = False
-    for split in _SPLITS:
-        vars(sibling).pop(split, None)
-    return sibling
+    read_all_tests(part)
 
 
 def _present(datamodule: AnomalibDataModule, names: list[str]) -> list[str]:

@@ -15,11 +15,12 @@ from anomalib_zsad.data.categories import load, parts_of
 from anomalib_zsad.data.category_dataset import CategoryDataset
 from anomalib_zsad.data.sharing import ShareInOrder, TrainingLoader, share_categories, share_once
 from anomalib_zsad.paths import path_component
+from anomalib_zsad.seam.datamodules import ReadsSplits, update_augmentations
 
 Parts = Mapping[str, AnomalibDataModule]
 
 
-class CategoryDataModule(AnomalibDataModule, ABC):
+class CategoryDataModule(ReadsSplits, AnomalibDataModule, ABC):
     """Several categories of one source.
 
     Its category is "", since every sample has its own: results go to `results/<Model>/<Dataset>/<version>`.
@@ -97,8 +98,8 @@ class CategoryDataModule(AnomalibDataModule, ABC):
 
     def setup(self, stage: str | None = None) -> None:
         """Prepare the datasets of a stage; any number of calls, in any order."""
-        self._setup(stage)
-        self._update_augmentations()
+        self.read_splits(stage)
+        update_augmentations(self)
         if isinstance(images := getattr(self, "train_data", None), CategoryDataset):
             images.seed = self.seed
 

@@ -17,15 +17,16 @@ from lightning.pytorch.utilities.seed import isolate_rng
 from torchvision import tv_tensors
 
 from anomalib_zsad.data.item import CategoryBatch, CategoryItem
-from anomalib_zsad.data.object_strings import repair_anomalib
 from anomalib_zsad.data.reading import is_there, read_image, read_mask
 from anomalib_zsad.data.soft_mask import SoftMask
 from anomalib_zsad.functional.seeds import seed_of
 from anomalib_zsad.image_files import foreign_among
 from anomalib_zsad.printing import printable
+from anomalib_zsad.seam.datamodules import set_samples
+from anomalib_zsad.seam.tables import repair_tables
 
 logger = logging.getLogger(__name__)
-repair_anomalib()
+repair_tables()
 
 READ_HERE = (AnomalibDataset.__getitem__, MVTecLOCODataset.__getitem__)
 """How datasets of anomalib read samples, which this package does by its own rules; a user's may do otherwise."""
@@ -71,7 +72,7 @@ class CategoryDataset(AnomalibDataset):
         samples.attrs["task"] = _task(samples, otherwise=task)
         if samples.attrs["task"] == TaskType.SEGMENTATION.value:
             _check_masks_exist(samples[~samples["image_path"].isin(self.foreign)])
-        self._keep(samples)
+        set_samples(self, samples)  # drawn pictures have no file
         # In shared memory, so that one worker's warning silences all of them, in every epoch.
         self._warned_of_masks = torch.zeros(1, dtype=torch.bool).share_memory_()
 
@@ -117,7 +118,7 @@ class CategoryDataset(AnomalibDataset):
         chosen = self.samples.iloc[np.asarray(indices, dtype=int)].reset_index(drop=True)
         if not inplace:
             return CategoryDataset(chosen, self.foreign)
-        self._keep(chosen)
+        set_samples(self, chosen)
         return self
 
     def __add__(self, other_dataset: AnomalibDataset) -> "CategoryDataset":  # type: ignore[override]
@@ -151,10 +152,6 @@ class CategoryDataset(AnomalibDataset):
             np.random.seed(seed)  # noqa: NPY002  # what transforms of other packages may draw from
             random.seed(seed)
             return vary(*parts)
-
-    def _keep(self, samples: pd.DataFrame) -> None:
-        # What anomalib's setter does, which wants a file for every image: drawn pictures need none.
-        self._samples = samples.sort_values(by="image_path", ignore_index=True)
 
     def _own_pair(self, row: pd.Series) -> Pair:
         image = read_image(row.image_path)

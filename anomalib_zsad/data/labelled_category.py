@@ -3,36 +3,10 @@
 from abc import ABC, abstractmethod
 
 import pandas as pd
-from anomalib.data import AnomalibDataModule
 from anomalib.data.utils import LabelName, Split
 
 from anomalib_zsad.data.category_dataset import CategoryDataset
-
-
-class SplitAsGiven(AnomalibDataModule):
-    """A datamodule that keeps its split whatever the split modes, so that anomalib's own models can use it too.
-
-    anomalib's `setup` would take the normal images out of a test set in one mode, and in the other fail on a test set
-    without normal images.
-
-    Args:
-        name: The dataset's name.
-    """
-
-    def __init__(self, name: str) -> None:
-        super().__init__(train_batch_size=1, eval_batch_size=1, num_workers=0)
-        self._name = name
-
-    @property
-    def name(self) -> str:  # type: ignore[override]
-        """The dataset's name."""
-        return self._name
-
-    def _create_test_split(self) -> None:
-        """Keep the test images as they are."""
-
-    def _create_val_split(self) -> None:
-        self.val_data = self.test_data
+from anomalib_zsad.seam.datamodules import SplitAsGiven
 
 
 class LabelledCategory(SplitAsGiven, ABC):
@@ -46,7 +20,8 @@ class LabelledCategory(SplitAsGiven, ABC):
     def read(self) -> pd.DataFrame:
         """List the samples of this datamodule's category, of both splits."""
 
-    def _setup(self, _stage: str | None = None) -> None:
+    def read_splits(self, stage: str | None = None) -> None:  # noqa: ARG002
+        """Read both splits."""
         self.train_data, self.test_data = by_split(self.read().assign(category=self.category))
 
 

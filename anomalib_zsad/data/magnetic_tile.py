@@ -15,9 +15,9 @@ from anomalib_zsad import arguments as arg
 from anomalib_zsad.data.auxiliary import Auxiliary
 from anomalib_zsad.data.category_dataset import CategoryDataset
 from anomalib_zsad.data.held_out import hold_out
-from anomalib_zsad.data.labelled_category import SplitAsGiven
 from anomalib_zsad.data.reading import is_lossy
 from anomalib_zsad.image_files import images_in
+from anomalib_zsad.seam.datamodules import SplitAsGiven
 
 logger = logging.getLogger(__name__)
 
@@ -113,7 +113,8 @@ class _Tiles(SplitAsGiven):
                 )
                 raise FileNotFoundError(msg)
 
-    def _setup(self, _stage: str | None = None) -> None:
+    def read_splits(self, stage: str | None = None) -> None:  # noqa: ARG002
+        """Read both splits."""
         samples = _list(self.root, (*self.trained, *self.tested, _FREE))
         self._check_counts(Counter(map(str, samples["kind"])))
         if self.side is None:

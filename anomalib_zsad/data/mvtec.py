@@ -10,6 +10,7 @@ from anomalib_zsad import arguments as arg
 from anomalib_zsad.data.auxiliary import Auxiliary
 from anomalib_zsad.data.labelled_category import by_split
 from anomalib_zsad.data.layouts import StateFolders
+from anomalib_zsad.seam.datamodules import ReadsSplits
 
 
 class MVTec(Auxiliary):
@@ -39,7 +40,7 @@ class MVTec(Auxiliary):
         super().__init__(_MVTecCategory(root), categories, target, val_ratio, **plumbing)
 
 
-class _MVTecCategory(MVTecAD):
+class _MVTecCategory(ReadsSplits, MVTecAD):
     """anomalib's datamodule, which downloads, with this package's reader.
 
     anomalib's own would take hidden files for images, and download the dataset into a root that lacks one category.
@@ -58,6 +59,7 @@ class _MVTecCategory(MVTecAD):
             raise FileNotFoundError(msg)
         super().prepare_data()
 
-    def _setup(self, _stage: str | None = None) -> None:
+    def read_splits(self, stage: str | None = None) -> None:  # noqa: ARG002
+        """Read both splits."""
         samples = StateFolders().read((self.root / self.category).resolve())
         self.train_data, self.test_data = by_split(samples.assign(category=self.category))

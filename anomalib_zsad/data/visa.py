@@ -13,8 +13,8 @@ from anomalib.data.utils import LabelName, Split, download_and_extract
 from anomalib_zsad import arguments as arg
 from anomalib_zsad.data.auxiliary import Auxiliary
 from anomalib_zsad.data.category_dataset import CategoryDataset
-from anomalib_zsad.data.labelled_category import SplitAsGiven
 from anomalib_zsad.image_files import inside
+from anomalib_zsad.seam.datamodules import SplitAsGiven
 
 _SPLIT_FILE = Path("split_csv", "1cls.csv")
 _RESPLIT_COPY = "visa_pytorch"
@@ -77,7 +77,8 @@ class _VisACategory(SplitAsGiven):
             )
             raise FileNotFoundError(msg)
 
-    def _setup(self, _stage: str | None = None) -> None:
+    def read_splits(self, stage: str | None = None) -> None:  # noqa: ARG002
+        """Read both splits."""
         is_raw = (self.root / _SPLIT_FILE).exists() and (self.root / self.category).is_dir()
         if self._has_copy() and not is_raw:
             self.train_data = VisaDataset(self.split_root, self.category, split=Split.TRAIN)

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from anomalib_zsad.evaluation.calibration import Calibration
 from anomalib_zsad.evaluation.f1_threshold import BinnedF1Threshold
+from anomalib_zsad.seam.post_processor import THRESHOLDS, OpenPostProcessor, raw_thresholds
 
 logger = logging.getLogger(__name__)
 
@@ -21,7 +22,6 @@ _LEAST = torch.finfo(torch.float32).tiny
 """What divides a score of 0 where the threshold is 0."""
 _UNIT_RANGE = {"image_min": 0, "image_max": 1, "pixel_min": 0, "pixel_max": 1}
 """What anomalib's own post-processor normalises by: with these it decides as the one below."""
-_LEVELS = {"image": "_image_threshold", "pixel": "_pixel_threshold"}
 
 
 def thresholds_of(
@@ -30,7 +30,7 @@ def thresholds_of(
     """Return the raw thresholds (None: unknown), the calibration if there is one, and the options as plain data."""
     if not isinstance(post_processor, PostProcessor):
         return {}
-    values = {level: getattr(post_processor, name).item() for level, name in _LEVELS.items()}
+    values = {level: threshold.item() for level, threshold in raw_thresholds(post_processor).items()}
     known = {level: None if math.isnan(value) else value for level, value in values.items()}
     calibration = getattr(post_processor, "calibration", None)
     entry = {} if calibration is None else {"calibration": calibration.to_record()}
@@ -44,7 +44,7 @@ def take_thresholds(
     """Set the thresholds and options that `thresholds_of` returned."""
     if not isinstance(post_processor, PostProcessor):
         return
-    values = {**_UNIT_RANGE, **{name: thresholds.get(level) for level, name in _LEVELS.items()}}
+    values = {**_UNIT_RANGE, **{name: thresholds.get(level) for level, name in THRESHOLDS.items()}}
     state = {name: torch.tensor(float(value)) for name, value in values.items() if value is not None}
     post_processor.load_state_dict({**post_processor.state_dict(), **state})
     post_processor.load_checkpoint_config(thresholds.get("options", {}))
@@ -64,7 +64,7 @@ def take_calibration(
         post_processor.calibration = Calibration.of_record(thresholds.get("calibration"))
 
 
-class MonotonePostProcessor(PostProcessor):
+class MonotonePostProcessor(OpenPostProcessor):
     """Anomalib's post-processor for probabilities: 0 stays 0, the threshold becomes 0.5, 1 stays 1, linear between.
 
     Nothing is clamped and no minimum or maximum of other data enters, so that the order of scores stays. Without a
@@ -79,12 +79,7 @@ class MonotonePostProcessor(PostProcessor):
     """
 
     def __init__(self, **options: Any) -> None:
-        super().__init__(**options)
-        # The metric of the base class keeps every pixel of the validation data.
-        self._pixel_threshold_metric = BinnedF1Threshold(  # type: ignore[assignment]
-            fields=["anomaly_map", "gt_mask"],
-            strict=False,
-        )
+        super().__init__(BinnedF1Threshold(fields=["anomaly_map", "gt_mask"], strict=False), **options)
         defaults = {each.name: each.default for each in signature(PostProcessor.__init__).parameters.values()}
         self._chosen = {name: value for name, value in self.checkpoint_config().items() if value != defaults[name]}
         self._fixed: dict[str, float] = {}
@@ -107,13 +102,14 @@ class MonotonePostProcessor(PostProcessor):
             if value is not None and not 0 <= value <= 1:
                 msg = f"{level}_threshold must be a raw score between 0 and 1, got {value}"
                 raise ValueError(msg)
-        self._fixed = {_LEVELS[level]: value for level, value in given.items() if value is not None}
+        self._fixed = {THRESHOLDS[level]: value for level, value in given.items() if value is not None}
         self._put(self._fixed)
 
     def calibrate(self, calibration: Calibration) -> None:
         """Decide by the thresholds of a calibration; one that was fixed (`fix_thresholds`) stays."""
         self.calibration = calibration
-        self._put({"_image_threshold": calibration.image_threshold, "_pixel_threshold": calibration.pixel_threshold})
+        thresholds = {"image": calibration.image_threshold, "pixel": calibration.pixel_threshold}
+        self._put({THRESHOLDS[level]: threshold for level, threshold in thresholds.items()})
         self._put(self._fixed)
 
     def post_process_batch(self, batch: Batch) -> None:
@@ -149,15 +145,15 @@ class MonotonePostProcessor(PostProcessor):
         """Collect the scores for the thresholds."""
         del trainer, pl_module, batch, batch_idx, dataloader_idx
         if self.enable_thresholding:
-            self._image_threshold_metric.update(outputs)
-            self._pixel_threshold_metric.update(outputs)
+            self.update_thresholds(outputs)
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Fit the thresholds; they replace those of a calibration."""
         self.calibration = None
         super().on_validation_epoch_end(trainer, pl_module)
         # anomalib takes the lowest score that counts as anomalous and then asks for more than it.
-        self._image_threshold.copy_(torch.nextafter(self._image_threshold, torch.zeros_like(self._image_threshold)))
+        threshold = raw_thresholds(self)["image"]
+        threshold.copy_(torch.nextafter(threshold, torch.zeros_like(threshold)))
         self._put(self._fixed)
 
     def raw_threshold(self, level: Literal["image", "pixel"]) -> Tensor:  # ()
@@ -177,26 +173,22 @@ class MonotonePostProcessor(PostProcessor):
         upper = 1 - (1 - flips_at) * (1 - threshold) * 2
         return torch.where(flips_at <= 0.5, flips_at * threshold * 2, upper)
 
+    def rescale(
+        self,
+        scores: Tensor,  # any shape
+        threshold: Tensor,  # ()
+    ) -> Tensor:  # the same
+        """Bring the threshold to 0.5, linear on both sides of it."""
+        # Products before quotients: at the threshold both sides are 0.5 to the last bit, so no rank is turned there.
+        threshold = _usable(threshold)
+        lower = 0.5 * scores / threshold.clamp(min=_LEAST)
+        # No score exceeds a threshold of 1, where this would be 0 / 0.
+        upper = 1 - 0.5 * (1 - scores) / (1 - threshold)
+        return torch.where(scores <= threshold, lower, upper)
+
     def _put(self, values: Mapping[str, float]) -> None:
         for name, value in values.items():
             getattr(self, name).fill_(value)
-
-    @staticmethod
-    def _normalize(
-        preds: Tensor | None,  # any shape
-        norm_min: Tensor,
-        norm_max: Tensor,
-        threshold: Tensor,  # ()
-    ) -> Tensor | None:
-        del norm_min, norm_max
-        if preds is None:
-            return None
-        # Products before quotients: at the threshold both sides are 0.5 to the last bit, so no rank is turned there.
-        threshold = _usable(threshold)
-        lower = 0.5 * preds / threshold.clamp(min=_LEAST)
-        # No score exceeds a threshold of 1, where this would be 0 / 0.
-        upper = 1 - 0.5 * (1 - preds) / (1 - threshold)
-        return torch.where(preds <= threshold, lower, upper)
 
 
 def _keep_fixed(post_processor: MonotonePostProcessor, _: Any) -> None:

@@ -12,7 +12,7 @@ from anomalib_zsad import arguments as arg
 from anomalib_zsad.data.all_categories import AllCategories
 from anomalib_zsad.data.auxiliary import Auxiliary
 from anomalib_zsad.data.category_dataset import CategoryDataset
-from anomalib_zsad.data.labelled_category import SplitAsGiven
+from anomalib_zsad.seam.datamodules import SplitAsGiven
 from anomalib_zsad.synthetic.drawing.catalogue import CATEGORIES, SEEN, UNSEEN
 from anomalib_zsad.synthetic.drawing.folder import write_pictures
 from anomalib_zsad.synthetic.drawing.recipe import GOOD, Recipe
@@ -85,7 +85,8 @@ class _DrawnCategory(SplitAsGiven):
         if self.root is not None:
             write_pictures(self.root, self._recipes())
 
-    def _setup(self, _stage: str | None = None) -> None:
+    def read_splits(self, stage: str | None = None) -> None:  # noqa: ARG002
+        """Read both splits."""
         samples = pd.DataFrame([self._sample(recipe) for recipe in self._recipes()])
         self.train_data = CategoryDataset(samples[samples["split"] == Split.TRAIN.value])
         self.test_data = CategoryDataset(samples[samples["split"] == Split.TEST.value])

@@ -32,6 +32,7 @@ from anomalib_zsad.models.parts.encoder import Encoder, Precision
 from anomalib_zsad.models.parts.mixin import ZeroShotMixin
 from anomalib_zsad.models.parts.record import new_record
 from anomalib_zsad.models.parts.trained_weights import load_trained
+from anomalib_zsad.seam.trainers import datamodule_of
 
 
 class ACDClip(ZeroShotMixin, AnomalibModule):  # type: ignore[misc]  # what the mixin replaces is typed narrowly
@@ -244,7 +245,7 @@ class ACDClip(ZeroShotMixin, AnomalibModule):  # type: ignore[misc]  # what the 
 
     @property
     def _domain(self) -> Domain:
-        return self.hparams["domain"] or domain_of(getattr(self._trainer, "datamodule", None))
+        return self.hparams["domain"] or domain_of(datamodule_of(self))
 
 
 def _scoring(domain: Domain, variant: Variant, own: dict[str, Any]) -> Scoring:

@@ -12,6 +12,8 @@ from anomalib_zsad.data.item import ANY_CATEGORY, categories_of
 from anomalib_zsad.models.af_clip.references import draw, files_of, normal_images_of, read_references
 from anomalib_zsad.models.parts.record import Record
 from anomalib_zsad.printing import printable
+from anomalib_zsad.seam.post_processor import raw_thresholds
+from anomalib_zsad.seam.trainers import datamodule_of
 
 logger = logging.getLogger(__name__)
 
@@ -124,8 +126,7 @@ class FewShotMixin:
 
     @property
     def _datamodule(self) -> Any:
-        trainer = self._module._trainer
-        return None if trainer is None else trainer.datamodule
+        return datamodule_of(self._module)
 
     @property
     def _shots(self) -> int:
@@ -191,7 +192,7 @@ class FewShotMixin:
 
     def _check_thresholds(self) -> None:
         shots = self._options["k_shot"] or self._shots
-        known = getattr(self._module.post_processor, "_image_threshold", None)
+        known = raw_thresholds(self._module.post_processor).get("image")
         if known is not None and not torch.isnan(known) and self.threshold_shots != shots:
             logger.warning(
                 "The thresholds were fitted with %d references and are used with %d: expect other error rates.",

@@ -23,6 +23,7 @@ from anomalib_zsad.models.parts.mixin import ZeroShotMixin
 from anomalib_zsad.models.parts.persistence import Persistence
 from anomalib_zsad.models.parts.record import Record, from_checkpoint, new_record
 from anomalib_zsad.models.parts.settings import settings_of
+from anomalib_zsad.seam.trainers import trainer_of
 
 
 class Ensemble(ZeroShotMixin, AnomalibModule):  # type: ignore[misc]  # what the mixin replaces is typed narrowly
@@ -94,7 +95,7 @@ class Ensemble(ZeroShotMixin, AnomalibModule):  # type: ignore[misc]  # what the
         weights, size = _check_weights(given.weights, len(members)), _map_size(given.image_size, members)
         self.model = EnsembleModel(members, weights, size)
         self._resize()
-        if self._trainer is not None:
+        if trainer_of(self) is not None:
             self._attach_members()
 
     @property
@@ -191,7 +192,7 @@ class Ensemble(ZeroShotMixin, AnomalibModule):  # type: ignore[misc]  # what the
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Check that a checkpoint is of these members, or build them where there are none."""
         record = from_checkpoint(checkpoint, type(self).__name__)
-        if self._trainer is not None:
+        if trainer_of(self) is not None:
             self._adopt(record)
         for index, (member, own) in enumerate(zip(self._members(), record["members"], strict=True)):
             start = f"model.members.{index}."

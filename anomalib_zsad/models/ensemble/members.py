@@ -1,7 +1,6 @@
 """Detectors as members of an ensemble: from objects and from checkpoints, and described in plain data."""
 
 from collections.abc import Iterator, Mapping
-from copy import copy
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,8 @@ from anomalib_zsad.models.parts.checkpoint import check_readable
 from anomalib_zsad.models.parts.mixin import ZeroShotMixin
 from anomalib_zsad.models.parts.record import KEY, from_checkpoint
 from anomalib_zsad.models.parts.settings import nested, settings_of, up_to_date
+from anomalib_zsad.seam.anomalib_models import is_fitted
+from anomalib_zsad.seam.tensors import sharing_copy
 
 
 def as_member(
@@ -42,9 +43,7 @@ def as_member(
     elif not isinstance(given, AnomalibModule):
         given = _load(given, pretrained)
     _check_sees_whole_images(given)
-    member = copy(given)
-    member._modules = dict(given._modules)
-    member._hparams = copy(given.hparams)
+    member = sharing_copy(given)
     member.post_processor = member.evaluator = member.visualizer = None
     return member.eval()
 
@@ -61,8 +60,7 @@ def is_untrained(member: AnomalibModule) -> bool:
     """Whether a member is known to have learnt nothing; of models that learn by gradients anomalib keeps no record."""
     if isinstance(member, ZeroShotMixin):
         return member.holds_nothing
-    fitted = getattr(member, "_is_fitted", None)
-    return fitted is not None and not bool(fitted)
+    return is_fitted(member) is False
 
 
 def _load(path: str | Path, pretrained: str | Path | None) -> AnomalibModule:

@@ -17,6 +17,7 @@ from anomalib_zsad.models.kano_clip.loss import knowledge_distances
 from anomalib_zsad.models.kano_clip.prompts import class_words
 from anomalib_zsad.models.parts.class_names import dataset_of
 from anomalib_zsad.models.parts.record import Record
+from anomalib_zsad.seam.trainers import datamodule_of
 
 logger = logging.getLogger(__name__)
 
@@ -41,7 +42,7 @@ class KnowledgeMixin:
 
     def categories_of(self, batch: Any) -> list[str]:
         """Name the category of every image, as its dataset calls it."""
-        datamodule = getattr(self._module._trainer, "datamodule", None)
+        datamodule = datamodule_of(self._module)
         return list(categories_of(batch, datamodule, self._module.hparams["class_name"]))
 
     def knowledge_distances(

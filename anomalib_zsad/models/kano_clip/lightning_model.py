@@ -26,6 +26,7 @@ from anomalib_zsad.models.kano_clip.prompts import FixedPrompts, KnowledgePrompt
 from anomalib_zsad.models.kano_clip.torch_model import KAnoClipModel, Precision
 from anomalib_zsad.models.parts.feature_cache import CacheDtype
 from anomalib_zsad.models.parts.mixin import ZeroShotMixin
+from anomalib_zsad.seam.trainers import trainer_of
 
 logger = logging.getLogger(__name__)
 
@@ -171,7 +172,7 @@ class KAnoClip(KnowledgeMixin, ZeroShotMixin, AnomalibModule):  # type: ignore[m
         normal = [each.normal for each in maps if each.normal is not None]
         distances, shares = self.knowledge_distances(batch, text), self.knowledge_shares(batch)
         parts = scores.parts(self.choices.smooth_in_training)
-        if self._trainer is not None and self._trainer.training:
+        if (trainer := trainer_of(self)) is not None and trainer.training:
             self._watch(logits, scores, batch.gt_label, distances)
         given = (batch.gt_label, batch.gt_mask, distances, shares)
         return self.loss(parts, abnormal, *given, torch.stack(normal) if normal else None)

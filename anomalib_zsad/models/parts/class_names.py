@@ -6,6 +6,7 @@ from typing import Any
 
 from lightning.pytorch.trainer.states import TrainerFn
 
+from anomalib_zsad.seam.trainers import datamodule_of, trainer_of
 from anomalib_zsad.data.item import ANY_CATEGORY, categories_of
 from anomalib_zsad.data.names import class_key, dataset_key, read_class_words, readable, tested_by
 
@@ -56,7 +57,7 @@ class ClassNames:
         module: Any,  # the LightningModule that is given the batch
     ) -> list[str]:  # B
         """Name the class of every image."""
-        categories = categories_of(batch, getattr(module._trainer, "datamodule", None), self.class_name)
+        categories = categories_of(batch, datamodule_of(module), self.class_name)
         return [self.describe(name, None if self.class_name else dataset_of(module, name)) for name in categories]
 
 
@@ -73,7 +74,7 @@ def dataset_of(
 
     A datamodule with a target trains and validates on a dataset of its own name, and tests on the target's.
     """
-    trainer = module._trainer
+    trainer = trainer_of(module)
     datamodule = getattr(trainer, "datamodule", None)
     if datamodule is None:
         return None

@@ -20,6 +20,7 @@ from anomalib_zsad.atomic import replace_together, unfinished_folder, whole_file
 from anomalib_zsad.models.parts import quantisation
 from anomalib_zsad.models.parts.encoder import encoders_in
 from anomalib_zsad.models.parts.validity import check_scores
+from anomalib_zsad.seam.export import CompressesItself
 
 OPSET = 18
 """The exporter's own ONNX opset: asked for less, it converts back and may fail to."""
@@ -29,7 +30,7 @@ _PROBE = 224
 """Side in pixels of an image that is scored before an export."""
 
 
-class ExportHooks:
+class ExportHooks(CompressesItself):
     """anomalib's export of a copy that holds what inference needs, its text encoded where no image changes it."""
 
     model: nn.Module
@@ -117,20 +118,22 @@ class ExportHooks:
                 export_root,
             )
 
-    def _compress_ov_model(
+    def compress(
         self,
-        model: Any,
-        compression_type: CompressionType | None = None,
-        datamodule: AnomalibDataModule | None = None,
-        *arguments: Any,
-    ) -> Any:
-        # anomalib would quantise the resizing and the cosines as well, and collate images of different sizes.
+        graph: Any,  # openvino.Model
+        compression_type: CompressionType | None,
+        datamodule: AnomalibDataModule | None,
+    ) -> Any | None:
+        """Store or compute the backbone in eight bits.
+
+        anomalib would quantise the resizing and the cosines as well, and collate images of different sizes.
+        """
         blocks = self.block_weights()
         if compression_type == CompressionType.INT8 and blocks:
-            return quantisation.compress(model, blocks)
+            return quantisation.compress(graph, blocks)
         if compression_type == CompressionType.INT8_PTQ and datamodule is not None and blocks:
-            return quantisation.quantise(model, blocks, datamodule)
-        return super()._compress_ov_model(model, compression_type, datamodule, *arguments)  # type: ignore[misc]
+            return quantisation.quantise(graph, blocks, datamodule)
+        return None
 
 
 def _deployable(module: Any) -> Any:

@@ -1,6 +1,6 @@
 """Memory of normal patches: what few-shot detection compares with."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import reduce
 from typing import Any
 
@@ -26,6 +26,7 @@ class MemoryBank(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.register_buffer("features", torch.empty(0, 0, 0))
+        self.register_load_state_dict_pre_hook(_make_room)
 
     @property
     def is_empty(self) -> bool:
@@ -65,10 +66,11 @@ class MemoryBank(nn.Module):
         features = F.normalize(features, dim=-1)
         return torch.stack([(features @ part.T).amax(-1) for part in bank.split(_CHUNK)]).amax(0)
 
-    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
-        if (saved := state_dict.get(prefix + "features")) is not None:
-            self.features = torch.empty_like(saved, device=self.features.device)
-        super()._load_from_state_dict(state_dict, prefix, *rest)
+
+def _make_room(memory: MemoryBank, state: Mapping[str, Tensor], prefix: str, *_: Any) -> None:
+    """Let a memory take over one of another size."""
+    if (saved := state.get(f"{prefix}features")) is not None:
+        memory.features = torch.empty_like(saved, device=memory.features.device)
 
 
 def _coreset(

@@ -8,7 +8,7 @@ import torch
 from anomalib import LearningType
 from anomalib.data import Batch, InferenceBatch
 from anomalib.pre_processing import PreProcessor
-from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
+from lightning.pytorch import Callback, Trainer, seed_everything
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.types import STEP_OUTPUT
 from torch import Tensor
@@ -32,6 +32,7 @@ from anomalib_zsad.models.parts.pre_processor import ClipPreProcessor
 from anomalib_zsad.models.parts.protocol import compare_batch_size
 from anomalib_zsad.models.parts.termination import Termination
 from anomalib_zsad.models.parts.validity import check_scores
+from anomalib_zsad.seam.trainers import attach, share_results_folder, trainer_of
 
 logger = logging.getLogger(__name__)
 
@@ -107,9 +108,7 @@ class ZeroShotMixin(ExportHooks, Persistence):
 
     @trainer.setter
     def trainer(self, trainer: Any) -> None:
-        LightningModule.trainer.fset(self, trainer)  # type: ignore[attr-defined]
-        if getattr(trainer, "max_epochs", 0) is None:
-            trainer.fit_loop.max_epochs = self._module.hparams["epochs"]
+        attach(self._module, trainer, self._module.hparams.get("epochs"))
 
     @classmethod
     def configure_pre_processor(cls, image_size: int | tuple[int, int] | None = None) -> PreProcessor:
@@ -138,7 +137,7 @@ class ZeroShotMixin(ExportHooks, Persistence):
             ValueError: If the training data are known to be all normal, which is told before they are looked for, or
                 the command has a scheduler without an optimiser.
         """
-        trainer = self._module._trainer
+        trainer = trainer_of(self._module)
         if trainer is not None and self.trains_on_anomalies and trainer.state.fn == TrainerFn.FITTING:
             check_before_setup(trainer.datamodule, type(self))
             take_given_optimizer(self, trainer)
@@ -190,8 +189,7 @@ class ZeroShotMixin(ExportHooks, Persistence):
         if stage == TrainerFn.FITTING and not self._learns:
             msg = f"{type(self).__name__} has nothing to train with these options: run anomalib test without training"
             raise ValueError(msg)
-        # anomalib numbers its folders of results in every process; all write to that of the first one.
-        trainer._default_root_dir = trainer.strategy.broadcast(trainer._default_root_dir)
+        share_results_folder(trainer)
         trainer.strategy.checkpoint_io = CheckedCheckpointIO(self._module.checkpoint_safe_globals())
         adopt(trainer, self._module.pre_processor)
         self._use_cache(None)  # of a training that did not come to its end
@@ -269,7 +267,7 @@ class ZeroShotMixin(ExportHooks, Persistence):
             encoder.feature_cache = cache
 
     def _is_test_after_resumed_fit(self) -> bool:
-        trainer = self._module._trainer
+        trainer = trainer_of(self._module)
         testing = trainer is not None and trainer.state.fn == TrainerFn.TESTING
         return testing and self._resumed_from is not None and trainer.ckpt_path == self._resumed_from
 

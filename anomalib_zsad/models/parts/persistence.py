@@ -22,6 +22,7 @@ from anomalib_zsad.models.parts.checkpoint import (
 from anomalib_zsad.models.parts.pre_processor import ClipPreProcessor
 from anomalib_zsad.models.parts.record import KEY, Record, from_checkpoint, new_record
 from anomalib_zsad.models.parts.trained_weights import load_trained, save_trained
+from anomalib_zsad.seam.trainers import trainer_of
 
 logger = logging.getLogger(__name__)
 
@@ -132,7 +133,7 @@ class Persistence:
             checkpoint["callbacks"] = {}  # among them the thresholds
             return
         record = from_checkpoint(checkpoint, type(self).__name__)
-        if self._module._trainer is not None:
+        if trainer_of(self._module) is not None:
             self._adopt(record)
         check_complete(checkpoint, self._module)
         check_backbone(record["backbone"], self._clip.identity, "the checkpoint")

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from anomalib_zsad.seam.tensors import version_of
 from anomalib_zsad.clip.backbone import FrozenClip
 
 
@@ -65,7 +66,7 @@ class TextSide(nn.Module):
         names: Sequence[str],
         sources: Sequence[Tensor],
     ) -> dict[str, Tensor]:
-        state = (sources[0].device, tuple((id(source), source._version) for source in sources))
+        state = (sources[0].device, tuple((id(source), version_of(source)) for source in sources))
         known = self._known[1] if self._known[0] == state else {}
         missing = [name for name in names if name not in known]
         if missing:

@@ -5,8 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
-from torch.nn.modules.batchnorm import _BatchNorm
+from torch import Tensor, nn
 
 from anomalib_zsad.evaluation.post_processor import take_thresholds
 from anomalib_zsad.models.parts.adapter_file import Adapter, save_adapter
@@ -17,6 +16,7 @@ from anomalib_zsad.models.parts.validity import check_tensors
 
 logger = logging.getLogger(__name__)
 
+_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 _OLD_THRESHOLDS = {"post_processor._image_threshold": "image", "post_processor._pixel_threshold": "pixel"}
 """Version 0.1 kept thresholds among the tensors."""
 
@@ -60,7 +60,7 @@ def load_trained(
 
 def _learnt(module: Any) -> dict[str, Tensor]:
     parameters = {key: value.detach() for key, value in module.model.named_parameters() if value.requires_grad}
-    norms = {name: each for name, each in module.model.named_modules() if isinstance(each, _BatchNorm)}
+    norms = {name: each for name, each in module.model.named_modules() if isinstance(each, _NORMS)}
     running = {f"{name}.{key}": value for name, each in norms.items() for key, value in each.named_buffers()}
     return {**parameters, **running}
 

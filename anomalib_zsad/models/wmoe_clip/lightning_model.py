@@ -34,6 +34,7 @@ from anomalib_zsad.models.wmoe_clip.torch_model import (
     TokenScale,
     WMoEClipModel,
 )
+from anomalib_zsad.seam.trainers import trainer_of
 
 Schedule = Literal["constant", "cosine"]
 WARM_UP = 0.1
@@ -273,7 +274,7 @@ class WMoEClip(ZeroShotMixin, AnomalibModule):  # type: ignore[misc]  # what the
         noise = self.model.draw(self._generators_of(batch))
         logits = self.model.compare(self.model.encode(batch.image), self.model.clip.grid_of(*size), *noise)
         maps = self.model.layer_maps(logits, size)
-        if self._trainer is not None and self.training:
+        if trainer_of(self) is not None and self.training:
             found = {f"train_{name}": value for name, value in diagnostics.of_step(logits).items()}
             self.log_dict(found, on_step=False, on_epoch=True, batch_size=len(batch.image), sync_dist=True)
             # Processes are together in a step, not in the hooks at the end of an epoch: there the progress bar of the
@@ -301,7 +302,7 @@ class WMoEClip(ZeroShotMixin, AnomalibModule):  # type: ignore[misc]  # what the
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def _generators_of(self, batch: Any) -> list[Generator | None]:
-        if self._trainer is None:  # a loop of the user's own, whose epochs are unknown
+        if trainer_of(self) is None:  # a loop of the user's own, whose epochs are unknown
             return [None] * len(batch.image)
         return generators_of(batch, "noise", self.hparams["seed"], self.current_epoch)
 

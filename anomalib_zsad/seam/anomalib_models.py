@@ -1,21 +1,27 @@
-"""A repair of anomalib's WinCLIP, which was written for an older open_clip."""
+"""What anomalib's models keep to themselves: whether they are fitted; and a repair of its WinCLIP."""
 
 from typing import Any
 
-from anomalib.models import WinClip
+from anomalib.models import AnomalibModule
 from torch import Tensor, nn
 
 
-def attend_within_windows(model: WinClip) -> None:
+def is_fitted(model: AnomalibModule) -> bool | None:
+    """Whether a model with a memory is fitted; None: not known, as of models that learn by gradients."""
+    fitted = getattr(model, "_is_fitted", None)
+    return None if fitted is None else bool(fitted)
+
+
+def attend_within_windows(winclip: Any) -> None:
     """Let every window of an image attend to its own patches again, in place.
 
-    anomalib puts the patches of a window first and the windows second, as open_clip before 2.26.1 expected them. Since
-    then its transformer takes windows first, so that the windows of all images of a batch would attend to one another.
+    anomalib's WinCLIP puts the patches of a window first and the windows second, as open_clip before 2.26.1 expected
+    them. Since then its transformer takes windows first, so that the windows of all images of a batch would attend to
+    one another.
 
     Args:
-        model: The model; unchanged where its transformer takes tokens first (open_clip before 2.26.1).
+        winclip: The torch model; unchanged where its transformer takes tokens first (open_clip before 2.26.1).
     """
-    winclip: Any = model.model
     transformer, embed = winclip.clip.visual.transformer, winclip._get_window_embeddings
     if not getattr(transformer, "batch_first", False):
         return

@@ -15,7 +15,7 @@ from anomalib.data.datasets.image import mvtec_loco, tabular
 _OPTION = "future.infer_string"
 
 
-def repair_anomalib() -> None:
+def repair_tables() -> None:
     """Have both functions build columns of objects, as they do with pandas 2."""
     if int(pd.__version__.split(".")[0]) < 3:
         return

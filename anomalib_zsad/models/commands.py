@@ -1,0 +1,55 @@
+"""What anomalib's command line does with the arguments of a model: a checkpoint's settings, former names."""
+
+import re
+from collections.abc import Mapping
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from jsonargparse import Namespace
+
+from anomalib_zsad.arguments import choices_of, new_place
+from anomalib_zsad.models.parts import settings
+from anomalib_zsad.models.parts.checkpoint import check_readable
+from anomalib_zsad.models.parts.record import from_checkpoint
+
+_MODELS = "anomalib_zsad.models"
+
+
+def settings_beside(class_path: str, given: Mapping[str, Any], checkpoint: Path) -> dict[str, Any]:
+    """Give the settings to change, so that a model of this package is built as its checkpoint was trained.
+
+    Args:
+        class_path: The path of a model's class; for another one nothing is changed.
+        given: Its arguments, those at their defaults included.
+        checkpoint: The file.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it cannot be read or is of another model.
+    """
+    kind = _model_at(class_path)
+    if kind is None:
+        return {}
+    given = {name: vars(value) if isinstance(value, Namespace) else value for name, value in given.items()}
+    record, what = from_checkpoint(check_readable(checkpoint), kind.__name__), f"the checkpoint {checkpoint}"
+    taken = settings.differing(settings.joined(kind, settings.chosen(kind, given), record, what), given)
+    if taken:
+        settings.tell(taken, what)
+    return taken
+
+
+def with_new_place(message: str) -> str:
+    """Add to the refusal of a former argument of a model where it is now."""
+    kind = _model_at(next(iter(re.findall(r"class_path '([\w.]+)'", message)), ""))
+    choices = None if kind is None else choices_of(kind.__init__)
+    options = re.findall(r"Option '(\w+)' is not accepted", message)
+    places = [place for name in options if choices is not None and (place := new_place(choices, name))]
+    return f"{message}\n{places[0]}" if places else message
+
+
+def _model_at(class_path: str) -> Any:
+    package, _, name = class_path.rpartition(".")
+    models = import_module(_MODELS)
+    ours = package.split(".")[0] == _MODELS.split(".")[0] and name in models.__all__
+    return getattr(models, name) if ours else None
