@@ -30,8 +30,6 @@ FRAMEWORKS = {"anomalib", "jsonargparse", "lightning", "torchmetrics"}
 EXCEPTIONS = {
     ("data.reading", "synthetic"): "drawn pictures are read as files are; lazily, so that files need no drawing code",
     ("knowledge.arguments", "models"): "the sub-command `knowledge explain` runs KAnoCLIP; lazily",
-    ("seam.command_line", "models"): "anomalib's command line builds our models with the settings of their checkpoint",
-    ("seam.export", "models"): "anomalib's Engine exports our models as they are",
 }
 """By module and the room it imports, why."""
 

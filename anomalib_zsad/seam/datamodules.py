@@ -70,7 +70,8 @@ def sibling(datamodule: AnomalibDataModule, category: str) -> AnomalibDataModule
     other.trainer = None
     other._is_setup = False
     for split in _SPLITS:
-        vars(other).pop(split, None)
+        if hasattr(other, split):
+            delattr(other, split)
     return other
 
 

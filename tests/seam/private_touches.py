@@ -4,7 +4,8 @@ import ast
 import importlib
 import inspect
 import textwrap
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
@@ -12,6 +13,8 @@ from typing import NamedTuple
 PUBLIC = {"_asdict", "_fields", "_make", "_replace", "_exit"}
 """Private in form and documented by Python: the methods of named tuples, and `os._exit`."""
 _BY_NAME = {"getattr", "hasattr", "setattr", "delattr"}
+_PYTHON = {"builtins", "abc", "typing"}
+_CHANGING = {"update", "pop", "setdefault", "clear"}
 _DICTIONARIES = {"__class__", "__dict__", "__code__", "f_locals", "f_globals", "fset", "fget"}
 """Doors to the inside of an object."""
 
@@ -35,11 +38,14 @@ def touches_of(folder: Path) -> list[Touch]:
     """
     files = {path.relative_to(folder.parent): ast.parse(path.read_text("utf-8")) for path in folder.rglob("*.py")}
     ours = {name for tree in files.values() for name in _defined(tree)}
-    inherited = {path: _inherited(path, tree) for path, tree in files.items()}
+    inherited = _inherited(files, folder.name)
     theirs = {name for classes in inherited.values() for names in classes.values() for name in names} - PUBLIC
     found = set()
     for path, tree in files.items():
-        reader = _Reader(path, _foreign_names(tree, folder.name), ours, theirs, inherited[path])
+        classes = [node for node in ast.walk(tree) if isinstance(node, ast.ClassDef)]
+        methods = {part for node in classes for part in node.body}
+        functions = {node.name for node in {*ast.walk(tree)} - methods if isinstance(node, ast.FunctionDef)}
+        reader = _Reader(path, _foreign_names(tree, folder.name), functions, ours, theirs, inherited[path])
         reader.visit(tree)
         found.update(reader.found)
     return sorted(found)
@@ -47,9 +53,16 @@ def touches_of(folder: Path) -> list[Touch]:
 
 class _Reader(ast.NodeVisitor):
     def __init__(
-        self, path: Path, foreign: set[str], ours: set[str], theirs: set[str], inherited: dict[str, set[str]]
+        self,
+        path: Path,
+        foreign: set[str],  # names that the module imports from others
+        functions: set[str],  # those of the module
+        ours: set[str],  # all names that the package brings
+        theirs: set[str],  # all private names that its classes inherit
+        inherited: dict[str, set[str]],  # the same by class of the module
     ) -> None:
-        self.path, self.foreign, self.ours, self.theirs, self.inherited = path, foreign, ours, theirs, inherited
+        self.path, self.foreign, self.functions = path, foreign, functions
+        self.ours, self.theirs, self.inherited = ours, theirs, inherited
         self.found: list[Touch] = []
         self.classes: list[str] = []
 
@@ -75,8 +88,11 @@ class _Reader(ast.NodeVisitor):
 
     def visit_Assign(self, node: ast.Assign) -> None:
         for target in node.targets:
-            if isinstance(target, ast.Attribute) and _root(target) in self.foreign:
+            replaces = isinstance(target, ast.Attribute) and _root(target) not in {"self", "cls"}
+            if replaces and (_root(target) in self.foreign or _is_function(node.value, self.functions)):
                 self._note(node, f"replaces {ast.unparse(target)}")
+            if isinstance(target, ast.Subscript) and _is_vars(target.value):
+                self._note(node)
         self.generic_visit(node)
 
     def visit_Call(self, node: ast.Call) -> None:
@@ -88,7 +104,7 @@ class _Reader(ast.NodeVisitor):
                 name in {"setattr", "delattr"} and root in self.foreign
             ):
                 self._note(node)
-        if name == "vars" and arguments and _root(arguments[0]) not in {"self", "cls"}:
+        if isinstance(node.func, ast.Attribute) and node.func.attr in _CHANGING and _is_vars(node.func.value):
             self._note(node)
         self.generic_visit(node)
 
@@ -122,6 +138,18 @@ def _is_super(node: ast.AST) -> bool:
     return isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "super"
 
 
+def _is_vars(node: ast.AST) -> bool:
+    is_vars = isinstance(node, ast.Call) and getattr(node.func, "id", "") == "vars"
+    return is_vars and bool(node.args) and _root(node.args[0]) not in {"self", "cls"}
+
+
+def _is_function(node: ast.AST, functions: set[str]) -> bool:
+    """Tell whether a value is a function: one of the module, or made on the spot."""
+    if isinstance(node, ast.Call):
+        return getattr(node.func, "id", "") in {"partial", "partialmethod", "MethodType", "staticmethod"}
+    return isinstance(node, ast.Lambda) or getattr(node, "id", "") in functions
+
+
 def _root(node: ast.AST) -> str:
     while isinstance(node, ast.Attribute):
         node = node.value
@@ -152,23 +180,29 @@ def _foreign_names(tree: ast.Module, package: str) -> set[str]:
     return names
 
 
-def _inherited(path: Path, tree: ast.Module) -> dict[str, set[str]]:
-    """Give the private names that each class of a module has from bases outside of the package."""
-    if not any(isinstance(node, ast.ClassDef) and node.bases for node in tree.body):
-        return {}
-    package = path.parts[0]
-    module = importlib.import_module(".".join(path.with_suffix("").parts).removesuffix(".__init__"))
-    kinds = {name: kind for name, kind in vars(module).items() if getattr(kind, "__module__", "") == module.__name__}
-    return {
-        name: {
-            private
-            for base in kind.__mro__[1:]
-            if base.__module__.split(".")[0] not in {package, "builtins", "abc", "typing"}
-            for private in _privates_of(base)
-        }
-        for name, kind in kinds.items()
-        if isinstance(kind, type)
+def _inherited(files: Mapping[Path, ast.Module], package: str) -> dict[Path, dict[str, set[str]]]:
+    """Give the private names that each class has from bases outside of the package, those of its subclasses included.
+
+    A mixin is a class of what it is mixed into.
+    """
+    kinds = {
+        path: _classes_of(path)
+        for path, tree in files.items()
+        if any(isinstance(node, ast.ClassDef) for node in tree.body)
     }
+    names: dict[type, set[str]] = defaultdict(set)
+    for kind in [kind for classes in kinds.values() for kind in classes.values()]:
+        ours = [base for base in kind.__mro__ if base.__module__.split(".")[0] == package]
+        others = [base for base in kind.__mro__ if base not in ours and base.__module__ not in _PYTHON]
+        for base in ours:
+            names[base].update(*map(_privates_of, others))
+    return {path: {name: names[kind] for name, kind in kinds.get(path, {}).items()} for path in files}
+
+
+def _classes_of(path: Path) -> dict[str, type]:
+    module = importlib.import_module(".".join(path.with_suffix("").parts).removesuffix(".__init__"))
+    named = vars(module).items()
+    return {name: kind for name, kind in named if isinstance(kind, type) and kind.__module__ == module.__name__}
 
 
 @cache

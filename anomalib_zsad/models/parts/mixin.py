@@ -26,12 +26,12 @@ from anomalib_zsad.models.parts.class_names import ClassNames
 from anomalib_zsad.models.parts.encoder import encoders_in
 from anomalib_zsad.models.parts.export import ExportHooks
 from anomalib_zsad.models.parts.feature_cache import FeatureCache, check_images_repeat, datasets_of
-from anomalib_zsad.models.parts.given_optimizer import take_given_optimizer
 from anomalib_zsad.models.parts.persistence import Persistence
 from anomalib_zsad.models.parts.pre_processor import ClipPreProcessor
 from anomalib_zsad.models.parts.protocol import compare_batch_size
 from anomalib_zsad.models.parts.termination import Termination
 from anomalib_zsad.models.parts.validity import check_scores
+from anomalib_zsad.seam.given_optimizer import take_given_optimizer
 from anomalib_zsad.seam.trainers import attach, share_results_folder, trainer_of
 
 logger = logging.getLogger(__name__)

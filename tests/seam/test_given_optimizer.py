@@ -12,7 +12,7 @@ from lightning.pytorch.callbacks import EarlyStopping
 from lightning.pytorch.cli import SaveConfigCallback
 
 from anomalib_zsad.models import AFClip, KAnoClip
-from anomalib_zsad.models.parts.given_optimizer import take_given_optimizer
+from anomalib_zsad.seam.given_optimizer import take_given_optimizer
 from tests.support.small_clip import IMAGE_SIZE
 
 
