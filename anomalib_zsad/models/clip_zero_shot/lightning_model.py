@@ -16,7 +16,6 @@ from anomalib_zsad.models.parts.common_arguments import documented
 from anomalib_zsad.models.parts.encoder import Encoder
 from anomalib_zsad.models.parts.heads import ScoreHead
 from anomalib_zsad.models.parts.mixin import ZeroShotMixin
-from anomalib_zsad.seam.trainers import datamodule_of
 
 
 class ClipZeroShot(ZeroShotMixin, AnomalibModule):  # type: ignore[misc]  # what the mixin replaces is typed narrowly

@@ -6,9 +6,9 @@ from typing import Any
 
 from lightning.pytorch.trainer.states import TrainerFn
 
-from anomalib_zsad.seam.trainers import datamodule_of, trainer_of
 from anomalib_zsad.data.item import ANY_CATEGORY, categories_of
 from anomalib_zsad.data.names import class_key, dataset_key, read_class_words, readable, tested_by
+from anomalib_zsad.seam.trainers import datamodule_of, trainer_of
 
 Words = Callable[[str, str | None], str]
 """`words(category, dataset)` names a class; the dataset is its `dataset_key`, None where it is not known."""
@@ -75,7 +75,7 @@ def dataset_of(
     A datamodule with a target trains and validates on a dataset of its own name, and tests on the target's.
     """
     trainer = trainer_of(module)
-    datamodule = getattr(trainer, "datamodule", None)
+    datamodule = datamodule_of(module)
     if datamodule is None:
         return None
     read = datamodule if trainer.state.fn == TrainerFn.FITTING else tested_by(datamodule)

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from anomalib_zsad.seam.tensors import version_of
 from anomalib_zsad.clip.backbone import FrozenClip
+from anomalib_zsad.seam.tensors import version_of
 
 
 class TextSide(nn.Module):
