@@ -1,19 +1,13 @@
 """Where the weights of open_clip's tags are published, and fetching them from there."""
 
 import re
-import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from rich import progress
-from rich.console import Console
-
-from anomalib_zsad.atomic import whole_file
 from anomalib_zsad.clip.digest import check_digest, hash_file, record_digest
+from anomalib_zsad.clip.fetching import check_online, fetch
 
-_TIMEOUT = 30  # seconds without an answer
-_CHUNK = 2**18
 _SAFE = "open_clip_model.safetensors"
 _PICKLED = "open_clip_pytorch_model.bin"
 _QUICK_GELU = "-quickgelu"
@@ -96,17 +90,13 @@ def download(publication: Publication, target: Path) -> Path:
     Raises:
         ConnectionError: If neither answers; the message holds the reasons.
     """
-    from huggingface_hub import constants
-
-    if constants.HF_HUB_OFFLINE:
-        msg = "HF_HUB_OFFLINE is set"
-        raise ConnectionError(msg)
+    check_online()
     reasons = []
     ways = (("hub", publication.repo, _from_hub), ("url", publication.url, _from_url))
-    for way, source, fetch in ways:
+    for way, source, bring in ways:
         if source:
             try:
-                return fetch(publication, target)
+                return bring(publication, target)
             except OSError as error:
                 reasons.append(f"{way}: {error}")
     raise ConnectionError("; ".join(reasons))
@@ -131,28 +121,15 @@ def _from_hub(publication: Publication, target: Path) -> Path:  # noqa: ARG001
 
 
 def _from_url(publication: Publication, target: Path) -> Path:
-    with whole_file(target) as temporary:
-        _fetch(publication.url, temporary)
-        digest = hash_file(temporary)
-        check_digest(temporary.with_name(target.name), digest, publication.sha256)
-    record_digest(target, digest, given=True)
+    digests = []
+
+    def check(file: Path) -> None:
+        digests.append(hash_file(file))
+        check_digest(file.with_name(target.name), digests[0], publication.sha256)
+
+    fetch(publication.url, target, check)
+    record_digest(target, digests[0], given=True)
     return target
-
-
-def _fetch(url: str, path: Path) -> None:
-    # urlopen keeps to http(s) here: the urls come from open_clip's table.
-    with urllib.request.urlopen(url, timeout=_TIMEOUT) as response, path.open("wb") as file:
-        size = int(response.headers.get("Content-Length") or 0)
-        name = Path(urlsplit(url).path).name
-        with progress.Progress(
-            *progress.Progress.get_default_columns(), progress.DownloadColumn(), console=Console(stderr=True)
-        ) as bar:
-            task = bar.add_task(name, total=size or None)
-            while chunk := response.read(_CHUNK):
-                bar.advance(task, file.write(chunk))
-    if size and path.stat().st_size != size:
-        msg = f"the connection broke off after {path.stat().st_size} of {size} bytes"
-        raise ConnectionError(msg)
 
 
 def _alternatives(file: str) -> tuple[str, ...]:

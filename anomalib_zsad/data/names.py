@@ -97,6 +97,12 @@ def class_key(name: str) -> str:
     return name.lower()
 
 
+def classes_of(dataset: str) -> list[str]:
+    """Return the classes of a dataset that `names.yaml` has words for, sorted; none where the dataset is unknown."""
+    known = _datasets().get(_key(dataset))
+    return sorted(set(known.descriptions) - {_ANY_CLASS}) if known else []
+
+
 def description(name: str, dataset: str | None = None) -> str:
     """Return the words for a class with which the results of ACD-CLIP were published.
 

@@ -18,6 +18,7 @@ from anomalib_zsad.evaluation.post_processor import MonotonePostProcessor
 from anomalib_zsad.models.af_clip.adapter import Adaptor, StatePrompts, WindowAggregation
 from anomalib_zsad.models.af_clip.few_shot import FewShotMixin
 from anomalib_zsad.models.af_clip.loss import AFClipLoss, Variant
+from anomalib_zsad.models.af_clip.publication import PUBLICATIONS, published_adapter
 from anomalib_zsad.models.af_clip.released import read_released
 from anomalib_zsad.models.af_clip.torch_model import AFClipModel
 from anomalib_zsad.models.af_clip.tuning import Tuning, tuning_of
@@ -69,6 +70,8 @@ class AFClip(FewShotMixin, ZeroShotMixin, AnomalibModule):  # type: ignore[misc]
         cache_features: A folder to keep what the backbone computes in training, so that it is computed in the first
             epoch only (see `FeatureCache`); 11 MB an image at the defaults. None: computed in every epoch, as it must
             be with another `tuning` than the adaptor.
+        weights: An adapter file, written by `anomalib-zsad convert` or `save_weights`; or "released/visa" or
+            "released/mvtec", trained by the authors on this dataset, fetched on first use. None: to be trained.
 
     Raises:
         ValueError: If an argument does not fit the backbone.
@@ -81,6 +84,7 @@ class AFClip(FewShotMixin, ZeroShotMixin, AnomalibModule):  # type: ignore[misc]
     """
 
     paper_batch_size = 8
+    published = tuple(PUBLICATIONS)
     model: AFClipModel
     loss: AFClipLoss
     run_arguments = ZeroShotMixin.run_arguments | FewShotMixin.draw_arguments
@@ -155,6 +159,11 @@ class AFClip(FewShotMixin, ZeroShotMixin, AnomalibModule):  # type: ignore[misc]
         usual = _LR if embedded_file(given.backbone) is None else _SMALL_LR
         self.lr = usual if given.lr is None else given.lr
         self.betas = given.betas
+
+    @classmethod
+    def find_weights(cls, weights: str | Path) -> Path:
+        """Return the adapter file of `weights`; what the authors published is fetched where it is not at hand."""
+        return published_adapter(str(weights)) if str(weights) in cls.published else super().find_weights(weights)
 
     @classmethod
     def load_released(cls, prompt: str | Path, adaptor: str | Path, **arguments: Any) -> "AFClip":

@@ -26,6 +26,9 @@ from anomalib_zsad.seam.trainers import trainer_of
 
 logger = logging.getLogger(__name__)
 
+PUBLISHED = "released/"
+"""What the names of published adapters start with."""
+
 
 class Persistence:
     """A model that is built of its hyper-parameters, and of the record of a checkpoint or an adapter file.
@@ -43,6 +46,9 @@ class Persistence:
     run_arguments: ClassVar[frozenset[str]] = frozenset({"weights", "epochs", "cache_features", "cache_dtype"})
     """Arguments that no score of trained weights depends on: they do not travel with these."""
 
+    published: ClassVar[Sequence[str]] = ()
+    """Names of the adapters that the authors of the method published, for `weights`."""
+
     def build(self) -> None:
         """Make the torch model, the loss and what else the hyper-parameters decide."""
         raise NotImplementedError
@@ -57,7 +63,7 @@ class Persistence:
         module.save_hyperparameters(settings.nested(settings.flat(module.hparams)))  # plain data, also the choices
         self.trained_on = []
         file = module.hparams.get("weights")
-        weights = None if file is None else read_adapter(Path(file), type(self).__name__)
+        weights = None if file is None else read_adapter(self.find_weights(file), type(self).__name__)
         if weights is not None:
             self._use_settings(weights.record, f"the adapter file {file}")
         if components.get("pre_processor", True) is True:
@@ -66,6 +72,19 @@ class Persistence:
         self._rebuild()
         if weights is not None:
             load_trained(self, weights, origin=str(file))
+
+    @classmethod
+    def find_weights(cls, weights: str | Path) -> Path:
+        """Return the adapter file that `weights` names; a model with published adapters takes their names as well.
+
+        Raises:
+            ValueError: If it is the name of a published adapter that this model does not have.
+        """
+        if str(weights).startswith(PUBLISHED) and not Path(weights).exists():
+            known = f"one of {', '.join(cls.published)}" if cls.published else "an adapter file"
+            msg = f"weights: expected {known} for {cls.__name__}, got {str(weights)!r}"
+            raise ValueError(msg)
+        return Path(weights)
 
     @classmethod
     def load_from_checkpoint(cls, checkpoint_path: str | Path, *options: Any, **more: Any) -> Any:
