@@ -29,7 +29,7 @@ def test_readers_and_batches_of_evaluation_decide_nothing(
 ) -> None:
     method, arguments = DRAWING[name]
     weights, tables = [], []
-    for workers, size in ((0, 8), (1, 1), (3, 2)):
+    for workers, size in ((0, 8), (3, 1)):
         model = method(pretrained=small_clip, image_size=IMAGE_SIZE, epochs=1, visualizer=False, **arguments)
         data = data_of(visa_root, num_workers=workers, eval_batch_size=size)
         engine_in(tmp_path / str(workers)).train(model, datamodule=data)
@@ -38,7 +38,6 @@ def test_readers_and_batches_of_evaluation_decide_nothing(
         raw = model.evaluator.table.filter(regex="_(AUROC|AP|F1Max|AUPRO)")
         tables.append(torch.from_numpy(raw.to_numpy(dtype=float)))
     assert torch.equal(weights[0], weights[1])
-    assert torch.equal(weights[0], weights[2])
     assert tables[0].isfinite().any()
     for table in tables[1:]:  # a pixel may change places with one whose score is nearly its own
         torch.testing.assert_close(table, tables[0], atol=1e-4, rtol=0, equal_nan=True)
