@@ -8,7 +8,7 @@ from pathlib import Path
 PACKAGE = "anomalib_zsad"
 ROOT = Path(__file__).parents[1] / PACKAGE
 
-ORDER = ("functional", "clip", "data", "evaluation", "knowledge", "models", "benchmark", "synthetic", "cli")
+ORDER = ("functional", "clip", "data", "evaluation", "knowledge", "models", "benchmark", "synthetic", "commands", "cli")
 """A room imports itself, those to its left, and the modules for all.
 
 `knowledge` stands before `models` because KAnoCLIP's prompts are made of a knowledge base.
@@ -29,7 +29,6 @@ FRAMEWORKS = {"anomalib", "jsonargparse", "lightning", "torchmetrics"}
 
 EXCEPTIONS = {
     ("data.reading", "synthetic"): "drawn pictures are read as files are; lazily, so that files need no drawing code",
-    ("knowledge.arguments", "models"): "the sub-command `knowledge explain` runs KAnoCLIP; lazily",
 }
 """By module and the room it imports, why."""
 
