@@ -53,7 +53,7 @@ if TYPE_CHECKING:
         KAnoClip,
         WMoEClip,
     )
-    from anomalib_zsad.models.choices import KAnoChoices
+    from anomalib_zsad.models.choices import KAnoChoices, WMoEChoices
     from anomalib_zsad.models.parts.calibrating import calibrate
     from anomalib_zsad.synthetic import Synthetic
 
@@ -90,6 +90,7 @@ __all__ = [
     "MagneticTile",
     "Synthetic",
     "VisA",
+    "WMoEChoices",
     "WMoEClip",
     "__version__",
     "calibrate",

@@ -2,9 +2,11 @@
 
 import re
 import socket
+from dataclasses import fields
 from functools import cache
 from inspect import signature
 from pathlib import Path
+from typing import Any
 
 import pytest
 from jsonargparse.typing import import_object
@@ -12,7 +14,9 @@ from jsonargparse.typing import import_object
 from anomalib_zsad.benchmark.config_file import read_benchmark
 from anomalib_zsad.benchmark.grid import Benchmark
 from anomalib_zsad.benchmark.published import PAPERS, published_figures
+from anomalib_zsad.models.parts import settings
 from anomalib_zsad.synthetic import Synthetic
+from anomalib_zsad.yaml_file import read_yaml
 
 ROOT = Path(__file__).parents[1]
 CONFIGS = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "configs").glob("*.yaml"))
@@ -55,6 +59,29 @@ def test_it_is_read(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
         assert config.data.init_args.val_ratio == 0
         published = import_object(config.model.class_path).paper_batch_size
         assert published in {None, config.data.init_args.train_batch_size}
+
+
+PAPERS_MODELS = [name for name in CONFIGS if "ensemble" not in name]
+AT_VIT_L: dict[str, Any] = {
+    "image_size": 518,
+    "feature_layers": [6, 12, 18, 24],
+    "choices.vv_start_layer": 6,
+    "lr": 1e-4,
+}
+"""What None stands for over the default backbone."""
+
+
+@pytest.mark.parametrize("name", PAPERS_MODELS)
+def test_the_models_of_the_papers_have_the_defaults_and_name_them_all(name: str) -> None:
+    model = read_yaml(ROOT / name, "a configuration")["model"]
+    kind, given = import_object(model["class_path"]), settings.flat(model["init_args"])
+    others = settings.chosen(kind, given)
+    assert others == {setting: AT_VIT_L[setting] for setting in others}
+    defaults = signature(kind).parameters
+    assert all(defaults[setting].default is None for setting in others if not setting.startswith("choices."))
+    if "choices" in defaults:
+        named = {setting for setting in given if setting.startswith("choices.")}
+        assert named == {f"choices.{each.name}" for each in fields(defaults["choices"].default)}
 
 
 @pytest.mark.parametrize("name", BENCHMARKS)

@@ -96,7 +96,9 @@ def come_to(build: Callable[..., Any], given: dict[str, Any]) -> str:
 def _step(model: Any) -> None:
     if not any(parameter.requires_grad for parameter in model.parameters()):
         return
-    optimizers = model.configure_optimizers() if model.hparams.get("lr_schedule") != "cosine" else None
+    optimizers = (
+        model.configure_optimizers() if model.hparams.get("choices", {}).get("lr_schedule") != "cosine" else None
+    )
     optimizer = optimizers["optimizer"] if isinstance(optimizers, dict) else optimizers
     model.train()
     loss = model.loss_terms(batch())["loss"]

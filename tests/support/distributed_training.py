@@ -15,7 +15,7 @@ METHODS: dict[str, tuple[str, dict[str, Any]]] = {
     "AFClip": ("AFClip", {}),
     "KAnoClip": ("KAnoClip", {"choices": {**SMALL["choices"], "kd_margin": 1.0}}),  # so that every class is pulled
     "KAnoClipGlobal": ("KAnoClip", {"choices": {**SMALL["choices"], "kd_margin": 1.0, "kd_scope": "global"}}),
-    "WMoEClip": ("WMoEClip", {"balance_weight": 1.0, "gate_noise": True}),
+    "WMoEClip": ("WMoEClip", {"choices": {"balance_weight": 1.0, "gate_noise": True}}),
 }
 """With the arguments that are not the defaults."""
 

@@ -1,16 +1,14 @@
 """What WMoE-CLIP does to the patches of a layer: projection and wavelet-enhanced cross-attention (eq. 5-7)."""
 
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from anomalib_zsad.clip.backbone import FrozenClip
+from anomalib_zsad.models.wmoe_clip.choices import WMoEChoices
 from anomalib_zsad.models.wmoe_clip.gate import FrequencyGate
 from anomalib_zsad.models.wmoe_clip.wavelet import HaarBands
-
-Projection = Literal["linear", "clip"]
-ProjectionInit = Literal["clip", "xavier"]
 
 
 class PatchProjections(nn.Module):
@@ -19,23 +17,14 @@ class PatchProjections(nn.Module):
     Args:
         clip: The frozen CLIP.
         n_layers: L.
-        kind: "linear" trains a projection for each layer, "clip" is CLIP's own.
-        init: Trained projections start as CLIP's own, or by "xavier".
-        ln_post: Whether CLIP's last layer norm comes first.
+        choices: Whether they are trained and how they start, or CLIP's own.
     """
 
-    def __init__(
-        self,
-        clip: FrozenClip,
-        n_layers: int,
-        kind: Projection = "linear",
-        init: ProjectionInit = "clip",
-        ln_post: bool = True,
-    ) -> None:
+    def __init__(self, clip: FrozenClip, n_layers: int, choices: WMoEChoices = WMoEChoices()) -> None:
         super().__init__()
-        self.ln_post = ln_post
-        n_linears = n_layers if kind == "linear" else 0
-        self.linears = nn.ModuleList(_projection(clip, init) for _ in range(n_linears))
+        self.ln_post = choices.patch_ln_post
+        n_linears = n_layers if choices.patch_projection == "linear" else 0
+        self.linears = nn.ModuleList(_projection(clip, choices.patch_projection_init) for _ in range(n_linears))
 
     def forward(
         self,
@@ -65,27 +54,15 @@ class WaveletCrossAttention(nn.Module):
 
     Args:
         width: D.
-        heads: Attention heads.
-        gate_reduction: Divides the inner width of the gate's local branch.
-        residual: Whether the refined text keeps the text that it was made of.
-        bands: The wavelet.
-        gate_norm: Batch normalisation in the gate.
+        choices: Heads and residual of the attention, the wavelet and the gate.
     """
 
-    def __init__(
-        self,
-        width: int,
-        heads: int = 1,
-        gate_reduction: int = 1,
-        residual: bool = False,
-        bands: HaarBands | None = None,
-        gate_norm: bool = False,
-    ) -> None:
+    def __init__(self, width: int, choices: WMoEChoices = WMoEChoices()) -> None:
         super().__init__()
-        self.heads = heads
-        self.residual = residual
-        self.bands = HaarBands() if bands is None else bands
-        self.gate = FrequencyGate(width, gate_reduction, gate_norm)
+        self.heads = choices.wcma_heads
+        self.residual = choices.wcma_residual
+        self.bands = HaarBands(choices)
+        self.gate = FrequencyGate(width, choices)
         self.to_q = nn.Linear(width, width, bias=False)
         self.to_k = nn.Linear(width, width, bias=False)
         self.to_v = nn.Linear(width, width, bias=False)
@@ -119,7 +96,7 @@ class WaveletCrossAttention(nn.Module):
         return torch.einsum("bshd,hed->bshe", seen, value).flatten(2), weights
 
 
-def _projection(clip: FrozenClip, init: ProjectionInit) -> nn.Linear:
+def _projection(clip: FrozenClip, init: str) -> nn.Linear:
     linear = nn.Linear(clip.vision_width, clip.joint_width)
     nn.init.zeros_(linear.bias)
     if init == "clip":

@@ -1,14 +1,13 @@
 """Semantic-Aware Mixture-of-Experts: the context of all layers chooses what is added to the class token (eq. 8)."""
 
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from anomalib_zsad.functional.processes import sum_over_processes
-
-ContextAdapter = Literal["split", "concat"]
+from anomalib_zsad.models.wmoe_clip.choices import WMoEChoices
 
 
 class Routed(NamedTuple):
@@ -25,14 +24,15 @@ class LayerContext(nn.Module):
     Args:
         width: D.
         n_layers: L.
-        kind: "split" has a linear map for each layer to its own share of the context, "concat" one for all together.
+        choices: Whether each layer has a linear map to a share of the context, or all have one together.
 
     Raises:
         ValueError: If the width cannot be shared among the layers.
     """
 
-    def __init__(self, width: int, n_layers: int, kind: ContextAdapter = "split") -> None:
+    def __init__(self, width: int, n_layers: int, choices: WMoEChoices = WMoEChoices()) -> None:
         super().__init__()
+        kind = choices.moe_adapter
         if kind == "split" and width % n_layers:
             words = "needs a number of feature_layers that divides the joint width"
             msg = f'moe_adapter="split" {words} {width}, got {n_layers}'
@@ -60,9 +60,8 @@ class SemanticExperts(nn.Module):
         context: Gives x_a.
         n_experts: E.
         top_k: How many are chosen.
-        hidden: Width of the hidden layer of each.
-        noise: Learn how much noise the router is given in training, for each expert from the context (Shazeer et al.
-            2017, eq. 4, with their W_noise of zeros at the start).
+        choices: Width of the hidden layer of each; whether the router learns how much noise it is given in training,
+            for each expert from the context (Shazeer et al. 2017, eq. 4, with their W_noise of zeros at the start).
 
     Raises:
         ValueError: If more are to be chosen than there are.
@@ -74,10 +73,10 @@ class SemanticExperts(nn.Module):
         context: LayerContext,
         n_experts: int = 8,
         top_k: int = 2,
-        hidden: int = 192,
-        noise: bool = False,
+        choices: WMoEChoices = WMoEChoices(),
     ) -> None:
         super().__init__()
+        hidden, noise = choices.expert_hidden, choices.gate_noise
         if not 1 <= top_k <= n_experts:
             msg = f"top_k must lie between 1 and n_experts = {n_experts}, got {top_k}"
             raise ValueError(msg)

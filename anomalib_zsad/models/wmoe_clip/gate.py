@@ -4,18 +4,20 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from anomalib_zsad.models.wmoe_clip.choices import WMoEChoices
+
 
 class FrequencyGate(nn.Module):
     """Weigh high frequencies by what is seen in the whole image and at the patch, eq. 5.
 
     Args:
         width: D.
-        reduction: Divides the inner width of the local branch.
-        norm: Batch normalisation after every linear map of both branches, as MS-CAM has it.
+        choices: Inner width of the local branch, and batch normalisation after every linear map of both branches.
     """
 
-    def __init__(self, width: int, reduction: int = 1, norm: bool = False) -> None:
+    def __init__(self, width: int, choices: WMoEChoices = WMoEChoices()) -> None:
         super().__init__()
+        reduction, norm = choices.gate_reduction, choices.gate_bn
         self.whole = nn.Linear(width, width)
         self.inner = nn.Linear(width, width // reduction)
         self.outer = nn.Linear(width // reduction, width)

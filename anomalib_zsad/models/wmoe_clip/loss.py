@@ -3,10 +3,11 @@
 import torch
 from torch import Tensor, nn
 
-from anomalib_zsad.functional.losses import ScoreReduction, dice_loss, score_loss
+from anomalib_zsad.functional.losses import dice_loss, score_loss
+from anomalib_zsad.models.wmoe_clip.choices import WMoEChoices
 from anomalib_zsad.models.wmoe_clip.experts import load_balance
 from anomalib_zsad.models.wmoe_clip.sampler import Sample
-from anomalib_zsad.models.wmoe_clip.torch_model import Logits, MapReduction
+from anomalib_zsad.models.wmoe_clip.torch_model import Logits
 
 MARGIN = 1e-5
 """How far the focal loss keeps probabilities from 0 and 1."""
@@ -16,29 +17,21 @@ class WMoEClipLoss(nn.Module):
     """The losses of WMoE-CLIP, eq. 2-3 and 9-11.
 
     Args:
+        choices: Weight of the experts' load balance, focus of the focal losses, and what the cross-entropy sees of the
+            class token's probability and the map's maximum.
         global_weight: Weight of the image's cross-entropy (eq. 9).
         local_weight: Weight of the map's losses (eq. 10).
         kl_weight: Weight of the divergence of what is sampled from a standard normal distribution (eq. 2).
         rec_weight: Weight of the reconstruction of the class token (eq. 3).
-        balance_weight: Weight of the experts' load balance; not in the paper.
-        focal_gamma: Focusing exponent of the focal losses.
-        dice_smooth: Added to numerator and denominator of the dice losses.
-        score_reduction: What the cross-entropy sees of the sum of the class token's probability and the map's maximum
-            (see `score_loss`).
-        map_reduction: As the model's.
     """
 
     def __init__(
         self,
+        choices: WMoEChoices = WMoEChoices(),
         global_weight: float = 1.0,
         local_weight: float = 1.0,
         kl_weight: float = 1.0,
         rec_weight: float = 1.0,
-        balance_weight: float = 0.0,
-        focal_gamma: float = 2.0,
-        dice_smooth: float = 1.0,
-        score_reduction: ScoreReduction = "half",
-        map_reduction: MapReduction = "mean",
     ) -> None:
         super().__init__()
         self.weights = {
@@ -47,12 +40,9 @@ class WMoEClipLoss(nn.Module):
             "loss_dice": local_weight,
             "loss_kl": kl_weight,
             "loss_rec": rec_weight,
-            "loss_balance": balance_weight,
+            "loss_balance": choices.balance_weight,
         }
-        self.focal_gamma = focal_gamma
-        self.dice_smooth = dice_smooth
-        self.score_reduction = score_reduction
-        self.map_reduction = map_reduction
+        self.choices = choices
 
     def forward(
         self,
@@ -65,13 +55,13 @@ class WMoEClipLoss(nn.Module):
         target = (mask > 0)[:, None].expand_as(maps)
         n_layers = maps.shape[1]
         text, peak = logits.image.softmax(-1)[:, 1], maps.mean(1).amax(dim=(-2, -1))
-        weight = n_layers if self.map_reduction == "sum" else 1
+        weight = n_layers if self.choices.map_reduction == "sum" else 1
         with torch.autocast(maps.device.type, enabled=False):
             terms = {
-                "loss_global": score_loss(text, peak, label.float(), self.score_reduction, weight),
+                "loss_global": score_loss(text, peak, label.float(), self.choices.score_reduction, weight),
                 # Means over all layers: their sum is L times as much.
-                "loss_focal": n_layers * focal_loss(maps, target, self.focal_gamma),
-                "loss_dice": n_layers * dice_loss(maps.flatten(0, 1), target.flatten(0, 1), self.dice_smooth),
+                "loss_focal": n_layers * focal_loss(maps, target, self.choices.focal_gamma),
+                "loss_dice": n_layers * dice_loss(maps.flatten(0, 1), target.flatten(0, 1)),
             }
             if logits.sample is not None:
                 terms["loss_kl"] = divergence(logits.sample).sum(-1).mean()

@@ -1,14 +1,13 @@
 """Class Token Distribution Sampling: prompts with vectors drawn from what the class token says (eq. 1-4)."""
 
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from anomalib_zsad.clip.backbone import FrozenClip
-
-Latent = Literal["decoded", "latent"]
+from anomalib_zsad.models.wmoe_clip.choices import WMoEChoices
 
 
 class Sample(NamedTuple):
@@ -26,11 +25,12 @@ class ClassTokenSampler(nn.Module):
 
     Args:
         width: D, width of the class token and of the latent.
-        hidden: Width of the hidden layers.
+        choices: Width of the hidden layers.
     """
 
-    def __init__(self, width: int, hidden: int = 512) -> None:
+    def __init__(self, width: int, choices: WMoEChoices = WMoEChoices()) -> None:
         super().__init__()
+        hidden = choices.vae_hidden
         self.trunk = nn.Sequential(nn.Linear(width, hidden), nn.ReLU())
         self.mean = nn.Linear(hidden, width)
         self.log_variance = nn.Linear(hidden, width)
@@ -61,7 +61,7 @@ class SampledPrompts(nn.Module):
         clip: The frozen CLIP.
         texts: The words of each state, the normal one first.
         length: m, vectors of each state.
-        scale: Of the vectors beside the words.
+        choices: Scale of the vectors beside the words.
 
     Raises:
         ValueError: If the prompts do not fit into the text tower.
@@ -71,7 +71,9 @@ class SampledPrompts(nn.Module):
     words: Tensor
     slots: Tensor
 
-    def __init__(self, clip: FrozenClip, texts: Sequence[str], length: int = 2, scale: float = 1.0) -> None:
+    def __init__(
+        self, clip: FrozenClip, texts: Sequence[str], length: int = 2, choices: WMoEChoices = WMoEChoices()
+    ) -> None:
         super().__init__()
         tokens = clip.tokenize(texts)
         first = tokens.argmax(dim=-1)  # the end-of-text token has the highest number; the vectors take its place
@@ -80,7 +82,7 @@ class SampledPrompts(nn.Module):
             most = clip.context_length - 1 - int(first.max())
             msg = f"prompt_length must lie between 1 and {most} for this backbone and these prompts, got {length}"
             raise ValueError(msg)
-        self.scale = scale
+        self.scale = choices.prompt_scale
         self.vectors = nn.Parameter(torch.randn(len(tokens), length, clip.text_width) * 0.02)
         embedded = clip.embed_tokens(tokens).detach()
         words = torch.zeros(len(tokens), int(end.max()) + 1, clip.text_width)

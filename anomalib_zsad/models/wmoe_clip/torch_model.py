@@ -13,14 +13,11 @@ from anomalib_zsad.functional.scoring import smooth_upsample
 from anomalib_zsad.functional.seeds import standard_normal
 from anomalib_zsad.models.parts.feature_cache import cacheable
 from anomalib_zsad.models.wmoe_clip.adapter import Attended, PatchProjections, WaveletCrossAttention
+from anomalib_zsad.models.wmoe_clip.choices import WMoEChoices
 from anomalib_zsad.models.wmoe_clip.experts import Routed, SemanticExperts
-from anomalib_zsad.models.wmoe_clip.sampler import ClassTokenSampler, Latent, Sample, SampledPrompts
+from anomalib_zsad.models.wmoe_clip.sampler import ClassTokenSampler, Sample, SampledPrompts
 
 Precision = Literal["fp32", "bf16"]
-TokenScale = Literal["raw", "unit", "sqrt_dim"]
-InferenceSampling = Literal["mean", "fixed", "monte_carlo"]
-MapFeatures = Literal["patch", "frequency"]
-MapReduction = Literal["mean", "sum"]
 
 
 class Logits(NamedTuple):
@@ -37,7 +34,7 @@ class WMoEClipModel(nn.Module):
     """WMoE-CLIP: normalised images in, scores in [0, 1] out.
 
     Source: "WMoE-CLIP: Wavelet-Enhanced Mixture-of-Experts Prompt Learning for Zero-Shot Anomaly Detection"
-    (arXiv 2603.06313), eq. 1-8. Where the paper is silent, the arguments say what was chosen.
+    (arXiv 2603.06313), eq. 1-8. Where the paper is silent, `WMoEChoices` says what was chosen.
 
     Args:
         clip: The frozen CLIP.
@@ -46,18 +43,9 @@ class WMoEClipModel(nn.Module):
         projections: From patches to the joint space.
         attention: Eq. 5-7, one for all layers or one for each. None: text is not refined (no WCMA).
         experts: Eq. 8. None: the class token is CLIP's own (no SA-MoE).
+        choices: What prompts are made of, what is compared, and how maps are joined.
         layers: Vision blocks whose patches are used, counted from 1.
-        cls_scale: Length of the class token: "raw" as it is, "unit" 1, "sqrt_dim" the square root of its width.
-        prompt_latent: What prompts are made of: samples "decoded" again, or the "latent" ones.
-        inference_sampling: What is drawn outside of training: the "mean", "fixed" noise that is the same for all
-            images, or new noise every time ("monte_carlo").
-        map_features: What text is compared with: F_I ("patch") or F_p ("frequency").
-        map_reduction: The image score adds the maximum of the layers' "mean" map, or of their "sum".
-        temperature: Divides the cosines of patches.
-        score_temperature: Divides the cosines of class tokens.
-        learn_temperature: Whether both are trained.
         sigma: Standard deviation in pixels of the blur of the final map; 0 for none.
-        smooth_score: Whether the map's share of the image score is read after that blur.
         precision: "bf16" runs the frozen vision tower in bfloat16; what learns stays in float32.
         seed: Of the fixed noise.
     """
@@ -77,17 +65,9 @@ class WMoEClipModel(nn.Module):
         projections: PatchProjections,
         attention: Sequence[WaveletCrossAttention] | None,
         experts: SemanticExperts | None,
+        choices: WMoEChoices,
         layers: Sequence[int],
-        cls_scale: TokenScale = "raw",
-        prompt_latent: Latent = "decoded",
-        inference_sampling: InferenceSampling = "mean",
-        map_features: MapFeatures = "patch",
-        map_reduction: MapReduction = "mean",
-        temperature: float = 0.07,
-        score_temperature: float = 0.07,
-        learn_temperature: bool = False,
         sigma: float = 8.0,
-        smooth_score: bool = False,
         precision: Precision = "fp32",
         seed: int = 0,
     ) -> None:
@@ -99,16 +79,12 @@ class WMoEClipModel(nn.Module):
         self.attention = nn.ModuleList(attention or [])
         self.experts = experts
         self.layers = clip.check_layers(layers)
-        self.cls_scale = cls_scale
-        self.prompt_latent = prompt_latent
-        self.inference_sampling = inference_sampling
-        self.map_features = map_features
-        self.map_weight = len(self.layers) if map_reduction == "sum" else 1
+        self.choices = choices
+        self.map_weight = len(self.layers) if choices.map_reduction == "sum" else 1
         self.sigma = sigma
-        self.smooth_score = smooth_score
         self.precision = precision
-        logs = torch.tensor([temperature, score_temperature]).log()
-        if learn_temperature:
+        logs = torch.tensor([choices.temperature, choices.score_temperature]).log()
+        if choices.learn_temperature:
             self.log_temperatures = nn.Parameter(logs)
         else:
             self.register_buffer("log_temperatures", logs, persistent=False)
@@ -156,7 +132,7 @@ class WMoEClipModel(nn.Module):
             attended = [self._attention_of(i)(each, text) for i, each in enumerate(patches) if self.attention]
             routed = self.experts(_pooled(patches), router_noise) if self.experts else None
             token = token + routed.mix if routed else token
-            compared = [each.patches for each in attended] if self.map_features == "frequency" else patches
+            compared = [each.patches for each in attended] if self.choices.map_features == "frequency" else patches
             texts = [each.text for each in attended] or [text] * len(patches)
             maps = [_cosines(each.flatten(1, 2), t) for each, t in zip(compared, texts, strict=True)]
             return Logits(
@@ -182,7 +158,7 @@ class WMoEClipModel(nn.Module):
         with torch.autocast(maps.device.type, enabled=False):
             # Rounding of the two matrix products must not leave [0, 1].
             smooth = smooth_upsample(maps, size, self.sigma).clamp(0, 1) if self.sigma else maps
-        peak = (smooth if self.smooth_score else maps).amax(dim=(-2, -1))
+        peak = (smooth if self.choices.smooth_score else maps).amax(dim=(-2, -1))
         score = (logits.image.softmax(-1)[:, 1] + self.map_weight * peak) / (1 + self.map_weight)
         return InferenceBatch(pred_score=score, anomaly_map=smooth[:, None])
 
@@ -219,9 +195,9 @@ class WMoEClipModel(nn.Module):
         features: list[Tensor],  # what `encode` gives
     ) -> Tensor:  # (B, D) x_c
         token = self.clip.project(features[self._tapped.index(self.clip.n_blocks)][:, 0])
-        if self.cls_scale == "raw":
+        if self.choices.cls_scale == "raw":
             return token
-        return F.normalize(token, dim=-1) * (1 if self.cls_scale == "unit" else token.shape[-1] ** 0.5)
+        return F.normalize(token, dim=-1) * (1 if self.choices.cls_scale == "unit" else token.shape[-1] ** 0.5)
 
     def _text(
         self,
@@ -231,12 +207,12 @@ class WMoEClipModel(nn.Module):
         if self.sampler is None:
             text = self.prompts(self.clip) if self.folded_text is None else self.folded_text
             return text.expand(token.shape[0], -1, -1), None
-        if noise is None and self.inference_sampling == "fixed":
+        if noise is None and self.choices.inference_sampling == "fixed":
             noise = self.fixed_noise
-        elif noise is None and self.inference_sampling == "monte_carlo":
+        elif noise is None and self.choices.inference_sampling == "monte_carlo":
             noise = torch.randn(token.shape[0], *self._noise_shape, device=token.device)
         sample = self.sampler(token, noise)
-        drawn = sample.decoded if self.prompt_latent == "decoded" else sample.latent
+        drawn = sample.decoded if self.choices.prompt_latent == "decoded" else sample.latent
         return self.prompts(self.clip, drawn), sample
 
     def _project(

@@ -1,15 +1,11 @@
 """One level of the Haar transform over a grid of tokens: what is smooth in it, and the detail."""
 
-from typing import Literal
-
 import pywt
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-Kind = Literal["dwt", "swt"]
-Return = Literal["idwt", "bilinear", "nearest", "none"]
-Pad = Literal["symmetric", "reflect", "zero"]
+from anomalib_zsad.models.wmoe_clip.choices import WMoEChoices
 
 
 class HaarBands(nn.Module):
@@ -17,23 +13,19 @@ class HaarBands(nn.Module):
 
     The four filters are orthonormal over blocks of 2 x 2 tokens: LL, LH (horizontal detail), HL (vertical) and HH
     (diagonal). A band goes back to the grid by its own inverse transform, so that all four together are the tokens and
-    the high part, LH + HL + HH, is what LL leaves of them.
+    the high part, LH + HL + HH, is what LL leaves of them. The last row and column are repeated beyond a grid with an
+    odd side, PyWavelets' "symmetric", and without decimation beyond any grid.
 
     Args:
-        kind: "dwt" decimates; "swt" filters at every position, with half the filters.
-        back: How decimated bands get back to the grid: "idwt", or their coefficients interpolated by "bilinear" or
-            "nearest", or "none": they stay on the grid of half the size.
-        pad: What stands beyond the last row and column of a grid with an odd side, as PyWavelets names it; with "swt"
-            of any grid.
+        choices: Whether the transform decimates, and how decimated bands get back to the grid.
     """
 
     kernels: Tensor
 
-    def __init__(self, kind: Kind = "dwt", back: Return = "idwt", pad: Pad = "symmetric") -> None:
+    def __init__(self, choices: WMoEChoices = WMoEChoices()) -> None:
         super().__init__()
-        self.kind = kind
-        self.back = back
-        self.pad = pad
+        self.kind = choices.wavelet_kind
+        self.back = choices.wavelet_return
         self.register_buffer("kernels", _haar_kernels(), persistent=False)
 
     def forward(
@@ -58,7 +50,7 @@ class HaarBands(nn.Module):
         bands: slice = slice(None),  # a slice cannot change
     ) -> Tensor:  # (K, B, gh / 2, gw / 2, D), rounded up
         """Compute the coefficients of some of the bands LL, LH, HL, HH."""
-        padded = _extend(patches, patches.shape[1] % 2, patches.shape[2] % 2, self.pad)
+        padded = _extend(patches, patches.shape[1] % 2, patches.shape[2] % 2)
         blocks = padded.unflatten(2, (-1, 2)).unflatten(1, (-1, 2))
         return torch.einsum("kij,byixjd->kbyxd", self.kernels[bands], blocks)
 
@@ -77,7 +69,7 @@ class HaarBands(nn.Module):
         patches: Tensor,  # (B, gh, gw, D)
     ) -> Tensor:  # (B, gh, gw, D)
         height, width = patches.shape[1:3]
-        padded = _extend(patches, 1, 1, self.pad)
+        padded = _extend(patches, 1, 1)
         shifts = [(i, j) for i in range(2) for j in range(2)]
         kernel = self.kernels[0] / 2
         return torch.stack([kernel[i, j] * padded[:, i : i + height, j : j + width] for i, j in shifts]).sum(0)
@@ -101,13 +93,9 @@ def _extend(
     patches: Tensor,  # (B, gh, gw, D)
     rows: int,
     columns: int,
-    pad: Pad,
 ) -> Tensor:  # (B, gh + rows, gw + columns, D), each 0 or 1
     for dimension, count in ((1, rows), (2, columns)):
         if count:
-            size = patches.shape[dimension]
-            mirrored = max(size - 2, 0) if pad == "reflect" else size - 1
-            line = patches.narrow(dimension, mirrored, 1)
-            line = torch.zeros_like(line) if pad == "zero" else line
-            patches = torch.cat([patches, line], dim=dimension)
+            last = patches.narrow(dimension, patches.shape[dimension] - 1, 1)
+            patches = torch.cat([patches, last], dim=dimension)
     return patches

@@ -14,7 +14,7 @@ from tests.support.small_clip import IMAGE_SIZE
 
 DRAWING: dict[str, tuple[Any, dict[str, Any]]] = {
     "ACDClip": (ACDClip, {"n_groups": 2}),
-    "WMoEClip": (WMoEClip, {"gate_noise": True, "inference_sampling": "monte_carlo"}),
+    "WMoEClip": (WMoEClip, {"choices": {"gate_noise": True, "inference_sampling": "monte_carlo"}}),
 }
 """The methods that draw, each with all that it can draw."""
 

@@ -3,11 +3,12 @@
 import torch
 
 from anomalib_zsad.models.wmoe_clip import WMoEClip
+from tests.support.choices import with_choices
 from tests.support.small_clip import IMAGE_SIZE
 
 
 def build(clip, **arguments):
-    model = WMoEClip(pretrained=clip, image_size=IMAGE_SIZE, **arguments)
+    model = WMoEClip(pretrained=clip, image_size=IMAGE_SIZE, **with_choices(WMoEClip, arguments))
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for parameter in (p for p in model.parameters() if p.requires_grad):

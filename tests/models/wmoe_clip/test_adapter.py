@@ -5,6 +5,7 @@ import torch
 
 from anomalib_zsad.clip.backbone import FrozenClip
 from anomalib_zsad.models.wmoe_clip.adapter import PatchProjections, WaveletCrossAttention
+from anomalib_zsad.models.wmoe_clip.choices import WMoEChoices
 from anomalib_zsad.models.wmoe_clip.gate import FrequencyGate, TokenNorm
 from tests.support.contract import images
 from tests.support.small_clip import IMAGE_SIZE
@@ -65,7 +66,7 @@ def test_the_gate_sees_the_whole_image_and_its_own_patch(patches):
 
 
 def test_a_gate_with_batch_normalisation_normalises_what_its_linear_maps_give(patches):
-    gate = FrequencyGate(D, reduction=2, norm=True)
+    gate = FrequencyGate(D, WMoEChoices(gate_reduction=2, gate_bn=True))
     sizes = {"whole": (2, 1, 1, D), "inner": (2, 5, 7, D // 2), "outer": (2, 5, 7, D)}
     for name, size in sizes.items():
         given = []
@@ -94,7 +95,7 @@ def test_a_single_token_is_normalised_by_what_was_seen_before():
 @torch.no_grad()
 @pytest.mark.parametrize("heads", [1, 2])
 def test_attention_is_that_of_its_equation(patches, text, heads):
-    attention = WaveletCrossAttention(D, heads)
+    attention = WaveletCrossAttention(D, WMoEChoices(wcma_heads=heads))
     tokens = patches.flatten(1, 2)
     refined, weights = attention.attend(tokens, text)
     query, key, value = attention.to_q(text), attention.to_k(tokens), attention.to_v(tokens)
@@ -123,7 +124,7 @@ def test_a_residual_adds_the_text(patches, text):
     torch.manual_seed(0)
     plain = WaveletCrossAttention(D)
     torch.manual_seed(0)
-    residual = WaveletCrossAttention(D, residual=True)
+    residual = WaveletCrossAttention(D, WMoEChoices(wcma_residual=True))
     torch.testing.assert_close(residual(patches, text).text, text + plain(patches, text).text)
 
 
@@ -133,9 +134,10 @@ def test_projections_start_as_those_of_clip(small_clip):
     (tap,) = clip.encode_patches(images(1), [2])
     expected = clip.project(tap)
     for kind in ("linear", "clip"):
-        projections = PatchProjections(clip, 4, kind)
+        projections = PatchProjections(clip, 4, WMoEChoices(patch_projection=kind))
         torch.testing.assert_close(projections(clip, 1, tap), expected)
         assert len(list(projections.parameters())) == (8 if kind == "linear" else 0)
-    assert not torch.allclose(PatchProjections(clip, 4, init="xavier")(clip, 1, tap), expected)
-    without = PatchProjections(clip, 4, ln_post=False)(clip, 1, tap)
+    drawn = PatchProjections(clip, 4, WMoEChoices(patch_projection_init="xavier"))
+    assert not torch.allclose(drawn(clip, 1, tap), expected)
+    without = PatchProjections(clip, 4, WMoEChoices(patch_ln_post=False))(clip, 1, tap)
     torch.testing.assert_close(without, tap @ clip.projection)

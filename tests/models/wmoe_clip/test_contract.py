@@ -8,7 +8,12 @@ from tests.support.initial_values import clips_projection, constant, normal, tor
 
 class TestWMoEClip(MethodContract):
     model_class = WMoEClip
-    others: ClassVar = {"sigma": 2.0, "inference_sampling": "fixed", "seed": 4, "cls_scale": "unit", "top_k": 1}
+    others: ClassVar = {
+        "sigma": 2.0,
+        "seed": 4,
+        "top_k": 1,
+        "choices": {"inference_sampling": "fixed", "cls_scale": "unit"},
+    }
     initial_values: ClassVar = {
         r"sampler\.(trunk\.0|mean|log_variance|decoder\.[02])\.(weight|bias)": torchs_own,
         r"prompts\.vectors": normal(0.02),

@@ -5,14 +5,15 @@ import math
 import pytest
 import torch
 
+from anomalib_zsad.models.wmoe_clip.choices import WMoEChoices
 from anomalib_zsad.models.wmoe_clip.experts import LayerContext, Routed, SemanticExperts, load_balance
 
 D, L = 16, 4
 
 
-def experts(**arguments):
+def experts(top_k=2, **choices):
     torch.manual_seed(0)
-    mixture = SemanticExperts(D, LayerContext(D, L), **{"hidden": 6, **arguments})
+    mixture = SemanticExperts(D, LayerContext(D, L), top_k=top_k, choices=WMoEChoices(expert_hidden=6, **choices))
     mixture.router.weight.data.mul_(50)  # clear choices
     return mixture
 
@@ -67,7 +68,7 @@ def test_only_what_is_chosen_learns(pooled, top_k):
 
 
 def test_noise_is_scaled_for_each_expert_and_learns_its_scale(pooled):
-    plain, noisy = experts(), experts(noise=True)
+    plain, noisy = experts(), experts(gate_noise=True)
     assert torch.equal(noisy(pooled).mix, plain(pooled).mix)
     drawn = torch.randn(5, 8, generator=torch.Generator().manual_seed(1))
     torch.testing.assert_close(noisy(pooled, drawn).logits, plain(pooled).logits + math.log(2) * drawn)  # at its start
@@ -104,7 +105,7 @@ def test_each_share_of_the_context_is_that_of_one_layer(pooled):
         moved[:, layer] += 1
         changed = (context(moved) - before).abs().amax(0) > 1e-6
         assert changed.nonzero().flatten().tolist() == list(range(layer * D // L, (layer + 1) * D // L))
-    whole = LayerContext(D, L, "concat")
+    whole = LayerContext(D, L, WMoEChoices(moe_adapter="concat"))
     expected = pooled.flatten(1) @ whole.linears[0].weight.T + whole.linears[0].bias
     torch.testing.assert_close(whole(pooled), expected)
 

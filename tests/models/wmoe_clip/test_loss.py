@@ -3,6 +3,7 @@ import torch
 from torch.nn import functional as F
 
 from anomalib_zsad.functional.losses import dice_loss
+from anomalib_zsad.models.wmoe_clip.choices import WMoEChoices
 from anomalib_zsad.models.wmoe_clip.experts import Routed
 from anomalib_zsad.models.wmoe_clip.loss import WMoEClipLoss, focal_loss
 from anomalib_zsad.models.wmoe_clip.sampler import Sample
@@ -58,8 +59,8 @@ def test_each_layer_has_a_share():
 def test_the_weights_of_the_losses_count():
     given, maps = random_parts()
     arguments = (given, maps, LABEL, MASK)
-    terms = WMoEClipLoss(balance_weight=1.0)(*arguments)
-    weighted = WMoEClipLoss(2, 3, 5, 7, 11)(*arguments)
+    terms = WMoEClipLoss(WMoEChoices(balance_weight=1.0))(*arguments)
+    weighted = WMoEClipLoss(WMoEChoices(balance_weight=11.0), 2, 3, 5, 7)(*arguments)
     local = terms["loss_focal"] + terms["loss_dice"]
     expected = 2 * terms["loss_global"] + 3 * local + 5 * terms["loss_kl"] + 7 * terms["loss_rec"]
     torch.testing.assert_close(weighted["loss"], expected + 11 * terms["loss_balance"])
@@ -88,7 +89,7 @@ def test_what_the_cross_entropy_sees(reduction):
         "separate": lambda: (cross_entropy(text) + cross_entropy(peak)) / 2,
         "logits": lambda: cross_entropy((text + peak).sigmoid()),
     }[reduction]()
-    found = WMoEClipLoss(score_reduction=reduction)(given, maps, LABEL, MASK)["loss_global"]
+    found = WMoEClipLoss(WMoEChoices(score_reduction=reduction))(given, maps, LABEL, MASK)["loss_global"]
     if reduction == "clamp" and (text + peak)[0] > 1:  # certain and wrong: torch stops at 100
         assert found > 10
     else:
@@ -98,7 +99,7 @@ def test_what_the_cross_entropy_sees(reduction):
 def test_the_cross_entropy_sees_the_sum_of_maps_as_it_is_scored():
     given, maps = random_parts()
     text, peak = given.image.softmax(-1)[:, 1], maps.sum(1).flatten(1).amax(1)
-    found = WMoEClipLoss(map_reduction="sum")(given, maps, LABEL, MASK)["loss_global"]
+    found = WMoEClipLoss(WMoEChoices(map_reduction="sum"))(given, maps, LABEL, MASK)["loss_global"]
     torch.testing.assert_close(found, F.binary_cross_entropy((text + peak) / 5, LABEL.float()))
 
 
@@ -106,7 +107,7 @@ def test_gradients_stay_finite_at_the_ends():
     maps = PERFECT.clone()
     maps[0] = 1
     maps.requires_grad_()
-    terms = WMoEClipLoss(focal_gamma=1.5)(logits(), maps, LABEL, MASK)
+    terms = WMoEClipLoss(WMoEChoices(focal_gamma=1.5))(logits(), maps, LABEL, MASK)
     terms["loss"].backward()
     assert terms["loss"] > 1
     assert maps.grad.isfinite().all()

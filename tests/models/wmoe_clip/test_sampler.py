@@ -6,6 +6,7 @@ import torch
 from torch.distributions import Normal, kl_divergence
 
 from anomalib_zsad.clip.backbone import FrozenClip
+from anomalib_zsad.models.wmoe_clip.choices import WMoEChoices
 from anomalib_zsad.models.wmoe_clip.loss import divergence, reconstruction
 from anomalib_zsad.models.wmoe_clip.sampler import ClassTokenSampler, Sample, SampledPrompts
 from tests.models.wmoe_clip.building import noise
@@ -43,7 +44,7 @@ def test_the_divergence_is_that_of_torch():
 
 
 def test_samples_differ_and_the_mean_does_not(token):
-    sampler = ClassTokenSampler(64, 32)
+    sampler = ClassTokenSampler(64, WMoEChoices(vae_hidden=32))
     drawn, again = sampler(token, noise()), sampler(token, noise(seed=1))
     assert not torch.allclose(drawn.decoded[:, 0], drawn.decoded[:, 1])
     assert not torch.allclose(drawn.decoded, again.decoded)
@@ -54,13 +55,13 @@ def test_samples_differ_and_the_mean_does_not(token):
 
 
 def test_the_variance_learns_from_the_reconstruction(token):
-    sampler = ClassTokenSampler(64, 32)
+    sampler = ClassTokenSampler(64, WMoEChoices(vae_hidden=32))
     reconstruction(sampler(token, noise())).mean().backward()
     assert sampler.log_variance.weight.grad.abs().max() > 0
 
 
 def test_reconstruction_is_a_squared_distance(token):
-    sample = ClassTokenSampler(64, 32)(token, noise())
+    sample = ClassTokenSampler(64, WMoEChoices(vae_hidden=32))(token, noise())
     assert reconstruction(sample._replace(decoded=token[:, None].expand(-1, 2, -1))).abs().max() == 0
     off = [sample._replace(decoded=token[:, None] + scale * noise()) for scale in (1, 3)]
     torch.testing.assert_close(reconstruction(off[1]), 9 * reconstruction(off[0]), rtol=1e-4, atol=0)

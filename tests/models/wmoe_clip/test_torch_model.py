@@ -9,10 +9,12 @@ import torch
 from anomalib_zsad.clip.backbone import FrozenClip
 from anomalib_zsad.models.wmoe_clip import WMoEClip
 from anomalib_zsad.models.wmoe_clip.adapter import PatchProjections, WaveletCrossAttention
+from anomalib_zsad.models.wmoe_clip.choices import WMoEChoices
 from anomalib_zsad.models.wmoe_clip.experts import LayerContext, SemanticExperts
 from anomalib_zsad.models.wmoe_clip.sampler import ClassTokenSampler
 from tests.models.wmoe_clip.building import build, build_like, noise
 from tests.models.wmoe_clip.reference import Reference, losses
+from tests.support.choices import with_choices
 from tests.support.contract import batch, images
 
 GRIDS = {(56, 56): (4, 4), (42, 70): (3, 5)}
@@ -111,14 +113,6 @@ def test_every_part_changes_the_result(base, small_clip, changed, in_map, in_sco
 @pytest.fixture(scope="module")
 def base(small_clip):
     return build(small_clip)
-
-
-@torch.no_grad()
-@pytest.mark.parametrize("pad", ["reflect", "zero"])
-def test_padding_counts_on_odd_grids_alone(small_clip, pad):
-    for size, same in (((56, 56), True), ((42, 70), False)):
-        ours, other = (build(small_clip, **each).model(images(2, size)) for each in ({}, {"wavelet_pad": pad}))
-        assert torch.equal(ours.anomaly_map, other.anomaly_map) == same
 
 
 @torch.no_grad()
@@ -235,8 +229,8 @@ def test_the_number_of_parameters_at_the_size_of_the_paper(small_clip):
         parts = {
             "sampler": ClassTokenSampler(768),
             "projections": PatchProjections(Large(), 4),
-            "attention": WaveletCrossAttention(768, bands=torch.nn.Identity()),
-            "normed": WaveletCrossAttention(768, bands=torch.nn.Identity(), gate_norm=True),
+            "attention": WaveletCrossAttention(768),
+            "normed": WaveletCrossAttention(768, WMoEChoices(gate_bn=True)),
             "experts": SemanticExperts(768, LayerContext(768, 4)),
         }
     counts = {name: sum(p.numel() for p in part.parameters()) for name, part in parts.items()}
@@ -257,7 +251,7 @@ def test_the_wavelet_is_not_trained(small_clip):
 
 def test_every_tensor_learns(small_clip):
     options = {"learn_temperature": True, "wcma_shared": False, "gate_bn": True, "gate_noise": True}
-    model = WMoEClip(pretrained=small_clip, image_size=56, **options)
+    model = WMoEClip(pretrained=small_clip, image_size=56, choices=WMoEChoices(**options))
     model.loss_terms(batch())["loss"].backward()
     for name, parameter in model.named_parameters():
         assert (parameter.grad is not None and parameter.grad.abs().max() > 0) == parameter.requires_grad, name
@@ -277,4 +271,4 @@ def test_every_tensor_learns(small_clip):
 )
 def test_bad_arguments_are_named(small_clip, arguments, message):
     with pytest.raises(ValueError, match=message):
-        WMoEClip(pretrained=small_clip, image_size=56, **arguments)
+        WMoEClip(pretrained=small_clip, image_size=56, **with_choices(WMoEClip, arguments))

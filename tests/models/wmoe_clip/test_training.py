@@ -3,7 +3,7 @@ import torch
 
 from anomalib_zsad.data import VisA
 from anomalib_zsad.data.item import CategoryBatch
-from anomalib_zsad.models.wmoe_clip import WMoEClip
+from anomalib_zsad.models.wmoe_clip import WMoEChoices, WMoEClip
 from anomalib_zsad.models.wmoe_clip.diagnostics import Seen, of_epoch
 from tests.support.contract import TRAINED_ON, batch, engine_in, images
 
@@ -39,13 +39,14 @@ def test_training_samples_and_evaluation_does_not(model):
 
 def test_balance_is_an_option(small_clip):
     assert "loss_balance" not in WMoEClip(pretrained=small_clip, image_size=56).loss_terms(batch())
-    balanced = WMoEClip(pretrained=small_clip, image_size=56, balance_weight=0.01)
+    balanced = WMoEClip(pretrained=small_clip, image_size=56, choices=WMoEChoices(balance_weight=0.01))
     assert balanced.loss_terms(batch())["loss_balance"] > 0
 
 
 @torch.no_grad()
 def test_the_router_has_noise_in_training_and_none_in_evaluation(small_clip):
-    models = [WMoEClip(pretrained=small_clip, image_size=56, use_ctds=False, gate_noise=on) for on in (False, True)]
+    options = {"pretrained": small_clip, "image_size": 56, "use_ctds": False}
+    models = [WMoEClip(**options, choices=WMoEChoices(gate_noise=on)) for on in (False, True)]
     plain, noisy = models
     noisy.load_state_dict(plain.state_dict(), strict=False)
     before = torch.get_rng_state()
@@ -66,7 +67,7 @@ def test_the_router_has_noise_in_training_and_none_in_evaluation(small_clip):
 def test_a_gate_with_batch_normalisation_trains_with_any_batch_and_comes_back_from_its_file(
     small_clip, tmp_path, shared
 ):
-    options = {"image_size": 56, "gate_bn": True, "wcma_shared": shared}
+    options = {"image_size": 56, "choices": WMoEChoices(gate_bn=True, wcma_shared=shared)}
     model = WMoEClip(pretrained=small_clip, **options)
     single = CategoryBatch(image=images(1), gt_label=batch().gt_label[:1], gt_mask=batch().gt_mask[:1])
     for given in (batch(), single):
@@ -149,7 +150,7 @@ def test_directions_and_dimensions_are_counted():
 
 
 def test_the_cosine_schedule_rises_and_falls(small_clip, visa_root, tmp_path):
-    model = WMoEClip(pretrained=small_clip, image_size=56, epochs=10, lr_schedule="cosine")
+    model = WMoEClip(pretrained=small_clip, image_size=56, epochs=10, choices=WMoEChoices(lr_schedule="cosine"))
     rates = []
     model.on_train_batch_start = lambda batch, index: rates.append(model.optimizers().param_groups[0]["lr"])
     data = VisA(visa_root, TRAINED_ON, val_ratio=0.3, num_workers=0, train_batch_size=4)
