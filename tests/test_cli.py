@@ -3,6 +3,9 @@ import re
 import shlex
 import subprocess
 import sys
+import warnings
+from dataclasses import replace
+from functools import wraps
 from pathlib import Path
 
 import huggingface_hub.constants as hub_constants
@@ -64,6 +67,22 @@ def test_an_error_is_one_line_and_exit_status_2(released, tmp_path, capsys):
     assert "a.pt" in told
     assert told.count("\n") == 1
     assert not out.exists()
+
+
+def test_what_libraries_say_of_their_imports_is_not_told(monkeypatch):
+    where = COMMANDS["weights where"]
+
+    @wraps(where.function)
+    def importing(*_, **__):
+        for module in ("timm.models", "anomalib.models", "anomalib_zsad.models"):
+            warnings.warn_explicit(module, FutureWarning, "x.py", 1, module)
+        return 0
+
+    monkeypatch.setitem(COMMANDS, "weights where", replace(where, function=importing))
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        assert main(["weights", "where", "ViT-B-32"]) == 0
+    assert [str(each.message) for each in told] == ["anomalib_zsad.models"]
 
 
 def test_where_names_the_file_and_its_source(tmp_path, capsys):

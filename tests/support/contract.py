@@ -309,8 +309,8 @@ class MethodContract:
 
     # The engine
 
-    def test_train_then_predict(self, model: Any, data: VisA, tmp_path: Path) -> None:
-        engine = engine_in(tmp_path)
+    def test_train_then_predict(self, small_clip: Path, data: VisA, tmp_path: Path) -> None:
+        model, engine = self.build(small_clip, epochs=1), engine_in(tmp_path)
         (metrics,) = engine.train(model, datamodule=data)
         assert 0 <= metrics["pixel_AUROC"] <= 1
         run = Path(engine.trainer.default_root_dir)
