@@ -148,7 +148,7 @@ class Entry(Spec):
 
 @dataclass
 class Protocol:
-    """What the models of this package are trained on, and what everything is tested on.
+    """The auxiliary dataset of the models of this package, and the targets of all models.
 
     Args:
         auxiliary: A datamodule; one that holds a single role is wrapped in `Auxiliary`.

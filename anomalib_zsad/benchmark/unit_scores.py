@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 
 class UnitScores(nn.Module, Callback):
-    """Stands in for a post-processor: x / (1 + x) of every score, or `signed_unit`, which keep their order.
+    """Replaces a post-processor: x / (1 + x) of every score, or `signed_unit`, which keep their order.
 
     anomalib's own post-processor clamps scores with statistics of other data, so its metrics are not those of the raw
     scores. In 32 bits two scores x that differ by less than 6e-8 (1 + x)^2 may become equal.

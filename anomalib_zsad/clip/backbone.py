@@ -28,7 +28,7 @@ QUICK_GELU = 1.702
 
 
 class FrozenClip(nn.Module):
-    """A CLIP vision transformer with its text tower that never learns and never leaves eval mode.
+    """A CLIP vision transformer with its text tower that is never trained and never leaves eval mode.
 
     Args:
         clip: An `open_clip.CLIP` with a vision transformer; shared, never changed.
@@ -222,7 +222,7 @@ class FrozenClip(nn.Module):
 
         Returns:
             The second stream right after the given blocks, where it is the first one before `start`; and the first
-            one after the last block, to the bit what `encode_patches` gives.
+            one after the last block, equal to the bit to that of `encode_patches`.
 
         Source: KAnoCLIP eq. 5-8.
         """

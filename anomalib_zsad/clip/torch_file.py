@@ -83,7 +83,7 @@ def _check_byte_order(order: str) -> None:
 
 
 class _Bounded:
-    """What `ZipFile` needs of a file, with a bound on what is read at a time."""
+    """The interface that `ZipFile` needs, with a bound on the bytes read at a time."""
 
     def __init__(self, file: BinaryIO, longest: int) -> None:
         self.longest = longest

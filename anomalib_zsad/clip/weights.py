@@ -40,7 +40,7 @@ class Located:
 
 
 def home() -> Path:
-    """Give the folder for weights: `$ANOMALIB_ZSAD_HOME`, or a folder in the user's cache."""
+    """Return the folder for weights: `$ANOMALIB_ZSAD_HOME`, or a folder in the user's cache."""
     named = os.environ.get(HOME_VARIABLE)
     return _expanded(named, HOME_VARIABLE) if named else Path.home() / ".cache" / "anomalib_zsad"
 
@@ -100,13 +100,13 @@ def locate(backbone: str, pretrained: str | Path) -> Located | None:
 
 
 def names_a_file(pretrained: str | Path) -> bool:
-    """Whether this is the name of a file, and no tag."""
+    """Whether this is the name of a file, not a tag."""
     looks_like_one = Path(pretrained).suffix in _SUFFIXES or any(c in str(pretrained) for c in "/\\")
     return isinstance(pretrained, Path) or looks_like_one or _expanded(pretrained, "pretrained").is_file()
 
 
 def how_to_fetch(backbone: str, tag: str) -> str:
-    """Say which file to fetch for a tag, and where to put it: half a sentence."""
+    """Name the file to fetch for a tag and where to put it, as a part of a sentence."""
     publication = publication_of(backbone, tag) or _refuse(backbone, tag)
     folder = home() / backbone
     ways = [

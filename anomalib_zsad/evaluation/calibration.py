@@ -56,7 +56,7 @@ class Calibration(BaseModel):
         """
         today = date.today().isoformat()
         scores, maxima = tuple(image_scores), tuple(map_maxima)
-        conformal_threshold(scores, false_alarms)  # what is wrong with the rate or the number is told in its words
+        conformal_threshold(scores, false_alarms)  # raises for a wrong rate or number
         return cls(image_scores=scores, map_maxima=maxima, false_alarms=false_alarms, source=source, date=today)
 
     @classmethod

@@ -1,1 +1,1 @@
-"""The maths of the methods and of their evaluation: pure functions, without lightning and anomalib."""
+"""The mathematics of the methods and of their evaluation: pure functions, without lightning and anomalib."""

@@ -1,4 +1,4 @@
-"""Split-conformal prediction from normal scores alone: thresholds with a promised rate of false alarms, and p-values.
+"""Split-conformal prediction from normal scores alone: thresholds with a bounded rate of false alarms, and p-values.
 
 A new normal image and n calibration images whose scores are exchangeable stand in every order with equal probability.
 So the new score exceeds the k-th smallest of n with a probability of at most 1 - k / (n + 1), whatever the distribution
@@ -38,7 +38,7 @@ def p_values(
     scores: ArrayLike,  # of any shape
     normal_scores: ArrayLike,  # (n,)
 ) -> NDArray[np.float64]:  # of the shape of scores, in [1 / (n + 1), 1]
-    """Return how rare it is that a normal score is as high: (1 + number of normal scores >= it) / (n + 1).
+    """Return the p-value of each score: (1 + number of normal scores >= it) / (n + 1).
 
     It is at most `false_alarms` exactly where the score exceeds `conformal_threshold`.
 
@@ -50,7 +50,7 @@ def p_values(
 
 
 def check_number(n_images: int, false_alarms: float) -> None:
-    """Check that a number of normal images is enough for a promise.
+    """Check that there are enough normal images for a rate of false alarms.
 
     Raises:
         ValueError: If it is not; the message says how many are needed, and what can be promised with these.
@@ -64,17 +64,17 @@ def check_number(n_images: int, false_alarms: float) -> None:
 
 
 def least_images(false_alarms: float) -> int:
-    """Return how many normal images a promise needs at least: ceil(1 / false_alarms) - 1."""
+    """Return the least number of normal images for a rate: ceil(1 / false_alarms) - 1."""
     return math.ceil(1 / _exact(false_alarms)) - 1
 
 
 def least_rate(n_images: int) -> float:
-    """Return the lowest rate of false alarms that n normal images can promise: 1 / (n + 1)."""
+    """Return the lowest rate of false alarms for n normal images: 1 / (n + 1)."""
     return 1 / (n_images + 1)
 
 
 def _exact(false_alarms: float) -> Fraction:
-    """Take a rate as it is written: 0.1 as one tenth, so that 9 images are enough for it."""
+    """Convert a rate as it is written: 0.1 as one tenth, so that 9 images are enough for it."""
     if not 0 < false_alarms < 1:
         msg = f"false_alarms: expected a rate between 0 and 1, both excluded, got {false_alarms!r}"
         raise ValueError(msg)

@@ -115,7 +115,7 @@ class DetectionCurve:
         self.f1_max, self.f1_threshold = 0.0, np.nan
 
     def add(self, piece: Increments) -> None:
-        """Go on with lower scores."""
+        """Continue with lower scores."""
         if not piece.scores.size:
             return
         reached = self._reached + np.cumsum(piece.counts, axis=1)

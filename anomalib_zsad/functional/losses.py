@@ -64,7 +64,7 @@ def masked_alignment(
     n_normal: Tensor,  # (B,)
     n_anomalous: Tensor,  # (B,)
 ) -> Tensor:
-    """Patch alignment: normal and anomalous patches of an image should be less alike than patches of one kind.
+    """Patch alignment: normal and anomalous patches of an image should be less similar than patches of one kind.
 
     max(0, mean cos over N-A pairs - mean cos over N-N and A-A pairs), over all ordered pairs within an image
     (self-pairs included), pooled over the batch (those of all processes of a training), mean over the K token sets. The

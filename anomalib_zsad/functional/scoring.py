@@ -42,7 +42,7 @@ def entropy(
 def size_of(
     images: Tensor,  # (..., H, W)
 ) -> tuple[int, int]:
-    """Give the height and the width of images in pixels."""
+    """Return the height and the width of images in pixels."""
     return images.shape[-2], images.shape[-1]
 
 

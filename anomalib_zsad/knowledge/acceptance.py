@@ -56,7 +56,7 @@ def shorten(text: str) -> str:
 
 
 def objection(text: str, accepted: Sequence[str] = ()) -> str | None:
-    """Say what is wrong with a description; None where it is good.
+    """Return the objection to a description; None if it is acceptable.
 
     Args:
         text: The description.
@@ -82,7 +82,7 @@ def objection(text: str, accepted: Sequence[str] = ()) -> str | None:
 
 
 def is_repeated(text: str, others: Sequence[str]) -> bool:
-    """Tell whether one of the others says the same in nearly the same words."""
+    """Return whether one of the others says the same in nearly the same words."""
     return any(_alike(text, other) for other in others)
 
 

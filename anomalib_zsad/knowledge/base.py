@@ -59,7 +59,7 @@ class KnowledgeBase:
         return next((self._names[name] for name in knowledge_entries(class_name, dataset) if name in self._names), None)
 
     def texts(self, class_name: str, dataset: str | None = None) -> list[str]:
-        """Give all accepted descriptions of a class: those of the class itself, then those of its images.
+        """Return all accepted descriptions of a class: those of the class itself, then those of its images.
 
         An unknown class has those of the generic entry, "object"; the log says so once.
 
@@ -70,16 +70,16 @@ class KnowledgeBase:
         return self.class_texts(class_name, dataset) + self.all_image_texts(class_name, dataset)
 
     def class_texts(self, class_name: str, dataset: str | None = None) -> list[str]:
-        """Give the accepted descriptions of a class itself, without those of its images; else as `texts`."""
+        """Return the accepted descriptions of a class itself, without those of its images; else as `texts`."""
         return [text.text for text in self._entry(class_name, dataset).llm]
 
     def all_image_texts(self, class_name: str, dataset: str | None = None) -> list[str]:
-        """Give the accepted descriptions of all images of a class, without those of the class; else as `texts`."""
+        """Return the accepted descriptions of all images of a class, without those of the class; else as `texts`."""
         images = self._entry(class_name, dataset).vqa.values()
         return [text.text for image in images if image.status == "ok" for text in image.descriptions]
 
     def image_texts(self, class_name: str, image_path: str | Path, dataset: str | None = None) -> list[str]:
-        """Give the accepted descriptions of one image, none where there are none.
+        """Return the accepted descriptions of one image, none where there are none.
 
         Args:
             class_name: As in `find`.

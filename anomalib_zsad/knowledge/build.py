@@ -41,7 +41,7 @@ def build_knowledge(
     dataset: str = "",
     settings: Settings | None = None,
 ) -> Knowledge:
-    """Ask about every class and every image, and write what is usable.
+    """Ask about every class and every image, and write the usable answers.
 
     Every answer is kept in a journal beside the file as soon as it is there; a build that was interrupted goes on where
     it stopped.
@@ -170,7 +170,7 @@ def _describe_image(asker: Asker, name: str, image: AnomalousImage, count: int, 
 
 
 def _only_repeats(answer: Answer, taken: Sequence[str]) -> bool:
-    """Tell whether there is nothing wrong with an answer but that an earlier image had the same: like defects do."""
+    """Return whether there is nothing wrong with an answer but that an earlier image had the same: like defects do."""
     return all(objection(tidy(said), taken) and not objection(tidy(said)) for said in answer.descriptions)
 
 

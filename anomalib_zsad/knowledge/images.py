@@ -1,4 +1,4 @@
-"""The anomalous images of a folder or of a datamodule, class by class: what a vision model is asked about."""
+"""The anomalous images of a folder or of a datamodule, class by class, as questions to a vision model."""
 
 import io
 import re

@@ -1,4 +1,4 @@
-"""Look at a knowledge base: what it knows, and what is wrong with it."""
+"""Inspection of a knowledge base: overview, details of a class, problems."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ from anomalib_zsad.printing import shown
 
 
 def problems_of(content: Knowledge) -> Iterator[str]:
-    """Say what is wrong with a knowledge base that has the right form, a line for each problem."""
+    """List the problems of a knowledge base of valid form, one line each."""
     for name, entry in content.classes.items():
         yield from (f"{name}: {problem}" for problem in _problems(entry, content))
 

@@ -134,7 +134,7 @@ class OllamaModel:
             SlowAnswerError: If it does not come in time.
             ModelMissingError: If the model must be pulled first.
             RefusedError: If the server reports an error.
-            MalformedAnswerError: If what comes is not Ollama's protocol.
+            MalformedAnswerError: If the answer is not Ollama's protocol.
         """
         with self._talking():
             replied = partial(
@@ -235,7 +235,7 @@ def _heard(pieces: Iterator[Any], hear: Callable[[], None]) -> Iterator[Any]:
 
 
 def _is_of_ollama(error: Any) -> bool:
-    """Tell whether an error came as Ollama reports one: a JSON object with a sentence under `error`."""
+    """Return whether an error came as Ollama reports one: a JSON object with a sentence under `error`."""
     response = getattr(error.__context__, "response", None)  # none of an error in the middle of a stream
     try:
         return response is None or isinstance(response.json()["error"], str)

@@ -17,7 +17,7 @@ _KIND = re.compile(
     re.IGNORECASE,
 )
 _ANY = re.compile(rf"{_KIND.pattern}|\b(?:abnormal|anomal|defect|fault|flaw|imperfect|issue|problem)", re.IGNORECASE)
-_CLAUSES = re.compile(  # a comma goes on with a list of what is denied, unless something else begins behind it
+_CLAUSES = re.compile(  # a comma continues a list of denied kinds, unless a new clause begins after it
     r"[.;:!?()]|,(?= (?:and (?:a|an|has|is|its|several|the)|leaving|so|with)\b)"
     r"|\b(?:although|because|but|except|however|instead|since|though|where|whereas|which|while|yet)\b",
     re.IGNORECASE,

@@ -1,4 +1,4 @@
-"""Drawn pictures: what draws them, a labelled dataset of them, and a demonstration that needs no download."""
+"""Drawn pictures: the drawing code, a labelled dataset, and a demonstration; no download is needed."""
 
 from anomalib_zsad.synthetic.datamodule import Synthetic
 

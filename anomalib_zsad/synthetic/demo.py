@@ -36,7 +36,7 @@ def run_demo(out: Path, seed: int = 0) -> None:
 
 
 def seen_and_unseen(data: Path, seed: int = 0) -> Synthetic:
-    """Give the datamodule: trains on `SEEN` and tests on `UNSEEN`.
+    """Build the datamodule that trains on `SEEN` and tests on `UNSEEN`.
 
     Args:
         data: The folder to draw into.
@@ -46,9 +46,10 @@ def seen_and_unseen(data: Path, seed: int = 0) -> Synthetic:
 
 
 def small_model(seed: int = 0, epochs: int = 3) -> AFClip:
-    """Give AF-CLIP over the small CLIP of this package.
+    """Build AF-CLIP over the small CLIP of this package.
 
-    The number of epochs is higher than the paper's, as the learning rate is over this CLIP: it leaves more to add.
+    The number of epochs and the learning rate are higher than the paper's, since features of this CLIP need more
+    adaptation.
 
     Args:
         seed: Of the initialisation and of the training.
@@ -81,7 +82,7 @@ def best_and_worst(
 def row_of(
     item: Any,  # a predicted image with ground truth
 ) -> Row:
-    """Give the row of one image for `save_sheet`; its map goes from blue, its lowest value, to red, its highest."""
+    """Return the row of one image for `save_sheet`; its map goes from blue, its lowest value, to red, its highest."""
     path, (truth, anomaly_map) = Path(item.image_path), (item.gt_mask.squeeze(), item.anomaly_map.squeeze())
     caption = f"{path.parents[2].name}, {path.parent.name}: score {item.pred_score.item():.2f}"
     pictures = [picture_of(path), black_and_white(truth.bool().numpy()), heat_map(anomaly_map.float().numpy())]

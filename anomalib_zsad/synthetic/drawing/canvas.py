@@ -40,7 +40,7 @@ class Canvas:
         return _grid(self.size)[1]
 
     def window(self, x: float, y: float, reach: float) -> Window:
-        """Give the part of the picture within `reach` of a point."""
+        """Return the part of the picture within `reach` of a point."""
         left, right, top, bottom = (
             int(np.clip((value + 1) / self.px, 0, self.size))
             for value in (x - reach, x + reach + self.px, y - reach, y + reach + self.px)
@@ -98,11 +98,11 @@ class Pose:
         x: np.ndarray,  # (H, W)
         y: np.ndarray,  # (H, W)
     ) -> tuple[np.ndarray, np.ndarray]:  # (H, W), (H, W)
-        """Give the object's own coordinates of points of the picture."""
+        """Return the object's own coordinates of points of the picture."""
         return turned((x - np.float32(self.x)) / self.scale, (y - np.float32(self.y)) / self.scale, self.turn)
 
     def world(self, u: float, v: float) -> tuple[float, float]:
-        """Give the picture's coordinates of a point of the object."""
+        """Return the picture's coordinates of a point of the object."""
         cos, sin = np.cos(self.turn), np.sin(self.turn)
         return self.x + self.scale * (u * cos - v * sin), self.y + self.scale * (u * sin + v * cos)
 
@@ -132,7 +132,7 @@ def box(
     height: float,
     corner: float = 0.0,
 ) -> np.ndarray:  # (H, W) signed distance
-    """Give the distance to a rectangle with round corners; width and height are halves."""
+    """Return the distance to a rectangle with round corners; width and height are halves."""
     du, dv = np.abs(u) - np.float32(width - corner), np.abs(v) - np.float32(height - corner)
     outside = np.hypot(np.maximum(du, 0), np.maximum(dv, 0))
     return outside + np.minimum(np.maximum(du, dv), 0) - np.float32(corner)

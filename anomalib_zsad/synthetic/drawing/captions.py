@@ -86,11 +86,11 @@ _UNSAID = ("flesh", "tissue", "powder", "dough", "cowhide")
 
 
 def caption(picture: Picture, generator: np.random.Generator) -> str:
-    """Describe a picture: what it is, in which state, and some of what else there is to say.
+    """Describe a picture: the object, its state, and some of its other attributes.
 
     Args:
         picture: From `draw`.
-        generator: Decides what is said and how.
+        generator: Chooses content and wording.
     """
     if generator.random() < 0.06:
         return f"{_choice(generator, _WITH[:3] if picture.defect else _WITHOUT[:3])}."

@@ -29,7 +29,7 @@ ANY = tuple(COLOURS)[:12]
 
 @dataclass(frozen=True)
 class Material:
-    """How a material looks where it is hurt.
+    """How a material looks where it is damaged.
 
     Args:
         name: The word for it.

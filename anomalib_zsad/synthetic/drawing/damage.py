@@ -13,7 +13,7 @@ _CONTRAST = 2.2
 
 @dataclass(frozen=True)
 class Damage:
-    """A scene that something has happened to.
+    """A scene with a defect.
 
     Args:
         picture: The scene with its defect, unlit, (H, W, 3).
@@ -98,7 +98,7 @@ def blob(
 
 
 def radius_of(area: float) -> float:
-    """Give the radius of a disc that covers a share of the picture."""
+    """Return the radius of a disc that covers a share of the picture."""
     return float(np.sqrt(4 * area / np.pi))
 
 
@@ -122,7 +122,7 @@ def apart(
     base: np.ndarray,  # (3,)
     least: float = 0.25,
 ) -> np.ndarray:  # (3,)
-    """Give the colour, or where it is too close to what it lies on, a darker or lighter one."""
+    """Return the colour, or where it is too close to what it lies on, a darker or lighter one."""
     least *= _CONTRAST * (1.4 if base.mean() < 0.2 else 1)  # What is dark is dark in the light, too.
     if np.abs(np.asarray(colour) - base).max() >= least:
         return np.asarray(colour, dtype=np.float32)
@@ -134,7 +134,7 @@ def core_of(
     scene: Scene,
     base: np.ndarray,  # (3,)
 ) -> np.ndarray:  # (3,)
-    """Give the colour of what is below the surface."""
+    """Return the colour below the surface."""
     if scene.material.core is None:
         return base * 0.6 + 0.38
     return np.array(scene.material.core, dtype=np.float32)

@@ -19,7 +19,7 @@ MANIFEST = "drawn.json"
 
 
 def write_pictures(root: Path, recipes: Sequence[Recipe]) -> None:
-    """Draw the pictures of one category into `<root>/<category>`, those that are not there yet.
+    """Draw the missing pictures of one category into `<root>/<category>`.
 
     A run that was interrupted is taken up where it stopped.
 
@@ -45,7 +45,7 @@ def write_pictures(root: Path, recipes: Sequence[Recipe]) -> None:
 
 
 def settings_of(recipes: Sequence[Recipe]) -> dict[str, object]:
-    """Say what the pictures of a category depend on: the seed, the size, the counts and the program."""
+    """Return what the pictures of a category depend on: the seed, the size, the counts and the program."""
     counts: dict[str, int] = {}
     for recipe in recipes:
         counts[f"{recipe.split}/{recipe.kind}"] = counts.get(f"{recipe.split}/{recipe.kind}", 0) + 1

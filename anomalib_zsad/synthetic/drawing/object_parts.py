@@ -50,19 +50,19 @@ def _shape(character: str, height: float) -> Shape:
 
 
 def disc(radius: float, stretch: float = 1.0) -> Shape:
-    """Give the shape of a disc or an ellipse."""
+    """Return the shape of a disc or an ellipse."""
     return lambda u, v, px: np.clip(
         0.5 - (np.hypot(u * np.float32(stretch), v) - np.float32(radius)) / np.float32(px), 0, 1
     )
 
 
 def bar(width: float, height: float, corner: float = 0.0) -> Shape:
-    """Give the shape of a rectangle with round corners; width and height are halves."""
+    """Return the shape of a rectangle with round corners; width and height are halves."""
     return lambda u, v, px: edge(box(u, v, width, height, corner), px)
 
 
 def ring(radius: float, width: float) -> Shape:
-    """Give the shape of a ring."""
+    """Return the shape of a ring."""
     return lambda u, v, px: edge(np.abs(np.hypot(u, v) - np.float32(radius)) - np.float32(width), px)
 
 

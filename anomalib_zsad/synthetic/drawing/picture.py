@@ -21,7 +21,7 @@ _ATTEMPTS = 24
 
 @dataclass(frozen=True)
 class Picture:
-    """A drawn picture and what can be said about it.
+    """A drawn picture and its attributes.
 
     Args:
         image: (H, W, 3) uint8.
@@ -71,7 +71,7 @@ def draw(category: str, seed: int, defect: str | None = None, size: int = 224) -
 
 
 def scene_of(category: str, seed: int, size: int = 224) -> tuple[Scene, Light]:
-    """Give what `draw` draws, and the light on it.
+    """Return the scene that `draw` draws, and the light on it.
 
     Args:
         category: A key of `CATEGORIES`.

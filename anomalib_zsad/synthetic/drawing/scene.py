@@ -42,7 +42,7 @@ class Part:
     role: Literal["part", "print", "fixed"] = "part"
 
     def moved(self, u: float, v: float, turn: float) -> "Part":
-        """Give the part shifted and turned."""
+        """Return the part shifted and turned."""
         return replace(self, u=self.u + u, v=self.v + v, turn=self.turn + turn)
 
 
@@ -85,12 +85,12 @@ class Scene:
         return picture
 
     def window_of(self, part: Part) -> Window:
-        """Give the pixels that a part can cover."""
+        """Return the pixels that a part can cover."""
         return part_window(self.canvas, self.pose, part)
 
 
 def part_window(canvas: Canvas, pose: Pose, part: Part) -> Window:
-    """Give the pixels that a part can cover."""
+    """Return the pixels that a part can cover."""
     x, y = pose.world(part.u, part.v)
     return canvas.window(x, y, part.reach * pose.scale)
 
