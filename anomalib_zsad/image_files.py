@@ -1,7 +1,7 @@
 """Which files are images: one rule for everything that is read."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
@@ -10,32 +10,36 @@ SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".
 _FOREIGN = frozenset({"__macosx", "@eadir", "$recycle.bin", "system volume information", "lost+found"})
 
 
-def is_image(path: Path) -> bool:
-    """Tell an image by its suffix; a folder, a pipe, and what systems put beside images ("._1.png") are none.
-
-    A link whose end is missing counts: whoever reads it says so.
-    """
-    ours = path.suffix.lower() in SUFFIXES and not is_foreign(path.name)
-    return ours and (path.is_file() or not path.exists())
-
-
 def is_foreign(name: str) -> bool:
     """Tell a file or folder that a system or a program keeps for itself: hidden, `__MACOSX` and the like."""
     return name.startswith(".") or name.lower() in _FOREIGN
 
 
 def images_in(folder: Path | None) -> list[Path]:
-    """List the images of a folder itself, sorted; none where there is no such folder."""
-    if folder is None or not folder.is_dir():
-        return []
-    return sorted(path for path in folder.iterdir() if is_image(path))
+    """List the images of a folder itself, sorted; none where there is no such folder.
+
+    An image is told by its suffix; a folder, a pipe, and what systems put beside images ("._1.png") are none. A link
+    whose end is missing is listed: whoever reads it says so.
+    """
+    return sorted(Path(entry.path) for entry in _entries(folder) if _is_image(entry))
 
 
 def folders_in(folder: Path | None) -> list[Path]:
     """List the folders of a folder itself, sorted, without those that systems keep for themselves."""
-    if folder is None or not folder.is_dir():
-        return []
-    return sorted(path for path in folder.iterdir() if not is_foreign(path.name) and path.is_dir())
+    return sorted(Path(entry.path) for entry in _entries(folder) if not is_foreign(entry.name) and entry.is_dir())
+
+
+def missing_among(paths: Iterable[str]) -> set[str]:
+    """Return the paths at which there is nothing. Folders are listed, instead of every file being looked for."""
+    by_folder: dict[str, list[str]] = {}
+    for path in paths:
+        by_folder.setdefault(os.path.dirname(path), []).append(path)  # noqa: PTH120  (a Path takes ten times as long)
+    missing: set[str] = set()
+    for folder, files in by_folder.items():
+        there = {entry.name for entry in _entries(Path(folder)) if not entry.is_symlink()}
+        unlisted = [path for path in files if os.path.basename(path) not in there]  # noqa: PTH119
+        missing.update(path for path in unlisted if not os.path.exists(path))  # noqa: PTH110
+    return missing
 
 
 def images_below(folder: Path) -> list[Path]:
@@ -98,6 +102,22 @@ def foreign_among(paths: Sequence[str | Path]) -> list[bool]:
     names = [Path(path) for path in paths]
     root = _common(names)
     return [any(map(is_foreign, path.parts[len(root.parts) :])) for path in names]
+
+
+def _entries(folder: Path | None) -> list[os.DirEntry[str]]:
+    if folder is None:
+        return []
+    try:
+        with os.scandir(folder) as entries:
+            return list(entries)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
+def _is_image(entry: os.DirEntry[str]) -> bool:
+    if os.path.splitext(entry.name)[1].lower() not in SUFFIXES or is_foreign(entry.name):  # noqa: PTH122
+        return False
+    return entry.is_file() or (entry.is_symlink() and not Path(entry.path).exists())
 
 
 def _common(paths: Sequence[Path]) -> Path:

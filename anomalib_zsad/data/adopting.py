@@ -13,7 +13,8 @@ from torch.utils.data import DataLoader
 from torchvision.transforms.v2 import Resize, Transform
 
 from anomalib_zsad import arguments as arg
-from anomalib_zsad.data.category_dataset import READ_HERE, CategoryDataset
+from anomalib_zsad.data.adapter import is_read_here, take_over
+from anomalib_zsad.data.category_dataset import CategoryDataset
 from anomalib_zsad.data.item import ANY_CATEGORY, CategoryBatch, category_of
 from anomalib_zsad.data.reading import read_image
 from anomalib_zsad.image_files import foreign_among
@@ -103,7 +104,7 @@ def adopt_splits(datamodule: AnomalibDataModule) -> None:
     known: dict[int, AnomalibDataset] = {}  # two splits may be one dataset
     for split in _SPLITS:
         dataset = getattr(datamodule, split, None)
-        if dataset is not None and _is_anomalibs(dataset):
+        if dataset is not None and is_read_here(dataset):
             ours = known.setdefault(id(dataset), _taken_over(dataset, category_of(datamodule)))
             setattr(datamodule, split, ours)
 
@@ -128,7 +129,7 @@ def _adopt_dataset(loader: DataLoader) -> None:
     dataset: Any = loader.dataset
     if isinstance(dataset, PredictDataset):
         adopt_files(dataset)
-    elif _is_anomalibs(dataset) and loader.collate_fn == dataset.collate_fn:
+    elif is_read_here(dataset) and loader.collate_fn == dataset.collate_fn:
         ours = _taken_over(dataset, dataset.category or ANY_CATEGORY)
         dataset.samples = ours.samples  # the loader's sampler counts these
         replace_dataset(loader, ours)
@@ -139,12 +140,8 @@ def _resizes_of(pre_processor: Any) -> list[Resize]:
     return extract_transforms_by_type(getattr(pre_processor, "transform", None), Resize)
 
 
-def _is_anomalibs(dataset: Any) -> bool:
-    return isinstance(dataset, AnomalibDataset) and type(dataset).__getitem__ in READ_HERE
-
-
 def _taken_over(dataset: AnomalibDataset, category: str) -> CategoryDataset:
-    ours = CategoryDataset.of(dataset, category)
+    ours = take_over(dataset, category)
     ours.augmentations = dataset.augmentations
     ours.origin = dataset
     return ours

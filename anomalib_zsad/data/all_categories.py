@@ -1,6 +1,9 @@
 """Test and predict on every category of a dataset in one run."""
 
-from anomalib_zsad.data.category_datamodule import CategoryDataModule, labelled, normal_training
+from anomalib.data.utils import Split
+
+from anomalib_zsad.data.adapter import samples_of
+from anomalib_zsad.data.category_datamodule import CategoryDataModule, labelled
 from anomalib_zsad.data.category_dataset import CategoryDataset
 
 
@@ -23,8 +26,7 @@ class AllCategories(CategoryDataModule):
             return
         self.test_data = labelled(self.parts(), self.seed)
         self.val_data = self.test_data
-        normal = [normal_training(part, name, self.seed) for name, part in self.parts().items()]
-        self.train_data = CategoryDataset.concatenate(normal)
+        self.train_data = CategoryDataset(samples_of(self.parts(), Split.TRAIN, self.seed), self.test_data.task)
 
     def val_dataloader(self) -> list:
         """Offer nothing: thresholds are not fitted to test data."""

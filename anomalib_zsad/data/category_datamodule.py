@@ -1,23 +1,21 @@
 """What the datamodules of this package share: several categories of one source, read by `CategoryDataset`."""
 
 from abc import ABC
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from urllib.error import URLError
 
 from anomalib.data import AnomalibDataModule, AnomalibDataset
-from anomalib.data.utils import LabelName
+from anomalib.data.utils import Split
 from torch.utils.data import DataLoader, DistributedSampler
 from torchvision.transforms.v2 import Transform
 
 from anomalib_zsad import arguments as arg
-from anomalib_zsad.data.categories import load, parts_of
+from anomalib_zsad.data.adapter import Parts, parts_of, samples_of
 from anomalib_zsad.data.category_dataset import CategoryDataset
 from anomalib_zsad.data.sharing import ShareInOrder, TrainingLoader, share_categories, share_once
 from anomalib_zsad.paths import path_component
 from anomalib_zsad.seam.datamodules import ReadsSplits, update_augmentations
-
-Parts = Mapping[str, AnomalibDataModule]
 
 
 class CategoryDataModule(ReadsSplits, AnomalibDataModule, ABC):
@@ -149,7 +147,7 @@ class CategoryDataModule(ReadsSplits, AnomalibDataModule, ABC):
         if category not in parts:
             msg = f"Unknown category {category!r} of {self.name}, expected one of: {', '.join(parts)}."
             raise ValueError(msg)
-        samples = normal_training(parts[category], category, self.seed).samples
+        samples = samples_of({category: parts[category]}, Split.TRAIN, self.seed)
         if samples.empty:
             msg = f"{parts[category].name}/{category} has no normal image that is not a test image."
             raise ValueError(msg)
@@ -179,13 +177,4 @@ def prepare(parts: Parts) -> None:
 
 def labelled(parts: Parts, seed: int) -> CategoryDataset:
     """All test images of all categories, normal and anomalous."""
-    for part in parts.values():
-        load(part, seed)
-    return CategoryDataset.concatenate([CategoryDataset.of(part.test_data, name) for name, part in parts.items()])
-
-
-def normal_training(part: AnomalibDataModule, category: str, seed: int) -> CategoryDataset:
-    """The normal training images of one category."""
-    load(part, seed)
-    dataset = CategoryDataset.of(part.train_data, category)
-    return dataset.subsample((dataset.samples["label_index"] == LabelName.NORMAL).to_numpy().nonzero()[0])
+    return CategoryDataset(samples_of(parts, Split.TEST, seed))

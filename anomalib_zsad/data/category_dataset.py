@@ -1,8 +1,9 @@
 """One dataset over several categories, whatever anomalib dataset each of them comes from."""
 
+import copy
 import logging
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,25 +12,19 @@ import pandas as pd
 import torch
 from anomalib import TaskType
 from anomalib.data import AnomalibDataset
-from anomalib.data.datasets.image.mvtec_loco import MVTecLOCODataset
 from anomalib.data.utils import LabelName
 from lightning.pytorch.utilities.seed import isolate_rng
 from torchvision import tv_tensors
 
 from anomalib_zsad.data.item import CategoryBatch, CategoryItem
-from anomalib_zsad.data.reading import is_there, read_image, read_mask
+from anomalib_zsad.data.reading import read_image, read_mask
 from anomalib_zsad.data.soft_mask import SoftMask
 from anomalib_zsad.functional.seeds import seed_of
-from anomalib_zsad.image_files import foreign_among
+from anomalib_zsad.image_files import missing_among
 from anomalib_zsad.printing import printable
 from anomalib_zsad.seam.datamodules import set_samples
-from anomalib_zsad.seam.tables import repair_tables
 
 logger = logging.getLogger(__name__)
-repair_tables()
-
-READ_HERE = (AnomalibDataset.__getitem__, MVTecLOCODataset.__getitem__)
-"""How datasets of anomalib read samples, which this package does by its own rules; a user's may do otherwise."""
 
 Pair = tuple[tv_tensors.Image, tv_tensors.Mask | None]
 
@@ -40,11 +35,8 @@ class CategoryDataset(AnomalibDataset):
     With `soft_masks` every sample also has its mask resized as the image is (`SoftMask`).
 
     Args:
-        samples: One row an image: `image_path`, `split`, `label_index`, `mask_path` and `category`, and where they
-            differ from the default `mask_threshold` (`reading.mask_threshold`) and `group` (near-duplicates that a
-            split keeps together).
-        foreign: Where the images of datasets that read their samples in a way of their own come from: path to
-            dataset and index.
+        samples: One row an image, as `Source.read` lists them, with a column `category`; `mask_path` may be a list.
+        task: Whether there are masks, where no image is anomalous. None: as `samples.attrs` says, else there are none.
 
     Raises:
         FileNotFoundError: An image, or the mask of an anomalous one, does not exist.
@@ -53,52 +45,19 @@ class CategoryDataset(AnomalibDataset):
 
     soft_masks = False
 
-    def __init__(
-        self,
-        samples: pd.DataFrame,
-        foreign: Mapping[str, tuple[AnomalibDataset, int]] | None = None,
-    ) -> None:
-        super().__init__()
-        self.foreign = dict(foreign or {})
-        self.seed = 0
-        self.epoch = 0
-        self.origin: AnomalibDataset | None = None  # kept, because anomalib deletes drawn anomalies with their dataset
-        task = samples.attrs.get("task", TaskType.CLASSIFICATION.value)
+    def __init__(self, samples: pd.DataFrame, task: str | None = None) -> None:
+        self._start()
         samples = samples.assign(
             image_path=samples["image_path"].map(str),
             mask_path=samples["mask_path"].astype(object).map(_mask_path),
         )
-        _check_images_exist(samples)
-        samples.attrs["task"] = _task(samples, otherwise=task)
-        if samples.attrs["task"] == TaskType.SEGMENTATION.value:
-            _check_masks_exist(samples[~samples["image_path"].isin(self.foreign)])
-        set_samples(self, samples)  # drawn pictures have no file
-        # In shared memory, so that one worker's warning silences all of them, in every epoch.
-        self._warned_of_masks = torch.zeros(1, dtype=torch.bool).share_memory_()
-
-    @classmethod
-    def of(cls, dataset: AnomalibDataset, category: str) -> "CategoryDataset":
-        """Take over the samples of an anomalib dataset, without files that systems keep for themselves.
-
-        Args:
-            dataset: Any image dataset. One of a user that overrides `__getitem__` goes on reading its own samples.
-            category: The category of all its samples, where they do not carry their own.
-        """
-        if isinstance(dataset, cls):
-            return dataset
-        reads_itself = type(dataset).__getitem__ not in READ_HERE
-        paths = dataset.samples["image_path"] if reads_itself else ()
-        if reads_itself:
-            dataset.augmentations = None  # They are applied here, once.
-        samples = dataset.samples[~np.array(foreign_among(list(dataset.samples["image_path"])), dtype=bool)]
-        return cls(samples.assign(category=category), {str(path): (dataset, i) for i, path in enumerate(paths)})
+        self._keep(samples, task or samples.attrs.get("task", TaskType.CLASSIFICATION.value))
+        _check_files(self.samples, self.task == TaskType.SEGMENTATION)
 
     @classmethod
     def concatenate(cls, datasets: Sequence["CategoryDataset"]) -> "CategoryDataset":
         """Put datasets one after the other."""
-        samples = pd.concat([dataset.samples for dataset in datasets], ignore_index=True)
-        samples.attrs["task"] = datasets[0].samples.attrs["task"]
-        return cls(samples, {path: source for dataset in datasets for path, source in dataset.foreign.items()})
+        return datasets[0]._with(pd.concat([dataset.samples for dataset in datasets], ignore_index=True))
 
     @property
     def categories(self) -> list[str]:
@@ -117,8 +76,8 @@ class CategoryDataset(AnomalibDataset):
             raise ValueError(msg)
         chosen = self.samples.iloc[np.asarray(indices, dtype=int)].reset_index(drop=True)
         if not inplace:
-            return CategoryDataset(chosen, self.foreign)
-        set_samples(self, chosen)
+            return self._with(chosen)
+        self._keep(chosen, self.task)
         return self
 
     def __add__(self, other_dataset: AnomalibDataset) -> "CategoryDataset":  # type: ignore[override]
@@ -129,7 +88,7 @@ class CategoryDataset(AnomalibDataset):
 
     def __getitem__(self, index: int) -> CategoryItem:
         row = self.samples.iloc[index]
-        image, mask = self._foreign_pair(row) if row.image_path in self.foreign else self._own_pair(row)
+        image, mask = self._pair(row)
         soft = SoftMask.of(mask) if self.soft_masks and mask is not None else None
         if self.augmentations:
             image, mask, soft = self._varied(self.augmentations, index, image, mask, soft)
@@ -153,7 +112,29 @@ class CategoryDataset(AnomalibDataset):
             random.seed(seed)
             return vary(*parts)
 
-    def _own_pair(self, row: pd.Series) -> Pair:
+    def _start(self) -> None:
+        super().__init__()
+        self.seed = 0
+        self.epoch = 0
+        self.origin: AnomalibDataset | None = None  # kept, because anomalib deletes drawn anomalies with their dataset
+        # In shared memory, so that one worker's warning silences all of them, in every epoch.
+        self._warned_of_masks = torch.zeros(1, dtype=torch.bool).share_memory_()
+
+    def _with(self, samples: pd.DataFrame) -> "CategoryDataset":
+        """Make a dataset of samples whose files are known to be there."""
+        other = copy.copy(self)
+        other._start()
+        other._keep(samples, self.task)
+        return other
+
+    def _keep(self, samples: pd.DataFrame, task: str) -> None:
+        samples.attrs["task"] = TaskType(_task(samples, otherwise=task)).value
+        set_samples(self, samples)
+
+    def _pair(self, row: pd.Series) -> Pair:
+        if _has_reader(row):
+            image, mask = row.reader.read()
+            return image, mask if self.task == TaskType.SEGMENTATION else None
         image = read_image(row.image_path)
         if self.task != TaskType.SEGMENTATION or row.label_index == LabelName.UNKNOWN:
             return image, None
@@ -164,18 +145,12 @@ class CategoryDataset(AnomalibDataset):
             self._warn_of_masks(row)
         return image, mask
 
-    def _foreign_pair(self, row: pd.Series) -> Pair:
-        dataset, index = self.foreign[row.image_path]
-        item = dataset[index]
-        return item.image, item.gt_mask if self.task == TaskType.SEGMENTATION else None
-
     def _warn_of_masks(self, row: pd.Series) -> None:
         if self._warned_of_masks:
             return
         self._warned_of_masks.fill_(True)
         anomalous = self.samples[self.samples["label_index"] == LabelName.ABNORMAL]
-        own = anomalous[~anomalous["image_path"].isin(self.foreign)]
-        masks = [_mask_of(each) for _, each in own.iterrows()]
+        masks = [_mask_of(sample) for _, sample in anomalous.iterrows() if not _has_reader(sample)]
         logger.warning(
             "Of %d anomalous images %d have an empty mask and %d one that marks the whole image (%s is one): they stay "
             "anomalous, and their pixels count as their masks say.",
@@ -220,22 +195,27 @@ def _task(samples: pd.DataFrame, otherwise: str) -> str:
     return (TaskType.SEGMENTATION if has_masks.all() else TaskType.CLASSIFICATION).value
 
 
-def _check_images_exist(samples: pd.DataFrame) -> None:
-    for path in samples["image_path"]:
-        if not is_there(path):
-            msg = f"Image {path} is listed in its dataset but does not exist."
+def _has_reader(row: pd.Series) -> bool:
+    return not pd.isna(row.get("reader"))
+
+
+def _check_files(samples: pd.DataFrame, with_masks: bool) -> None:
+    if "reader" in samples:
+        samples = samples[samples["reader"].isna()]
+    anomalous = samples[samples["label_index"] == LabelName.ABNORMAL] if with_masks else samples.iloc[:0]
+    masks = {
+        image: [mask] if isinstance(mask, str) else mask
+        for image, mask in zip(anomalous["image_path"], anomalous["mask_path"], strict=True)
+    }
+    if unmasked := next((image for image, paths in masks.items() if not any(paths)), None):
+        category = anomalous["category"][anomalous["image_path"] == unmasked].iloc[0]
+        msg = f"Anomalous image {unmasked} has no mask, while others of {category} have one."
+        raise ValueError(msg)
+    missing = missing_among([*samples["image_path"], *(path for paths in masks.values() for path in paths)])
+    for image in samples["image_path"] if missing else ():
+        if image in missing:
+            msg = f"Image {image} is listed in its dataset but does not exist."
             raise FileNotFoundError(msg)
-
-
-def _check_masks_exist(samples: pd.DataFrame) -> None:
-    anomalous = samples[samples["label_index"] == LabelName.ABNORMAL]
-    for image, mask, category in zip(
-        anomalous["image_path"], anomalous["mask_path"], anomalous["category"], strict=True
-    ):
-        if not mask:
-            msg = f"Anomalous image {image} has no mask, while others of {category} have one."
-            raise ValueError(msg)
-        missing = next((path for path in ([mask] if isinstance(mask, str) else mask) if not is_there(path)), None)
-        if missing is not None:
-            msg = f"Mask {missing} of anomalous image {image} does not exist."
+        if lost := missing.intersection(masks.get(image, ())):
+            msg = f"Mask {min(lost)} of anomalous image {image} does not exist."
             raise FileNotFoundError(msg)

@@ -12,9 +12,10 @@ from anomalib.data import AnomalibDataModule
 from anomalib.data.utils import LabelName, Split
 
 from anomalib_zsad import arguments as arg
+from anomalib_zsad.data.adapter import one_category
 from anomalib_zsad.data.auxiliary import Auxiliary
-from anomalib_zsad.data.labelled_category import LabelledCategory
 from anomalib_zsad.data.layouts import Layout
+from anomalib_zsad.data.source import Source
 
 logger = logging.getLogger(__name__)
 
@@ -61,8 +62,8 @@ class KnownSet(Auxiliary):
         **plumbing: Any,
     ) -> None:
         name = type(self).__name__
-        source = _KnownCategory(name, self.facts, Path(root or Path("datasets", name)))
-        super().__init__(source, categories, target, val_ratio, **plumbing)
+        source = _KnownSource(name, self.facts, Path(root or Path("datasets", name)))
+        super().__init__(one_category(source, source.categories[0]), categories, target, val_ratio, **plumbing)
 
     @property
     @abstractmethod
@@ -70,20 +71,13 @@ class KnownSet(Auxiliary):
         """What is known of the dataset."""
 
 
-class _KnownCategory(LabelledCategory):
-    """One category of a published dataset.
+@dataclass(frozen=True)
+class _KnownSource(Source):
+    """Where a published dataset is."""
 
-    Args:
-        name: The dataset's name.
-        facts: What is known of it.
-        root: The folder that holds it.
-    """
-
-    def __init__(self, name: str, facts: Facts, root: Path) -> None:
-        super().__init__(name)
-        self.facts = facts
-        self.root = root
-        self.category = next(iter(facts.folders))
+    name: str
+    facts: Facts
+    root: Path
 
     @property
     def categories(self) -> list[str]:
@@ -92,15 +86,15 @@ class _KnownCategory(LabelledCategory):
     def has_category(self, category: str) -> bool:
         return self._find(category) is not None
 
-    def prepare_data(self) -> None:
-        layout, folder = self._located()
+    def prepare(self, category: str) -> None:
+        layout, folder = self._located(category)
         layout.prepare(folder)
 
-    def read(self) -> pd.DataFrame:
-        layout, folder = self._located()
+    def read(self, category: str) -> pd.DataFrame:
+        layout, folder = self._located(category)
         samples = layout.read(folder)
         if layout.counted:
-            self._check_count(samples[samples["split"] == Split.TEST.value]["label_index"])
+            self._check_count(category, samples[samples["split"] == Split.TEST.value]["label_index"])
         return samples
 
     def _find(self, category: str) -> tuple[Layout, Path] | None:
@@ -108,10 +102,10 @@ class _KnownCategory(LabelledCategory):
         fitting = ((layout, folder) for folder in folders for layout in self.facts.layouts if layout.fits(folder))
         return next(fitting, None)
 
-    def _located(self) -> tuple[Layout, Path]:
-        found = self._find(self.category)
+    def _located(self, category: str) -> tuple[Layout, Path]:
+        found = self._find(category)
         if found is None:
-            which = "" if len(self.categories) == 1 else f" category {self.category}"
+            which = "" if len(self.categories) == 1 else f" category {category}"
             msg = (
                 f"No {self.name}{which} at {self.root}, which {_content(self.root)}: expected {self.facts.tree} "
                 f"there, from {self.facts.origin}."
@@ -119,14 +113,14 @@ class _KnownCategory(LabelledCategory):
             raise FileNotFoundError(msg)
         return found
 
-    def _check_count(self, labels: pd.Series) -> None:
-        expected = self.facts.counts.get(self.category, ())
+    def _check_count(self, category: str, labels: pd.Series) -> None:
+        expected = self.facts.counts.get(category, ())
         count = (int((labels == LabelName.NORMAL).sum()), int((labels == LabelName.ABNORMAL).sum()))
         if expected and count not in expected and sum(count) not in expected:
             logger.warning(
                 "%s/%s at %s has %s test images, expected %s: figures will differ from published ones.",
                 self.name,
-                self.category,
+                category,
                 self.root,
                 _in_words(count),
                 " or ".join(map(_in_words, expected)),

@@ -3,6 +3,7 @@
 import json
 import os.path
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,9 +13,10 @@ from anomalib.data import AnomalibDataModule
 from anomalib.data.utils import LabelName, Split
 
 from anomalib_zsad import arguments as arg
+from anomalib_zsad.data.adapter import one_category
 from anomalib_zsad.data.auxiliary import Auxiliary
-from anomalib_zsad.data.labelled_category import LabelledCategory
-from anomalib_zsad.image_files import inside, placed
+from anomalib_zsad.data.source import Source
+from anomalib_zsad.image_files import inside, missing_among, placed
 
 # Of the two formats: image, mask, category, label.
 _JSONL = ("image_path", "mask_path", "class_name", "label")
@@ -60,27 +62,19 @@ class Listed(Auxiliary):
         file = Path(file)
         folder = Path(os.path.abspath(file)).parent  # noqa: PTH100  # a link is called as it is, not as its end
         name = name or (folder.name if file.stem == "meta" else file.stem)
-        source = _ListedCategory(file, Path(root or file.parent), name, mask_threshold, anywhere)
-        super().__init__(source, categories, target, val_ratio, **plumbing)
+        source = _List(name, file, Path(root or file.parent), mask_threshold, anywhere)
+        super().__init__(one_category(source), categories, target, val_ratio, **plumbing)
 
 
-class _ListedCategory(LabelledCategory):
-    """One category of a list.
+@dataclass
+class _List(Source):
+    """A list, and how it is read; as in `Listed`."""
 
-    Args:
-        file: The list.
-        root: The folder from which its paths start.
-        name: The dataset's name.
-        mask_threshold: As in `Listed`.
-        anywhere: As in `Listed`.
-    """
-
-    def __init__(self, file: Path, root: Path, name: str, mask_threshold: int | None, anywhere: bool) -> None:
-        super().__init__(name)
-        self.file = file
-        self.root = root
-        self.mask_threshold = mask_threshold
-        self.anywhere = anywhere
+    name: str
+    file: Path
+    root: Path
+    mask_threshold: int | None
+    anywhere: bool
 
     @cached_property
     def all_samples(self) -> pd.DataFrame:
@@ -91,11 +85,8 @@ class _ListedCategory(LabelledCategory):
     def categories(self) -> list[str]:
         return list(self.all_samples["category"].unique())
 
-    def has_category(self, category: str) -> bool:
-        return category in self.categories
-
-    def read(self) -> pd.DataFrame:
-        samples = self.all_samples[self.all_samples["category"] == self.category]
+    def read(self, category: str) -> pd.DataFrame:
+        samples = self.all_samples[self.all_samples["category"] == category]
         _check_root(samples["image_path"], self.file, self.root)
         return samples
 
@@ -169,10 +160,10 @@ def _sample(split: Split, entry: Any, names: Sequence[str], file: Path, place: C
 
 
 def _check_root(images: pd.Series, file: Path, root: Path) -> None:
-    missing = [image for image in images if not Path(image).is_file()]
+    missing = missing_among(images)
     if missing:
         msg = (
-            f"{len(missing)} of {len(images)} images that {file} lists are not below {root}, {missing[0]} for one: "
+            f"{len(missing)} of {len(images)} images that {file} lists are not below {root}, {min(missing)} for one: "
             "expected `root` to be the folder from which the paths of the list start."
         )
         raise FileNotFoundError(msg)

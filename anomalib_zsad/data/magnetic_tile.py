@@ -4,20 +4,22 @@ import logging
 import re
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from anomalib.data import AnomalibDataModule
 from anomalib.data.utils import LabelName, Split
 
 from anomalib_zsad import arguments as arg
+from anomalib_zsad.data.adapter import one_category
 from anomalib_zsad.data.auxiliary import Auxiliary
-from anomalib_zsad.data.category_dataset import CategoryDataset
 from anomalib_zsad.data.held_out import hold_out
 from anomalib_zsad.data.reading import is_lossy
+from anomalib_zsad.data.source import Source
 from anomalib_zsad.image_files import images_in
-from anomalib_zsad.seam.datamodules import SplitAsGiven
 
 logger = logging.getLogger(__name__)
 
@@ -66,46 +68,33 @@ class MagneticTile(Auxiliary):
         **plumbing: Any,
     ) -> None:
         trained, tested = _sides(train_defects, test_defects)
-        target = None
-        if trained:
-            target = _Tiles(root, trained, tested, free_train_share, Split.TEST, seed)
-        source = _Tiles(root, trained, tested, free_train_share, Split.TRAIN if trained else None, seed)
-        super().__init__(source, target=target, val_ratio=val_ratio, seed=seed, **plumbing)
+
+        def side(split: Split | None) -> AnomalibDataModule:
+            return one_category(_Tiles(Path(root), trained, tested, free_train_share, split, seed), _CATEGORY)
+
+        target = side(Split.TEST) if trained else None
+        super().__init__(
+            side(Split.TRAIN if trained else None), target=target, val_ratio=val_ratio, seed=seed, **plumbing
+        )
 
 
-class _Tiles(SplitAsGiven):
-    """One side of the set, or all of it, as labelled images; its training data are the normal ones to train on.
+@dataclass(frozen=True)
+class _Tiles(Source):
+    """One side of the set, or all of it, as labelled images; its training data are the normal ones to train on."""
 
-    Args:
-        root: The folder that holds MT_Free, MT_Blowhole and so on.
-        trained: The kinds of defect to train on.
-        tested: The kinds of defect to test on.
-        free_train_share: The share of the defect-free tiles to train on.
-        side: The side to use. None: all images.
-        seed: Seed of the choice of defect-free tiles.
-    """
-
+    root: Path
+    train_defects: Sequence[str]
+    test_defects: Sequence[str]
+    free_train_share: float
+    side: Split | None
+    """None: all images."""
+    seed: int
+    """Of the choice of defect-free tiles."""
+    name = "MagneticTile"
     categories = (_CATEGORY,)
 
-    def __init__(
-        self,
-        root: str | Path,
-        trained: Sequence[str],
-        tested: Sequence[str],
-        free_train_share: float,
-        side: Split | None,
-        seed: int,
-    ) -> None:
-        super().__init__("MagneticTile")
-        self.seed: int = seed
-        self.root = Path(root)
-        self.trained, self.tested = trained, tested
-        self.free_train_share = free_train_share
-        self.side = side
-        self.category = _CATEGORY
-
-    def prepare_data(self) -> None:
-        for kind in (*self.trained, *self.tested, _FREE):
+    def prepare(self, category: str) -> None:  # noqa: ARG002
+        for kind in (*self.train_defects, *self.test_defects, _FREE):
             if not (self.root / kind / "Imgs").is_dir():
                 msg = (
                     f"No folder {self.root / kind / 'Imgs'}: expected {self.root} to hold {_FREE} and the folders of "
@@ -113,16 +102,14 @@ class _Tiles(SplitAsGiven):
                 )
                 raise FileNotFoundError(msg)
 
-    def read_splits(self, stage: str | None = None) -> None:  # noqa: ARG002
-        """Read both splits."""
-        samples = _list(self.root, (*self.trained, *self.tested, _FREE))
+    def read(self, category: str) -> pd.DataFrame:  # noqa: ARG002
+        samples = _list(self.root, (*self.train_defects, *self.test_defects, _FREE))
         self._check_counts(Counter(map(str, samples["kind"])))
         if self.side is None:
-            self.train_data, self.test_data = CategoryDataset(samples.iloc[:0]), CategoryDataset(samples)
-            return
-        to_train_on = samples["kind"].isin(self.trained) | self._free_to_train_on(samples)
-        self.train_data = CategoryDataset(samples[to_train_on & (samples["kind"] == _FREE)])
-        self.test_data = CategoryDataset(samples[to_train_on if self.side == Split.TRAIN else ~to_train_on])
+            return samples
+        to_train_on = samples["kind"].isin(self.train_defects) | self._free_to_train_on(samples)
+        normal = samples[to_train_on & (samples["kind"] == _FREE)].assign(split=Split.TRAIN.value)
+        return pd.concat([samples[to_train_on if self.side == Split.TRAIN else ~to_train_on], normal])
 
     def _check_counts(self, found: Counter[str]) -> None:
         differing = [
@@ -143,7 +130,7 @@ class _Tiles(SplitAsGiven):
         is_free = samples["kind"] == _FREE
         with_tested, with_trained = (
             is_free & samples["group"].isin(samples["group"][samples["kind"].isin(kinds)].dropna())
-            for kinds in (self.tested, self.trained)
+            for kinds in (self.test_defects, self.train_defects)
         )
         undecided = is_free & ~with_tested & ~with_trained
         wanted = (1 - self.free_train_share) * is_free.sum() - with_tested.sum()

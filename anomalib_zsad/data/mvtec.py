@@ -1,16 +1,19 @@
 """MVTec AD as a dataset to train on."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 from anomalib.data import AnomalibDataModule, MVTecAD
+from anomalib.data.datasets.image.mvtecad import CATEGORIES as MVTEC_AD_CATEGORIES
 
 from anomalib_zsad import arguments as arg
+from anomalib_zsad.data.adapter import one_category
 from anomalib_zsad.data.auxiliary import Auxiliary
-from anomalib_zsad.data.labelled_category import by_split
 from anomalib_zsad.data.layouts import StateFolders
-from anomalib_zsad.seam.datamodules import ReadsSplits
+from anomalib_zsad.data.source import Source
 
 
 class MVTec(Auxiliary):
@@ -37,29 +40,29 @@ class MVTec(Auxiliary):
         val_ratio: arg.ShareBelowOne = 0.1,
         **plumbing: Any,
     ) -> None:
-        super().__init__(_MVTecCategory(root), categories, target, val_ratio, **plumbing)
+        super().__init__(one_category(_Download(Path(root))), categories, target, val_ratio, **plumbing)
 
 
-class _MVTecCategory(ReadsSplits, MVTecAD):
-    """anomalib's datamodule, which downloads, with this package's reader.
+@dataclass(frozen=True)
+class _Download(Source):
+    """The download, which anomalib fetches where there is no root; it would also fetch a category that a root lacks."""
 
-    anomalib's own would take hidden files for images, and download the dataset into a root that lacks one category.
-    """
+    root: Path
+    name = "MVTec"
+    categories = MVTEC_AD_CATEGORIES
 
-    @property
-    def name(self) -> str:  # type: ignore[override]
-        return "MVTec"
+    def has_category(self, category: str) -> bool:
+        return (self.root / category).is_dir()
 
-    def prepare_data(self) -> None:
-        if self.root.exists() and not (self.root / self.category).is_dir():
+    def prepare(self, category: str) -> None:
+        if not self.root.exists():
+            MVTecAD(self.root, category).prepare_data()
+        if not self.has_category(category):
             msg = (
-                f"No MVTec AD category at {self.root / self.category}: expected {self.root} to hold <category>/train, "
+                f"No MVTec AD category at {self.root / category}: expected {self.root} to hold <category>/train, "
                 "<category>/test and <category>/ground_truth, as in the download from mvtec.com."
             )
             raise FileNotFoundError(msg)
-        super().prepare_data()
 
-    def read_splits(self, stage: str | None = None) -> None:  # noqa: ARG002
-        """Read both splits."""
-        samples = StateFolders().read((self.root / self.category).resolve())
-        self.train_data, self.test_data = by_split(samples.assign(category=self.category))
+    def read(self, category: str) -> pd.DataFrame:
+        return StateFolders().read((self.root / category).resolve())

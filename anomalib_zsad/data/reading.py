@@ -1,10 +1,9 @@
 """Image and mask files as tensors: any bit depth, upright, and one clear sentence where a file cannot be read."""
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -12,21 +11,23 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from torchvision import tv_tensors
 from torchvision.transforms.v2.functional import to_dtype, to_image
 
-if TYPE_CHECKING:
-    from anomalib_zsad.synthetic.drawing.recipe import Recipe
-
 FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP", "PPM")
 """Of images, as Pillow names them. It knows others, some of which start another program to draw a picture."""
 
-_DRAWN = "synthetic:"
 _WHITE_8_BIT = 255
 _WHITE_16_BIT = 65535
 _ORIENTATION, _ON_ITS_SIDE = 0x0112, 5  # of EXIF: from 5 to 8 width and height change places
 
 
-def is_there(path: str | Path) -> bool:
-    """Tell whether there is such a file, or a picture of that name that is drawn when it is read."""
-    return _recipe_of(path) is not None or Path(path).exists()
+_drawings: dict[str, Callable[[str], np.ndarray]] = {}
+
+
+def register_drawings(
+    prefix: str,
+    draw: Callable[[str], np.ndarray],  # (H, W, 3), uint8
+) -> None:
+    """Have `read_image` draw what is called by names of a prefix, for which there are no files."""
+    _drawings[prefix] = draw
 
 
 def read_image(path: str | Path) -> tv_tensors.Image:
@@ -37,7 +38,7 @@ def read_image(path: str | Path) -> tv_tensors.Image:
     format: a bit depth guessed from the brightest pixel would make one speck change the whole image.
 
     Args:
-        path: A file in one of `FORMATS`, or the name of a drawn picture (`Recipe`).
+        path: A file in one of `FORMATS`, or a name of one of `register_drawings`.
 
     Returns:
         RGB, shape (3, H, W), float32 in [0, 1].
@@ -47,14 +48,21 @@ def read_image(path: str | Path) -> tv_tensors.Image:
         OSError: The file is no image, is truncated, has more pixels than Pillow takes to be safe
             (`PIL.Image.MAX_IMAGE_PIXELS`, 89 million), or holds floating-point values.
     """
-    if (recipe := _recipe_of(path)) is not None:
-        return to_dtype(to_image(recipe.picture().image), torch.float32, scale=True)
+    if draw := next((draw for prefix, draw in _drawings.items() if str(path).startswith(prefix)), None):
+        return image_of(draw(str(path)))
     with _reading(path):
         picture = _open(path)
         if _is_16_bit(picture):
             grey = torch.from_numpy(_grey_16_bit(picture).astype(np.float32)) / _WHITE_16_BIT
             return tv_tensors.Image(grey.expand(3, -1, -1).contiguous())
-        return to_dtype(to_image(_rgb(picture)), torch.float32, scale=True)
+        return image_of(_rgb(picture))
+
+
+def image_of(
+    pixels: Image.Image | np.ndarray,  # (H, W, 3), uint8
+) -> tv_tensors.Image:  # (3, H, W)
+    """Turn 8-bit RGB pixels into an image as `read_image` returns it."""
+    return to_dtype(to_image(pixels), torch.float32, scale=True)
 
 
 def is_lossy(path: Path) -> bool:
@@ -81,7 +89,7 @@ def read_mask(
     What is fully transparent is normal, whatever colour it has.
 
     Args:
-        path: The mask's file, or the name of a drawn one.
+        path: The mask's file.
         image_path: The image that the mask belongs to, for the error.
         size: Height and width of that image in pixels.
         threshold: The highest grey level, of 255, that still counts as normal. None: `mask_threshold` says it. 16-bit
@@ -95,8 +103,6 @@ def read_mask(
         OSError: As in `read_image`.
         ValueError: The mask's size is not the image's.
     """
-    if (recipe := _recipe_of(path)) is not None:
-        return tv_tensors.Mask(torch.from_numpy(recipe.picture().mask.astype(np.uint8)))
     with _reading(path):
         picture = _open(path)
         level = mask_threshold(path) if threshold is None else threshold
@@ -122,14 +128,6 @@ def size_of(path: str | Path) -> tuple[int, int]:
         return (width, height) if picture.getexif().get(_ORIENTATION, 1) >= _ON_ITS_SIDE else (height, width)
 
 
-def _recipe_of(path: str | Path) -> "Recipe | None":
-    if not str(path).startswith(_DRAWN):
-        return None
-    from anomalib_zsad.synthetic.drawing.recipe import recipe_of  # what reads files does without the drawing code
-
-    return recipe_of(path)
-
-
 def _open(path: str | Path) -> Image.Image:
     with _opened(path) as picture:
         upright = ImageOps.exif_transpose(picture)
@@ -139,7 +137,7 @@ def _open(path: str | Path) -> Image.Image:
 
 @contextmanager
 def _opened(path: str | Path) -> Iterator[Image.Image]:
-    if Path(path).exists() and not Path(path).is_file():  # opening a pipe would wait for somebody to write into it
+    if not Path(path).is_file() and Path(path).exists():  # opening a pipe would wait for somebody to write into it
         msg = "it is no regular file"
         raise ValueError(msg)
     with warnings.catch_warnings():

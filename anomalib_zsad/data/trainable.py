@@ -13,7 +13,7 @@ from anomalib.data.utils import LabelName
 from lightning.pytorch.utilities.seed import isolate_rng
 from torch.utils.data import IterableDataset
 
-from anomalib_zsad.data.categories import category_names
+from anomalib_zsad.data.adapter import category_names
 
 _COMMON = ("train_batch_size", "eval_batch_size", "num_workers")
 """Arguments that `Auxiliary` shares with its source."""
@@ -97,7 +97,7 @@ def _instead_of(datamodule: Any) -> list[str]:
         return _instead_of(source)
     if kind.__name__ == "Visa" or source is not None:  # ours have both roles
         words = ["--data", "VisA" if kind.__name__ == "Visa" else kind.__name__]
-        words += _arguments(source or datamodule, kind, "--data.")
+        words += _arguments(getattr(source, "origin", source or datamodule), kind, "--data.")
     else:
         words = ["--data", "Auxiliary", "--data.source", _path_of(kind)]
         words += [*_arguments(datamodule, kind, "--data.source."), *_missing(datamodule)]

@@ -2,19 +2,22 @@
 
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from anomalib.data import AnomalibDataModule, VisaDataset
+from anomalib.data import AnomalibDataModule
 from anomalib.data.datamodules.image.visa import DOWNLOAD_INFO, VISA_CATEGORIES
-from anomalib.data.utils import LabelName, Split, download_and_extract
+from anomalib.data.utils import LabelName, download_and_extract
 
 from anomalib_zsad import arguments as arg
+from anomalib_zsad.data.adapter import one_category
 from anomalib_zsad.data.auxiliary import Auxiliary
-from anomalib_zsad.data.category_dataset import CategoryDataset
+from anomalib_zsad.data.layouts import StateFolders
+from anomalib_zsad.data.source import Source
 from anomalib_zsad.image_files import inside
-from anomalib_zsad.seam.datamodules import SplitAsGiven
 
 _SPLIT_FILE = Path("split_csv", "1cls.csv")
 _RESPLIT_COPY = "visa_pytorch"
@@ -50,50 +53,45 @@ class VisA(Auxiliary):
         val_ratio: arg.ShareBelowOne = 0.1,
         **plumbing: Any,
     ) -> None:
-        super().__init__(_VisACategory(root), categories, target, val_ratio, **plumbing)
+        super().__init__(one_category(_Download(Path(root))), categories, target, val_ratio, **plumbing)
 
 
-class _VisACategory(SplitAsGiven):
-    """One category of VisA.
+@dataclass
+class _Download(Source):
+    """The unpacked download, or a folder with anomalib's re-split copy."""
 
-    Args:
-        root: The unpacked download, or the folder with anomalib's re-split copy.
-    """
-
+    root: Path
+    name = "VisA"
     categories = VISA_CATEGORIES
 
-    def __init__(self, root: str | Path) -> None:
-        super().__init__("VisA")
-        self.root = Path(root)
-        self.split_root = self.root / _RESPLIT_COPY
+    def has_category(self, category: str) -> bool:
+        return (self.root / category).is_dir() or self._has_copy(category)
 
-    def prepare_data(self) -> None:
+    def prepare(self, category: str) -> None:
         if not self.root.exists():
             _download(self.root)
-        if not (self.root / self.category).is_dir() and not self._has_copy():
+        if not self.has_category(category):
             msg = (
-                f"No VisA category at {self.root / self.category}: expected {self.root} to hold the unpacked "
+                f"No VisA category at {self.root / category}: expected {self.root} to hold the unpacked "
                 f"{DOWNLOAD_INFO.url.split('/')[-1]} ({DOWNLOAD_INFO.url})."
             )
             raise FileNotFoundError(msg)
 
-    def read_splits(self, stage: str | None = None) -> None:  # noqa: ARG002
-        """Read both splits."""
-        is_raw = (self.root / _SPLIT_FILE).exists() and (self.root / self.category).is_dir()
-        if self._has_copy() and not is_raw:
-            self.train_data = VisaDataset(self.split_root, self.category, split=Split.TRAIN)
-            self.test_data = VisaDataset(self.split_root, self.category, split=Split.TEST)
-            return
-        samples = _read_split_file(self.root, self.category)
-        self.train_data = CategoryDataset(samples[samples["split"] == Split.TRAIN.value])
-        self.test_data = CategoryDataset(samples[samples["split"] == Split.TEST.value])
+    def read(self, category: str) -> pd.DataFrame:
+        is_raw = (self.root / _SPLIT_FILE).exists() and (self.root / category).is_dir()
+        if self._has_copy(category) and not is_raw:
+            return StateFolders().read(self.root / _RESPLIT_COPY / category)
+        return _listed(self.root, self._rows[self._rows["object"] == category])
 
-    def _has_copy(self) -> bool:
-        return (self.split_root / self.category / "test").is_dir()
+    @cached_property
+    def _rows(self) -> pd.DataFrame:
+        return _read_split_file(self.root / _SPLIT_FILE)
+
+    def _has_copy(self, category: str) -> bool:
+        return (self.root / _RESPLIT_COPY / category / "test").is_dir()
 
 
-def _read_split_file(root: Path, category: str) -> pd.DataFrame:
-    path = root / _SPLIT_FILE
+def _read_split_file(path: Path) -> pd.DataFrame:
     if not path.exists():
         msg = (
             f"No split file of VisA at {path}: expected it beside the categories, as in the unpacked download "
@@ -104,7 +102,11 @@ def _read_split_file(root: Path, category: str) -> pd.DataFrame:
     if not set(_COLUMNS) <= set(rows.columns):
         msg = f"Split file {path} has the columns {', '.join(rows.columns)}, expected {', '.join(_COLUMNS)}."
         raise ValueError(msg)
-    rows = rows[rows["object"] == category]
+    return rows
+
+
+def _listed(root: Path, rows: pd.DataFrame) -> pd.DataFrame:
+    path = root / _SPLIT_FILE
     unknown = set(rows["label"]) - set(_LABELS)
     if unknown:
         msg = f"Split file {path} has the label {min(unknown)!r}, expected normal or anomaly."
@@ -115,7 +117,6 @@ def _read_split_file(root: Path, category: str) -> pd.DataFrame:
             "split": rows["split"],
             "label_index": rows["label"].map(_LABELS).astype(int),
             "mask_path": [str(inside(root, mask, path)) if mask else "" for mask in rows["mask"]],
-            "category": rows["object"],
         },
     )
 

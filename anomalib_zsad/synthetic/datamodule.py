@@ -1,21 +1,26 @@
 """Drawn pictures: a labelled dataset to train and to test on that needs no download."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
+import numpy as np
 import pandas as pd
+import torch
 from anomalib.data import AnomalibDataModule
 from anomalib.data.utils import LabelName, Split
+from torchvision import tv_tensors
 
 from anomalib_zsad import arguments as arg
+from anomalib_zsad.data.adapter import one_category
 from anomalib_zsad.data.all_categories import AllCategories
 from anomalib_zsad.data.auxiliary import Auxiliary
-from anomalib_zsad.data.category_dataset import CategoryDataset
-from anomalib_zsad.seam.datamodules import SplitAsGiven
+from anomalib_zsad.data.reading import image_of, register_drawings
+from anomalib_zsad.data.source import Source
 from anomalib_zsad.synthetic.drawing.catalogue import CATEGORIES, SEEN, UNSEEN
 from anomalib_zsad.synthetic.drawing.folder import write_pictures
-from anomalib_zsad.synthetic.drawing.recipe import GOOD, Recipe
+from anomalib_zsad.synthetic.drawing.recipe import GOOD, SCHEME, Recipe, recipe_of
 
 
 class Synthetic(Auxiliary):
@@ -59,7 +64,7 @@ class Synthetic(Auxiliary):
         **plumbing: Any,
     ) -> None:
         counts = {"train_good": train_good, "test_good": test_good, "test_defective": test_defective}
-        drawn = _DrawnCategory(root, **counts, image_size=image_size, seed=seed)
+        drawn = one_category(_Drawings(Path(root) if root else None, **counts, image_size=image_size, seed=seed))
         trained = tuple(categories or SEEN)
         if target is None:
             tested = target_categories or [name for name in UNSEEN if name not in trained]
@@ -67,45 +72,55 @@ class Synthetic(Auxiliary):
         super().__init__(drawn, trained, target, val_ratio, seed=seed, **plumbing)
 
 
-class _DrawnCategory(SplitAsGiven):
-    """One category."""
+@dataclass(frozen=True)
+class _Drawings(Source):
+    """What is drawn of each category, and where to."""
 
+    root: Path | None
+    train_good: int
+    test_good: int
+    test_defective: int
+    image_size: int
+    seed: int
+    name = "Synthetic"
     categories = tuple(CATEGORIES)
 
-    def __init__(
-        self, root: str | Path | None, train_good: int, test_good: int, test_defective: int, image_size: int, seed: int
-    ) -> None:
-        super().__init__("Synthetic")
-        self.root = None if root is None else Path(root)
-        self.train_good, self.test_good, self.test_defective = train_good, test_good, test_defective
-        self.image_size = image_size
-        self.seed: int = seed
-
-    def prepare_data(self) -> None:
+    def prepare(self, category: str) -> None:
         if self.root is not None:
-            write_pictures(self.root, self._recipes())
+            write_pictures(self.root, self._recipes(category))
 
-    def read_splits(self, stage: str | None = None) -> None:  # noqa: ARG002
-        """Read both splits."""
-        samples = pd.DataFrame([self._sample(recipe) for recipe in self._recipes()])
-        self.train_data = CategoryDataset(samples[samples["split"] == Split.TRAIN.value])
-        self.test_data = CategoryDataset(samples[samples["split"] == Split.TEST.value])
+    def read(self, category: str) -> pd.DataFrame:
+        return pd.DataFrame([self._sample(recipe) for recipe in self._recipes(category)])
 
-    def _recipes(self) -> list[Recipe]:
+    def _recipes(self, category: str) -> list[Recipe]:
         kinds = [(Split.TRAIN.value, GOOD, self.train_good), (Split.TEST.value, GOOD, self.test_good)]
-        kinds += [(Split.TEST.value, defect, self.test_defective) for defect in CATEGORIES[self.category].defects]
+        kinds += [(Split.TEST.value, defect, self.test_defective) for defect in CATEGORIES[category].defects]
         return [
-            Recipe(self.seed, self.image_size, self.category, split, kind, number)
+            Recipe(self.seed, self.image_size, category, split, kind, number)
             for split, kind, count in kinds
             for number in range(count)
         ]
 
     def _sample(self, recipe: Recipe) -> dict[str, object]:
         root, is_good = self.root or recipe.root, recipe.kind == GOOD
-        return {
+        sample = {
             "image_path": str(root / recipe.name),
             "mask_path": "" if is_good else str(root / recipe.mask_name),
             "label_index": int(LabelName.NORMAL if is_good else LabelName.ABNORMAL),
             "split": recipe.split,
-            "category": recipe.category,
         }
+        return sample if self.root else {**sample, "reader": _Reader(recipe)}
+
+
+@dataclass(frozen=True)
+class _Reader:
+    """Draws a sample when it is read."""
+
+    recipe: Recipe
+
+    def read(self) -> tuple[tv_tensors.Image, tv_tensors.Mask]:
+        picture = self.recipe.picture()
+        return image_of(picture.image), tv_tensors.Mask(torch.from_numpy(picture.mask.astype(np.uint8)))
+
+
+register_drawings(SCHEME, lambda name: recipe_of(name).picture().image)

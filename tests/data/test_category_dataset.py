@@ -11,6 +11,7 @@ from PIL import Image
 from torch.utils.data import DataLoader
 from torchvision.transforms.v2 import RandomRotation, Resize
 
+from anomalib_zsad.data.adapter import take_over
 from anomalib_zsad.data.category_dataset import CategoryDataset
 from anomalib_zsad.data.item import CategoryBatch
 from tests.support.trees import mvtec_tree
@@ -22,7 +23,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def of_category(root: Path, category: str, split: str = "test") -> CategoryDataset:
-    return CategoryDataset.of(MVTecADDataset(root, category, split=split), category)
+    return take_over(MVTecADDataset(root, category, split=split), category)
 
 
 def both(root: Path) -> CategoryDataset:
@@ -110,7 +111,7 @@ def test_a_dataset_that_reads_its_own_samples_goes_on_doing_so(tmp_path: Path) -
         Image.fromarray(mask).save(things / f"ground_truth/logical_anomalies/000/{number:03d}.png")
     stock = MVTecLOCODataset(tmp_path, "screw_bag", split="test")
 
-    dataset = CategoryDataset.of(stock, "screw_bag").subsample([1, 0])
+    dataset = take_over(stock, "screw_bag").subsample([1, 0])
     anomalous = next(item for item in dataset if item.gt_label)
 
     assert anomalous.gt_mask.any(dim=0).nonzero().flatten().tolist() == [1, 5]
@@ -128,7 +129,7 @@ def test_a_users_own_getitem_is_kept(tmp_path: Path) -> None:
             item = super().__getitem__(index)
             return item.update(image=1 - item.image, in_place=False)
 
-    assert CategoryDataset.of(Inverted(), "things")[0].image.max() == 0
+    assert take_over(Inverted(), "things")[0].image.max() == 0
 
 
 def test_without_any_mask_the_task_is_classification(tmp_path: Path) -> None:
@@ -210,7 +211,7 @@ def test_a_table_of_anomalib_follows_the_rules_of_masks_and_files(tmp_path: Path
         "parts", tmp_path / "good", abnormal_dir=tmp_path / "bad", mask_dir=tmp_path / "mask", split="test"
     )
 
-    (item,) = CategoryDataset.of(stock, "parts")
+    (item,) = take_over(stock, "parts")
 
     assert Path(item.image_path).name == "1.png"
     assert item.gt_mask.sum() == 16

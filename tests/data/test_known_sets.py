@@ -1,10 +1,12 @@
 """What all published datasets share, each on a tree in its own layout; their oddities are in `test_layouts`."""
 
 import logging
+import os
 import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import anomalib.data
 import pytest
@@ -12,6 +14,7 @@ from anomalib import TaskType
 from anomalib.data import AnomalibDataModule
 from anomalib.engine import Engine
 from jsonargparse._typehints import resolve_class_path_by_name
+from PIL import Image
 from torchvision.transforms.v2 import Resize
 
 import anomalib_zsad
@@ -19,6 +22,7 @@ from anomalib_zsad import data
 from anomalib_zsad.data import AllCategories, Auxiliary
 from anomalib_zsad.data.known_set import KnownSet
 from anomalib_zsad.data.names import dataset_key, domain_of
+from anomalib_zsad.image_files import SUFFIXES
 from tests.support.known_trees import ANOMALOUS, DEFECT_AREA, DTD, NORMAL, TREES
 from tests.support.small_clip import IMAGE_SIZE
 
@@ -267,3 +271,30 @@ def test_roots_have_defaults() -> None:
 @pytest.mark.parametrize(("ours", "anomalibs"), [("BTAD", "BTech"), ("SDD", "Kolektor"), ("BMADSegmentation", "BMAD")])
 def test_the_same_dataset_is_known_as_such(ours: str, anomalibs: str) -> None:
     assert dataset_key(made(ours, Path())) == dataset_key(getattr(anomalib.data, anomalibs)())
+
+
+def counted(monkeypatch: pytest.MonkeyPatch, module: Any, name: str) -> Counter[str]:
+    """Count the calls of a function by the path that it is called with."""
+    original, seen = getattr(module, name), Counter[str]()
+
+    def counting(path: Any, *rest: Any, **more: Any) -> Any:
+        seen[str(path)] += 1
+        return original(path, *rest, **more)
+
+    monkeypatch.setattr(module, name, counting)
+    return seen
+
+
+def test_before_it_is_read_a_file_is_looked_at_once(
+    name: str, roots: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked_at = [counted(monkeypatch, os, "stat"), counted(monkeypatch, Image, "open")]
+    datamodule = made(name, roots[name], val_ratio=0.5)
+    datamodule.prepare_data()
+    for stage in ("test",) if name in WITHOUT_MASKS else ("fit", "test"):
+        datamodule.setup(stage)
+    datamodule.normal_images(CATEGORIES[name][0]) if name in WITH_TRAINING else None
+
+    files = [str(path) for path in roots[name].rglob("*") if path.suffix.lower() in SUFFIXES]
+    assert len(files) >= len(datamodule.test_data)
+    assert all(seen[path] <= 1 for seen in looked_at for path in files)

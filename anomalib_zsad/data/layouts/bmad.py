@@ -7,7 +7,8 @@ from pathlib import Path
 import pandas as pd
 from anomalib.data.utils import LabelName, Split
 
-from anomalib_zsad.data.layouts.listing import Layout, Row, masks_in, subfolder, table, truth_in
+from anomalib_zsad.data.layouts.listing import Layout, masks_in, subfolder, truth_in
+from anomalib_zsad.data.source import Row, table
 from anomalib_zsad.image_files import images_in
 
 # The copies that research code uses say "label", the authors of BMAD "anomaly_mask".

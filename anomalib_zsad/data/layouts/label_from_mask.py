@@ -6,8 +6,9 @@ from pathlib import Path
 import pandas as pd
 from anomalib.data.utils import LabelName, Split
 
-from anomalib_zsad.data.layouts.listing import Layout, Row, masks_by_stem, subfolder, table
+from anomalib_zsad.data.layouts.listing import Layout, masks_by_stem, subfolder
 from anomalib_zsad.data.reading import read_mask, size_of
+from anomalib_zsad.data.source import Row, table
 from anomalib_zsad.image_files import images_in
 
 _SPLITS = (Split.TRAIN, Split.TEST)

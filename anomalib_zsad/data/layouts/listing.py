@@ -1,19 +1,15 @@
-"""What every layout needs: folders by name, the mask of an image, a table of samples."""
+"""What every layout needs: folders by name, the mask of an image."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
-from anomalib.data.utils import LabelName, Split
 
 from anomalib_zsad.data.reading import is_lossy
 from anomalib_zsad.image_files import folders_in, images_in
 
 _MASK_TAILS = ("_mask", "_label", "_segmentation", "_gt")
-_COLUMNS = ["split", "label_index", "image_path", "mask_path"]
-
-Row = tuple[Split, LabelName, Path, Path | None]
 
 
 class Layout(ABC):
@@ -73,15 +69,6 @@ def masks_in(folder: Path) -> Callable[[Path], Path]:
         return masks[image.stem]
 
     return mask_of
-
-
-def table(rows: Iterable[Row]) -> pd.DataFrame:
-    """Put samples into the table that `CategoryDataset` reads, all but their category."""
-    samples = pd.DataFrame([(split.value, int(label), *paths) for split, label, *paths in rows], columns=_COLUMNS)
-    return samples.assign(
-        image_path=samples["image_path"].map(str),
-        mask_path=samples["mask_path"].map(lambda path: str(path or "")),
-    )
 
 
 def _without_tail(stem: str) -> str:

@@ -7,7 +7,8 @@ from pathlib import Path
 import pandas as pd
 from anomalib.data.utils import LabelName, Split
 
-from anomalib_zsad.data.layouts.listing import Layout, Row, subfolder, table
+from anomalib_zsad.data.layouts.listing import Layout, subfolder
+from anomalib_zsad.data.source import Row, table
 from anomalib_zsad.image_files import images_in
 
 

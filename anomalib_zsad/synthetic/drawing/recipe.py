@@ -8,7 +8,8 @@ from pathlib import Path
 from anomalib_zsad.synthetic.drawing.picture import Picture, draw
 
 GOOD = "good"
-_SCHEME = "synthetic:"
+SCHEME = "synthetic:"
+"""Begins the names of pictures that are drawn when they are read."""
 _MASKS = "ground_truth"
 
 
@@ -49,20 +50,16 @@ class Recipe:
     @property
     def root(self) -> Path:
         """The root of names that stand for pictures without a file; `recipe_of` reads them."""
-        return Path(_SCHEME, str(self.seed), str(self.size))
+        return Path(SCHEME, str(self.seed), str(self.size))
 
 
-def recipe_of(path: str | Path) -> Recipe | None:
-    """Read a name below `Recipe.root`, of a picture or of a mask; None for the path of a file."""
-    scheme, *parts = Path(path).parts or ("",)
-    if scheme != _SCHEME:
-        return None
-    seed, size, category, split, kind, name = parts
-    number = int(name.removesuffix(".png").removesuffix("_mask"))
-    return Recipe(int(seed), int(size), category, "test" if split == _MASKS else split, kind, number)
+def recipe_of(name: str) -> Recipe:
+    """Read the name of a picture below `Recipe.root`."""
+    _, seed, size, category, split, kind, file = Path(name).parts
+    return Recipe(int(seed), int(size), category, split, kind, int(Path(file).stem))
 
 
-@lru_cache(maxsize=16)  # An image is read first, then its mask.
+@lru_cache(maxsize=16)
 def _drawn(recipe: Recipe) -> Picture:
     # The name decides, so that a picture depends neither on the other categories nor on their counts.
     seed = zlib.crc32(f"{recipe.seed}/{recipe.name.as_posix()}".encode())
