@@ -27,9 +27,7 @@ CORE = {"functional", "clip"}
 FRAMEWORKS = {"anomalib", "jsonargparse", "lightning", "torchmetrics"}
 """Libraries that no module of the core imports."""
 
-EXCEPTIONS = {
-    ("data.reading", "synthetic"): "drawn pictures are read as files are; lazily, so that files need no drawing code",
-}
+EXCEPTIONS: dict[tuple[str, str], str] = {}
 """By module and the room it imports, why."""
 
 
