@@ -3,6 +3,7 @@
 import copy
 import inspect
 import sys
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,12 +15,12 @@ from lightning.pytorch.trainer.states import TrainerFn
 _SPLITS = ("train_data", "val_data", "test_data")
 
 
-class ReadsSplits:
+class ReadsSplits(ABC):
     """A datamodule that reads its splits in `read_splits`; it stands before anomalib's class among the bases."""
 
+    @abstractmethod
     def read_splits(self, stage: str | None = None) -> None:
         """Set the datasets of a stage: `train_data`, `test_data` and, where it is another one, `val_data`."""
-        raise NotImplementedError
 
     def _setup(self, _stage: str | None = None) -> None:
         self.read_splits(_stage)
