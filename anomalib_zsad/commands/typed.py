@@ -140,8 +140,8 @@ def _add_argument(container: Any, parameter: inspect.Parameter, hint: Any, names
     how: dict[str, Any] = {"help": text, "type": kind} | ({"nargs": "+"} if many else {})
     if parameter.kind is not inspect.Parameter.KEYWORD_ONLY:
         if not required:
-            how["nargs"] = "?"
-            how["help"] += f" (default: {parameter.default})"
+            how["nargs"] = "*" if many else "?"
+            how["help"] += "" if many else f" (default: {parameter.default})"
         container.add_argument(parameter.name, metavar=names or parameter.name.upper(), **how)
         return
     dashes = "--" if len(parameter.name) > 1 else "-"
@@ -149,7 +149,7 @@ def _add_argument(container: Any, parameter: inspect.Parameter, hint: Any, names
         how["action"] = "store_true"
         del how["type"]
     else:
-        default = list(parameter.default) if many and parameter.default else parameter.default
+        default = list(parameter.default) if many and parameter.default and not required else parameter.default
         how |= {"required": True} if required else {"default": default}
     strings = names.split() if names else [f"{dashes}{parameter.name}"]
     container.add_argument(*strings, dest=parameter.name, **how)
