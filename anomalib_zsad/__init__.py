@@ -53,7 +53,7 @@ if TYPE_CHECKING:
         KAnoClip,
         WMoEClip,
     )
-    from anomalib_zsad.models.choices import KAnoChoices, WMoEChoices
+    from anomalib_zsad.models.choices import ACDChoices, AFChoices, KAnoChoices, WMoEChoices
     from anomalib_zsad.models.parts.calibrating import calibrate
     from anomalib_zsad.synthetic import Synthetic
 
@@ -67,7 +67,9 @@ __all__ = [
     "RSDD",
     "SDD",
     "TN3K",
+    "ACDChoices",
     "ACDClip",
+    "AFChoices",
     "AFClip",
     "AllCategories",
     "Auxiliary",

@@ -1,6 +1,8 @@
 """What the papers leave open, one frozen dataclass a method: the argument `choices` of its model."""
 
+from anomalib_zsad.models.acd_clip.choices import ACDChoices
+from anomalib_zsad.models.af_clip.choices import AFChoices
 from anomalib_zsad.models.kano_clip.choices import KAnoChoices
 from anomalib_zsad.models.wmoe_clip.choices import WMoEChoices
 
-__all__ = ["KAnoChoices", "WMoEChoices"]
+__all__ = ["ACDChoices", "AFChoices", "KAnoChoices", "WMoEChoices"]

@@ -1,6 +1,6 @@
 """How ACD-CLIP is built, trained and loaded."""
 
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +14,13 @@ from torch.optim import Adam, Optimizer
 from torch.optim.lr_scheduler import StepLR
 
 from anomalib_zsad import arguments as arg
-from anomalib_zsad.clip.backbone import Activation, FrozenClip
+from anomalib_zsad.clip.backbone import FrozenClip
 from anomalib_zsad.data.names import Domain, description, domain_of
 from anomalib_zsad.evaluation.post_processor import MonotonePostProcessor
 from anomalib_zsad.functional.scoring import size_of
 from anomalib_zsad.models.acd_clip.adapter import ConvLora, Lora, TextAdapter, Variant, VisionAdapter
 from anomalib_zsad.models.acd_clip.augmentation import augment
+from anomalib_zsad.models.acd_clip.choices import ACDChoices
 from anomalib_zsad.models.acd_clip.loss import ACDClipLoss
 from anomalib_zsad.models.acd_clip.prompts import ABNORMAL_STATES, NORMAL_STATES, TEMPLATES
 from anomalib_zsad.models.acd_clip.released import groups_in, read_released
@@ -47,35 +48,18 @@ class ACDClip(ZeroShotMixin, AnomalibModule):  # type: ignore[misc]  # what the 
         variant: "released" is what the published results were made with, "paper" the equations of the paper.
         domain: "industrial" or "medical" decides how scores are made. None: as the datamodule's dataset is, else
             industrial.
-        activation: "gelu" as the published adapters were trained, or "quick_gelu" as OpenAI's weights were.
         conv_lora: False for standard LoRA in the vision tower, without convolutions (table 2 of the paper).
         dynamic_fusion: False for the text of its own level in every group (table 2 of the paper).
         kernels: Sides of the convolutions in patches, odd (eq. 2-3).
-        rank: Rank of all adapters.
-        conv_rank: Channels between the convolutions of a branch.
-        alpha: Scale of the adapters.
-        mix: Initial weight of adapted tokens in the streams.
-        head_width: Hidden width of the segmentation and detection heads.
-        gate_width: Hidden width of the fusion gates.
         temperature: Divides the similarities of patches and text (tau of eq. 6).
         normal_states: Ways to name a normal object; {} stands for the class.
         abnormal_states: Ways to name an anomalous one.
         templates: Sentences of the prompts; {} stands for the named object.
-        class_weight: Weight of the class probability in the image score, the rest is that of the map's maximum.
-            None: 0.9 in the industrial domain, 0.5 in the medical one.
-        blur_size: Side of the Gaussian window over the logit maps in patches, odd; 1 for no blur. None: 7 in the
-            industrial domain, 9 in the medical one, and 1 in the variant "paper".
-        blur_sigma: Its standard deviation in patches. None: 1 in the industrial domain, 1.5 in the medical one.
-        focal_gamma: Focusing exponent of the focal loss (eq. 7).
-        dice_smooth: Added to numerator and denominator of the dice losses (eq. 7).
         lambda_focal: Weight of the focal loss (eq. 7).
         lambda_dice: Weight of the dice losses (eq. 7).
         lambda_class: Weight of the cross-entropy (eq. 8).
-        augmentation: Vary the training images (see `TrainingAugmentation`), unless the datamodule does.
         lr_text: Adam's learning rate of the text adapters.
         lr_vision: Adam's learning rate of the vision adapters, heads and gates.
-        lr_decay: Factor on both after every epoch.
-        mix_clip: Largest norm of the gradient of each mixing vector.
         gradient_checkpointing: Compute the vision blocks again in the backward pass: less memory, more time.
 
     Raises:
@@ -105,34 +89,18 @@ class ACDClip(ZeroShotMixin, AnomalibModule):  # type: ignore[misc]  # what the 
         domain: Domain | None = None,
         class_name: arg.Text | None = None,
         class_names: dict[str, str] | str | Path | None = None,
-        activation: Activation = "gelu",
         conv_lora: bool = True,
         dynamic_fusion: bool = True,
         kernels: arg.OddSides = (3, 5),
-        rank: arg.Count = 16,
-        conv_rank: arg.Count = 8,
-        alpha: arg.Weight = 2.0,
-        mix: arg.ShareBelowOne = 0.2,
-        head_width: arg.Width = 256,
-        gate_width: arg.Width = 256,
         temperature: arg.Temperature = 0.1,
         normal_states: arg.Templates = NORMAL_STATES,
         abnormal_states: arg.Templates = ABNORMAL_STATES,
         templates: arg.Templates = TEMPLATES,
-        class_weight: arg.Share | None = None,
-        blur_size: arg.OddSide | None = None,
-        blur_sigma: arg.PositiveSigma | None = None,
-        focal_gamma: arg.Exponent = 2.0,
-        dice_smooth: arg.Positive = 1.0,
         lambda_focal: arg.Weight = 1.0,
         lambda_dice: arg.Weight = 1.0,
         lambda_class: arg.Weight = 1.0,
-        augmentation: bool = True,
         lr_text: arg.Rate = 5e-4,
         lr_vision: arg.Rate = 1e-3,
-        lr_decay: arg.Rate = 0.9,
-        betas: arg.Betas = (0.9, 0.999),
-        mix_clip: arg.Positive = 1.0,
         epochs: arg.Epochs = 20,
         precision: Precision = "fp32",
         gradient_checkpointing: bool = False,
@@ -140,6 +108,7 @@ class ACDClip(ZeroShotMixin, AnomalibModule):  # type: ignore[misc]  # what the 
         pixel_threshold: arg.Share | None = None,
         weights: str | Path | None = None,
         seed: arg.Seed = 0,
+        choices: ACDChoices = ACDChoices(),
         post_processor: MonotonePostProcessor | nn.Module | bool = True,
         **components: Any,
     ) -> None:
@@ -149,37 +118,30 @@ class ACDClip(ZeroShotMixin, AnomalibModule):  # type: ignore[misc]  # what the 
     def build(self) -> None:
         """Make the torch model, the loss and what training needs of the arguments."""
         given: Any = self.hparams
+        choices = self.choices = ACDChoices(**given.choices)
         clip = FrozenClip.load(
-            given.backbone, given.pretrained, given.image_size, given.activation, position_resize="bicubic_antialias"
+            given.backbone, given.pretrained, given.image_size, choices.activation, position_resize="bicubic_antialias"
         )
         _check_groups(given.n_groups, clip)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(given.seed)
-            vision_adapters = [
-                ConvLora(clip.vision_width, given.kernels, given.rank, given.conv_rank, given.alpha, given.variant)
-                if given.conv_lora
-                else Lora(clip.vision_width, given.rank, given.alpha)
-                for _ in range(given.n_groups)
-            ]
             vision = VisionAdapter(
                 clip,
-                vision_adapters,
-                given.mix,
-                given.head_width,
-                given.gate_width,
+                [self._vision_lora(clip.vision_width) for _ in range(given.n_groups)],
+                choices.mix,
+                choices.head_width,
+                choices.gate_width,
                 given.variant,
                 given.dynamic_fusion,
                 given.gradient_checkpointing,
             )
             text = TextAdapter(
                 clip,
-                [Lora(clip.text_width, given.rank, given.alpha) for _ in range(given.n_groups)],
+                [Lora(clip.text_width, choices.rank, choices.alpha) for _ in range(given.n_groups)],
                 ClassPrompts(given.normal_states, given.abnormal_states, given.templates),
-                given.mix,
+                choices.mix,
             )
         self.class_names = ClassNames(description, given.class_names, given.class_name)
-        scoring = {name: given[name] for name in ("class_weight", "blur_size", "blur_sigma")}
-        self.own_scoring = {name: value for name, value in scoring.items() if value is not None}
         self.model = ACDClipModel(
             Encoder(clip, vision.layers, given.precision, vision.read),
             vision,
@@ -187,17 +149,11 @@ class ACDClip(ZeroShotMixin, AnomalibModule):  # type: ignore[misc]  # what the 
             self.class_names.default,
             given.variant,
             given.temperature,
-            _scoring(self._domain, given.variant, self.own_scoring),
+            self._scoring,
         )
-        self.loss = ACDClipLoss(
-            given.focal_gamma, given.dice_smooth, given.lambda_focal, given.lambda_dice, given.lambda_class
-        )
-        self.augmentation = given.augmentation
+        self.loss = ACDClipLoss(choices.focal_gamma, given.lambda_focal, given.lambda_dice, given.lambda_class)
         self.lr_text = given.lr_text
         self.lr_vision = given.lr_vision
-        self.lr_decay = given.lr_decay
-        self.betas = given.betas
-        self.mix_clip = given.mix_clip
 
     @classmethod
     def load_released(cls, checkpoint: str | Path, **arguments: Any) -> "ACDClip":
@@ -224,14 +180,14 @@ class ACDClip(ZeroShotMixin, AnomalibModule):  # type: ignore[misc]  # what the 
     def setup(self, stage: str) -> None:
         """Score as the domain asks for, and vary the training images."""
         super().setup(stage)
-        self.model.scoring = _scoring(self._domain, self.model.variant, self.own_scoring)
-        if stage == TrainerFn.FITTING and self.augmentation:
+        self.model.scoring = self._scoring
+        if stage == TrainerFn.FITTING and self.choices.augmentation:
             augment(getattr(self.trainer, "datamodule", None), self._clip.image_size, self.hparams["seed"])
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         """Clip the gradient of each mixing vector by its norm."""
         for mixed in (*self.model.vision.mixed, *self.model.text.mixed):
-            clip_grad_norm_(mixed.weight, self.mix_clip)
+            clip_grad_norm_(mixed.weight, self.choices.mix_clip)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Train both adapters with Adam, each at its own rate, which falls after every epoch."""
@@ -239,18 +195,28 @@ class ACDClip(ZeroShotMixin, AnomalibModule):  # type: ignore[misc]  # what the 
             {"params": list(self.model.text.parameters()), "lr": self.lr_text},
             {"params": list(self.model.vision.parameters()), "lr": self.lr_vision},
         ]
-        optimizer = Adam(groups, betas=self.betas)
-        scheduler = StepLR(optimizer, step_size=1, gamma=self.lr_decay)
+        optimizer = Adam(groups, betas=self.choices.betas)
+        scheduler = StepLR(optimizer, step_size=1, gamma=self.choices.lr_decay)
         return {"optimizer": optimizer, "lr_scheduler": scheduler}
 
     @property
     def _domain(self) -> Domain:
         return self.hparams["domain"] or domain_of(datamodule_of(self))
 
+    @property
+    def _scoring(self) -> Scoring:
+        """How scores are made in the domain, unless it was chosen otherwise."""
+        chosen = {each.name: getattr(self.choices, each.name) for each in fields(Scoring)}
+        blur = {} if self.hparams["variant"] == "released" else {"blur_size": 1}
+        given = {name: value for name, value in chosen.items() if value is not None}
+        return replace(SCORING[self._domain], **{**blur, **given})
 
-def _scoring(domain: Domain, variant: Variant, own: dict[str, Any]) -> Scoring:
-    blur = {} if variant == "released" else {"blur_size": 1}
-    return replace(SCORING[domain], **{**blur, **own})
+    def _vision_lora(self, width: int) -> ConvLora | Lora:
+        given, choices = self.hparams, self.choices
+        if not given["conv_lora"]:
+            return Lora(width, choices.rank, choices.alpha)
+        sizes = (given["kernels"], choices.rank, choices.conv_rank, choices.alpha)
+        return ConvLora(width, *sizes, given["variant"])
 
 
 def _check_groups(n_groups: int, clip: FrozenClip) -> None:

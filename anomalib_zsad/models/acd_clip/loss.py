@@ -11,7 +11,6 @@ class ACDClipLoss(nn.Module):
 
     Args:
         focal_gamma: Focusing exponent.
-        dice_smooth: Added to numerator and denominator of the dice losses.
         lambda_focal: Weight of the focal loss.
         lambda_dice: Weight of the two dice losses.
         lambda_class: Weight of the cross-entropy.
@@ -20,14 +19,12 @@ class ACDClipLoss(nn.Module):
     def __init__(
         self,
         focal_gamma: float = 2.0,
-        dice_smooth: float = 1.0,
         lambda_focal: float = 1.0,
         lambda_dice: float = 1.0,
         lambda_class: float = 1.0,
     ) -> None:
         super().__init__()
         self.focal_gamma = focal_gamma
-        self.dice_smooth = dice_smooth
         self.lambda_focal = lambda_focal
         self.lambda_dice = lambda_dice
         self.lambda_class = lambda_class
@@ -44,8 +41,8 @@ class ACDClipLoss(nn.Module):
         terms = {
             "loss_class": F.cross_entropy(logits, label.long()),
             "loss_focal": smoothed_focal_loss(maps, target, self.focal_gamma),
-            "loss_dice_normal": dice_loss(1 - maps, 1 - target, self.dice_smooth),
-            "loss_dice_anomalous": dice_loss(maps, target, self.dice_smooth),
+            "loss_dice_normal": dice_loss(1 - maps, 1 - target),
+            "loss_dice_anomalous": dice_loss(maps, target),
         }
         dice = terms["loss_dice_normal"] + terms["loss_dice_anomalous"]
         total = self.lambda_class * terms["loss_class"] + self.lambda_focal * terms["loss_focal"]

@@ -16,6 +16,7 @@ from anomalib_zsad.clip.embedded import embedded_file
 from anomalib_zsad.data.category_dataset import CategoryDataset
 from anomalib_zsad.evaluation.post_processor import MonotonePostProcessor
 from anomalib_zsad.models.af_clip.adapter import Adaptor, StatePrompts, WindowAggregation
+from anomalib_zsad.models.af_clip.choices import AFChoices
 from anomalib_zsad.models.af_clip.few_shot import FewShotMixin
 from anomalib_zsad.models.af_clip.loss import AFClipLoss, Variant
 from anomalib_zsad.models.af_clip.publication import PUBLICATIONS, published_adapter
@@ -46,9 +47,6 @@ class AFClip(FewShotMixin, ZeroShotMixin, AnomalibModule):  # type: ignore[misc]
         feature_layers: Vision blocks whose tokens are used, counted from 1. None: the last of each quarter
             (6, 12, 18, 24 at ViT-L).
         scales: Sides of the aggregation windows in patches, odd (eq. 5-6).
-        window_sigma: Standard deviation of the window weights in patches.
-        heads: Attention heads of the adaptor.
-        head_width: Width of each head.
         states: The words of the normal and the anomalous prompt (eq. 8).
         prompt_length: Learnable vectors in front of them; 0 for fixed prompts (table 4, "base").
         adaptor: Whether tokens pass the adaptor (eq. 3-4); False for "base" and V1 of table 4.
@@ -56,7 +54,6 @@ class AFClip(FewShotMixin, ZeroShotMixin, AnomalibModule):  # type: ignore[misc]
             the patches, a "prefix" in four further blocks as well, or "lora" in the attention of `feature_layers`.
         temperature: Divides every cosine (eq. 9).
         blur_sigma: Standard deviation in pixels of the blur of the final map.
-        focal_gamma: Focusing exponent of the focal losses (eq. 11).
         lambda1: Weight of the map's losses (eq. 15).
         lambda2: Weight of the patch alignment (eq. 15).
         variant: "released" trains with the gradients that the published results were made with, "paper" with those of
@@ -98,21 +95,16 @@ class AFClip(FewShotMixin, ZeroShotMixin, AnomalibModule):  # type: ignore[misc]
         image_size: arg.ImageSize | None = None,
         feature_layers: arg.Layers | None = None,
         scales: arg.OddSides = (1, 3, 5),
-        window_sigma: arg.PositiveSigma = 4.0,
-        heads: arg.Count = 8,
-        head_width: arg.Width = 64,
         states: arg.TextPair = ("without defect.", "with defect."),
         prompt_length: arg.CountOrNone = 12,
         adaptor: bool = True,
         tuning: Tuning = "adaptor",
         temperature: arg.Temperature = 0.07,
         blur_sigma: arg.Sigma = 4.0,
-        focal_gamma: arg.Exponent = 4.0,
         lambda1: arg.Weight = 1.0,
         lambda2: arg.Weight = 1.0,
         variant: Variant = "released",
         lr: arg.Rate | None = None,
-        betas: arg.Betas = (0.5, 0.999),
         epochs: arg.Epochs = 2,
         k_shot: arg.ImagesOrNone = 0,
         reference: str | Path | Sequence[str | Path] | None = None,
@@ -125,6 +117,7 @@ class AFClip(FewShotMixin, ZeroShotMixin, AnomalibModule):  # type: ignore[misc]
         pixel_threshold: arg.Share | None = None,
         weights: str | Path | None = None,
         seed: arg.Seed = 0,
+        choices: AFChoices = AFChoices(),
         post_processor: MonotonePostProcessor | nn.Module | bool = True,
         **components: Any,
     ) -> None:
@@ -134,6 +127,7 @@ class AFClip(FewShotMixin, ZeroShotMixin, AnomalibModule):  # type: ignore[misc]
     def build(self) -> None:
         """Make the torch model, the loss and what training needs of the arguments."""
         given: Any = self.hparams
+        choices = self.choices = AFChoices(**given.choices)
         _check_cacheable(given.tuning, given.cache_features)
         clip = FrozenClip.load(
             given.backbone, given.pretrained, given.image_size, activation="quick_gelu", position_resize="bilinear"
@@ -142,23 +136,22 @@ class AFClip(FewShotMixin, ZeroShotMixin, AnomalibModule):  # type: ignore[misc]
         has_adaptor = given.adaptor and given.tuning == "adaptor"
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(given.seed)
-            attention = Adaptor(clip.vision_width, given.heads, given.head_width) if has_adaptor else None
+            attention = Adaptor(clip.vision_width, choices.heads, choices.head_width) if has_adaptor else None
             prompts = StatePrompts(clip, given.states, given.prompt_length)
             tuned = tuning_of(given.tuning, clip, layers)
         self.model = AFClipModel(
             Encoder(clip, layers, given.precision, FrozenClip.encode_patches if tuned is None else tuned.read),
             attention,
             prompts,
-            WindowAggregation(given.scales, given.window_sigma),
+            WindowAggregation(given.scales, choices.window_sigma),
             ScoreHead(given.blur_sigma),
             given.temperature,
             given.alpha,
             tuned,
         )
-        self.loss = AFClipLoss(given.focal_gamma, given.lambda1, given.lambda2, given.variant)
+        self.loss = AFClipLoss(choices.focal_gamma, given.lambda1, given.lambda2, given.variant)
         usual = _LR if embedded_file(given.backbone) is None else _SMALL_LR
         self.lr = usual if given.lr is None else given.lr
-        self.betas = given.betas
 
     @classmethod
     def find_weights(cls, weights: str | Path) -> Path:
@@ -196,7 +189,7 @@ class AFClip(FewShotMixin, ZeroShotMixin, AnomalibModule):  # type: ignore[misc]
 
     def configure_optimizers(self) -> Optimizer:
         """Train the adaptor and the prompt vectors with Adam."""
-        return Adam([p for p in self.parameters() if p.requires_grad], lr=self.lr, betas=self.betas)
+        return Adam([p for p in self.parameters() if p.requires_grad], lr=self.lr, betas=self.choices.betas)
 
 
 def _check_cacheable(tuning: Tuning, cache_features: str | Path | None) -> None:

@@ -23,6 +23,7 @@ _MEANINGS = {
     "pixel_threshold": "The same of the pixels of a map.",
     "weights": "An adapter file, written by `anomalib-zsad convert` or `save_weights`. None: to be trained.",
     "seed": "Of initialisation and training.",
+    "choices": "What the paper leaves open.",
     "post_processor": "Ours with other options, anomalib's, or False for none.",
     "components": "anomalib's pre_processor, evaluator and visualizer.",
 }

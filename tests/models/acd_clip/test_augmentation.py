@@ -80,7 +80,7 @@ class Seen(ACDClip):
 
 def train(clip, root, folder, augmentation=True, **data):
     datamodule = VisA(root, TRAINED_ON, val_ratio=0.3, num_workers=0, **data)
-    model = Seen(pretrained=clip, image_size=56, n_groups=2, epochs=1, augmentation=augmentation)
+    model = Seen(pretrained=clip, image_size=56, n_groups=2, epochs=1, choices={"augmentation": augmentation})
     engine_in(folder).fit(model, datamodule=datamodule)
     return model, datamodule
 

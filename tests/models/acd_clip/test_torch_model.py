@@ -6,6 +6,7 @@ from torch.nn import functional as F
 
 from anomalib_zsad.models.acd_clip import ACDClip
 from anomalib_zsad.models.acd_clip.adapter import group_ends
+from tests.support.choices import with_choices
 from tests.support.contract import batch, images
 
 GROUPS = 2
@@ -14,7 +15,7 @@ GRID = (3, 5)
 
 
 def build(clip, **arguments):
-    model = ACDClip(pretrained=clip, image_size=56, n_groups=GROUPS, **arguments)
+    model = ACDClip(pretrained=clip, image_size=56, n_groups=GROUPS, **with_choices(ACDClip, arguments))
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():  # away from the initial values, which hide mistakes
         for parameter in (p for p in model.parameters() if p.requires_grad):
@@ -232,7 +233,7 @@ def test_any_number_that_divides_both_towers_works(small_clip, n_groups):
         ({"variant": "best"}, "variant must be one of released, paper, got 'best'"),
         ({"domain": "space"}, "domain must be one of industrial, medical or None, got 'space'"),
         ({"kernels": (4,)}, r"kernels must be .* that is odd, got \(4,\)"),
-        ({"blur_size": 4}, "blur_size must be .* that is odd or None, got 4"),
+        ({"choices": {"blur_size": 4}}, "blur_size must be .* that is odd or None, got 4"),
     ],
 )
 def test_bad_arguments_are_named(small_clip, arguments, message):

@@ -65,7 +65,9 @@ def test_the_domain_is_that_of_the_dataset_to_test_on(model, visa_root, mvtec_ro
 
 
 def test_an_argument_overrides_the_domain(small_clip, visa_root, tmp_path):
-    model = ACDClip(pretrained=small_clip, image_size=56, n_groups=2, epochs=1, domain="medical", blur_size=3)
+    model = ACDClip(
+        pretrained=small_clip, image_size=56, n_groups=2, epochs=1, domain="medical", choices={"blur_size": 3}
+    )
     engine_in(tmp_path).fit(model, datamodule=VisA(visa_root, TRAINED_ON, val_ratio=0.3, num_workers=0))
     scoring = model.model.scoring
     assert (scoring.class_weight, scoring.blur_size, scoring.blur_sigma) == (0.5, 3, 1.5)

@@ -39,7 +39,7 @@ def test_one_of_anomalib_does_not(padim, tmp_path):
 
 
 def test_a_description_is_plain_and_builds_the_same(small_clip, tmp_path):
-    member = as_member(AFClip(pretrained=small_clip, image_size=IMAGE_SIZE, scales=(1, 3), heads=2))
+    member = as_member(AFClip(pretrained=small_clip, image_size=IMAGE_SIZE, scales=(1, 3), choices={"heads": 2}))
     about = describe(member)
     torch.save({**about, "hyper_parameters": {k: str(v) for k, v in about["hyper_parameters"].items()}}, tmp_path / "a")
     assert torch.load(tmp_path / "a", weights_only=True)["model"] == "AFClip"

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import torch
 from anomalib.cli import AnomalibCLI
 from anomalib.models import get_model
 
-from anomalib_zsad import KAnoChoices, KAnoClip
+from anomalib_zsad import ACDClip, AFClip, KAnoChoices, KAnoClip
 from anomalib_zsad.benchmark.grid import Entry
 from anomalib_zsad.models.parts.adapter_file import load_adapter, save_adapter
 from anomalib_zsad.models.parts.record import to_metadata
@@ -148,3 +149,27 @@ def test_a_benchmark_takes_them() -> None:
     with pytest.raises(ValueError, match="map_norm is one of the choices: expected choices=KAnoChoices") as caught:
         Entry(path, {"map_norm": "minmax"}).check(torch.nn.Module)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("kind", "arguments", "said"),
+    [
+        (ACDClip, {"rank": 4}, "rank is one of the choices: expected choices=ACDChoices(rank=...)"),
+        (ACDClip, {"dice_smooth": 2.0}, "dice_smooth no longer exists: expected none, 1.0 is always used"),
+        (AFClip, {"heads": 4}, "heads is one of the choices: expected choices=AFChoices(heads=...)"),
+    ],
+)
+def test_former_arguments_of_other_methods_are_refused_with_their_place(kind: Any, arguments: Any, said: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(said)):
+        kind(TINY, **arguments)
+
+
+@pytest.mark.parametrize(("kind", "choices"), [(ACDClip, {"rank": 4}), (AFClip, {"heads": 4})])
+def test_choices_decide_what_is_built_and_travel(kind: Any, choices: Any, tmp_path: Path) -> None:
+    model = kind(TINY, choices=choices).eval()
+    model.trained_on = ["VisA/candle"]
+    model.save_weights(tmp_path / "a.safetensors")
+    tensors, _ = load_adapter(tmp_path / "a.safetensors")
+    default = dict(kind(TINY).model.named_parameters())
+    assert any(value.shape != default[name].shape for name, value in tensors.items())
+    assert torch.equal(scores(kind(weights=tmp_path / "a.safetensors")), scores(model))
