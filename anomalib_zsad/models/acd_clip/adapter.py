@@ -209,12 +209,7 @@ class VisionAdapter(nn.Module):
         self.detection = nn.ModuleList(Head(width, head_width, joint) for _ in range(n_detecting))
         self.gates = nn.ModuleList(FusionGateway(joint, gate_width, n_groups) for _ in range(n_gates))
 
-    def read(
-        self,
-        clip: FrozenClip,
-        images: Tensor,  # (B, 3, H, W), normalised
-        layers: Sequence[int],
-    ) -> list[Tensor]:  # L x (B, 1 + N, C)
+    def read(self, clip: FrozenClip, images: Tensor, layers: Sequence[int]) -> list[Tensor]:  # L x (B, 1 + N, C)
         """Read the vision stream of CLIP with the adapters in it."""
         edit = partial(self.edit, grid=clip.grid_of(*images.shape[-2:]))
         return clip.encode_patches(images, layers, edit, self.checkpointing)

@@ -35,12 +35,7 @@ class VisionPrompts(nn.Module):
         super().__init__()
         self.tokens = nn.Parameter(torch.randn(1 + depth, length, width) * 0.02)
 
-    def read(
-        self,
-        clip: FrozenClip,
-        images: Tensor,  # (B, 3, H, W), normalised
-        layers: Sequence[int],
-    ) -> list[Tensor]:  # L x (B, 1 + N, C)
+    def read(self, clip: FrozenClip, images: Tensor, layers: Sequence[int]) -> list[Tensor]:  # L x (B, 1 + N, C)
         """Read the taps, without the learnt tokens."""
         return clip.encode_patches(images, layers, self._replace, beside=self.tokens[0])
 
@@ -72,12 +67,7 @@ class LowRankAttention(nn.Module):
         self.down = nn.Parameter(torch.empty(len(self.blocks), 4, rank, width).uniform_(-(width**-0.5), width**-0.5))
         self.up = nn.Parameter(torch.zeros(len(self.blocks), 4, width, rank))
 
-    def read(
-        self,
-        clip: FrozenClip,
-        images: Tensor,  # (B, 3, H, W), normalised
-        layers: Sequence[int],
-    ) -> list[Tensor]:  # L x (B, 1 + N, C)
+    def read(self, clip: FrozenClip, images: Tensor, layers: Sequence[int]) -> list[Tensor]:  # L x (B, 1 + N, C)
         """Read the taps."""
         return clip.encode_patches(images, layers, attend=self._changed)
 
