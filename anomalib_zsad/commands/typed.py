@@ -1,14 +1,16 @@
 """Typed functions as commands: the signature is the command line, the docstring its help."""
 
 import inspect
-from argparse import SUPPRESS, Action
+from argparse import SUPPRESS
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import NoneType, UnionType
 from typing import Any, NoReturn, Union, get_args, get_origin, get_type_hints
 
 from docstring_parser import DocstringStyle, parse
-from jsonargparse import ActionConfigFile, ArgumentParser, DefaultHelpFormatter, Namespace
+from jsonargparse import ActionConfigFile, ArgumentParser, Namespace
+
+from anomalib_zsad.seam.help import PlainHelp
 
 Function = Callable[..., int]
 
@@ -62,7 +64,7 @@ def command(words: str, **more: Any) -> Callable[[Function], Function]:
 
 def build_parser(prog: str, description: str, version: str) -> ArgumentParser:
     """Build the parser of all commands."""
-    parser = _Parser(prog=prog, description=description, formatter_class=_Help)
+    parser = _Parser(prog=prog, description=description, formatter_class=PlainHelp)
     parser.add_argument("--version", action="version", version=version, help="show the version and exit")
     first = parser.add_subcommands(metavar="COMMAND", title="commands", description=None)
     topics: dict[str, Any] = {}
@@ -72,7 +74,7 @@ def build_parser(prog: str, description: str, version: str) -> ArgumentParser:
             _add(first, prog, topic, _parser_of(entry))
             continue
         if topic not in topics:
-            actions = _Parser(description=TOPICS[topic], formatter_class=_Help)
+            actions = _Parser(description=TOPICS[topic], formatter_class=PlainHelp)
             _add(first, prog, topic, actions)
             topics[topic] = actions.add_subcommands(metavar="COMMAND", title="commands", description=None)
         _add(topics[topic], f"{prog} {topic}", action, _parser_of(entry))
@@ -98,15 +100,6 @@ class _Parser(ArgumentParser):
         super().error(" ".join(message.split()), ex)
 
 
-class _Help(DefaultHelpFormatter):
-    """Help with defaults that say something, without types."""
-
-    def _get_help_string(self, action: Action) -> str:
-        text = action.help or ""
-        silent = action.default is None or action.default is False or action.default == SUPPRESS
-        return text if silent or "%(default)" in text else f"{text} (default: %(default)s)"
-
-
 def _add(subcommands: Any, prog: str, name: str, parser: ArgumentParser) -> None:
     subcommands.add_subcommand(name, parser, help=parser.description)
     parser.prog = f"{prog} {name}"
@@ -115,7 +108,7 @@ def _add(subcommands: Any, prog: str, name: str, parser: ArgumentParser) -> None
 def _parser_of(entry: Command) -> ArgumentParser:
     documented = parse(entry.function.__doc__ or "", DocstringStyle.GOOGLE)
     texts = {meta.arg_name: " ".join((meta.description or "").split()) for meta in documented.params}
-    parser = _Parser(description=documented.short_description, formatter_class=_Help)
+    parser = _Parser(description=documented.short_description, formatter_class=PlainHelp)
     parameters = inspect.signature(entry.function).parameters
     if len(parameters) >= _MANY and "config" not in parameters:
         parser.add_argument("--config", action=ActionConfigFile, help="a YAML file with options of this command")

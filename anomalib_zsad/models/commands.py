@@ -33,10 +33,7 @@ def settings_beside(class_path: str, given: Mapping[str, Any], checkpoint: Path)
         return {}
     given = {name: vars(value) if isinstance(value, Namespace) else value for name, value in given.items()}
     record, what = from_checkpoint(check_readable(checkpoint), kind.__name__), f"the checkpoint {checkpoint}"
-    taken = settings.differing(settings.joined(kind, settings.chosen(kind, given), record, what), given)
-    if taken:
-        settings.tell(taken, what)
-    return taken
+    return settings.take(kind, given, record, what)
 
 
 def with_new_place(message: str) -> str:

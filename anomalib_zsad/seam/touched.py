@@ -205,6 +205,13 @@ TOUCHED = (
     Touched("torch", "torch.utils.data.DataLoader.batch_size", "trainers", "is refused as an attribute of a loader"),
     Touched("torch", "torch.utils.data.DataLoader.batch_sampler", "trainers", "is refused as an attribute of a loader"),
     # jsonargparse, pandas, Python
+    Touched(
+        "jsonargparse",
+        "jsonargparse.DefaultHelpFormatter._get_help_string",
+        "help",
+        "adds types, and defaults that say nothing",
+        "action",
+    ),
     Touched("Python", "sys.excepthook", "errors", "prints pages for an error that the user can put right"),
     Touched("Python", "types.FrameType.f_locals", "errors", "has what a constructor raised"),
     Touched("Python", "importlib.machinery.SourceFileLoader.exec_module", "names", "tells that a module is imported"),

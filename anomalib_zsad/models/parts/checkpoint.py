@@ -1,7 +1,6 @@
 """Checkpoints that hold what was trained and name the backbone that it belongs to."""
 
-from collections.abc import Mapping
-from io import BytesIO
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,8 @@ from lightning.pytorch import LightningModule
 from anomalib_zsad.atomic import whole_file
 from anomalib_zsad.models.parts.validity import check_tensors
 
+_MOST_SHARED = 4
+"""Tensors may share storages, and together have so many times the bytes of the file."""
 _SETTINGS = {"activation": "another activation", "position_resize": "another resizing of position embeddings"}
 
 
@@ -51,6 +52,7 @@ def check_readable(path: str | Path) -> dict[str, Any]:
         msg = f"{path}: expected a checkpoint, found no such file"
         raise FileNotFoundError(msg)
     try:
+        _check_packed_size(Path(path))
         with anomalib_safe_globals():
             content = torch.load(path, map_location="meta", weights_only=True, mmap=True)
     except Exception as error:  # torch fails in many ways on damaged and foreign files
@@ -64,17 +66,8 @@ def check_readable(path: str | Path) -> dict[str, Any]:
         if not isinstance(entry, dict) or not all(isinstance(key, str) for key in entry):
             msg = f"{path}: expected a checkpoint with {name} by name, got {entry!r:.60}"
             raise ValueError(msg)
+    _check_tensor_size(content["state_dict"], Path(path))
     return content
-
-
-def with_arguments(path: str | Path, arguments: Mapping[str, Any]) -> BytesIO:
-    """Read a checkpoint that can be read as one of a model that was built with other arguments."""
-    with anomalib_safe_globals():
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    buffer = BytesIO()
-    torch.save({**content, "hyper_parameters": dict(arguments)}, buffer)
-    buffer.seek(0)
-    return buffer
 
 
 def check_complete(checkpoint: dict[str, Any], module: LightningModule) -> None:
@@ -125,6 +118,25 @@ def check_backbone(saved: Any, ours: dict[str, Any], what: str) -> None:
         if saved[key] != ours[key]:
             msg = f"{what} was trained with {words} of the backbone: {key}={saved[key]!r}, this model has {ours[key]!r}"
             raise ValueError(msg)
+
+
+def _check_packed_size(path: Path) -> None:
+    """Refuse a file that would grow while it is read: torch packs nothing."""
+    if zipfile.is_zipfile(path):  # torch.load names what is wrong with others
+        with zipfile.ZipFile(path) as file:
+            entries = file.infolist()
+        packed = any(entry.compress_type != zipfile.ZIP_STORED for entry in entries)
+        if packed or sum(entry.file_size for entry in entries) > path.stat().st_size:
+            msg = "its content is larger than the file"
+            raise ValueError(msg)
+
+
+def _check_tensor_size(tensors: dict[str, Any], path: Path) -> None:
+    """Refuse tensors that would take more memory than the file has bytes, as views of a few bytes may."""
+    sizes = (value.numel() * value.element_size() for value in tensors.values() if isinstance(value, torch.Tensor))
+    if (needed := sum(sizes)) > _MOST_SHARED * path.stat().st_size:
+        msg = f"{path}: expected a checkpoint, but its tensors take {needed} bytes, more than the file can hold"
+        raise ValueError(msg)
 
 
 def _named(identity: dict[str, Any]) -> str:

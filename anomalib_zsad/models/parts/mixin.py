@@ -203,8 +203,8 @@ class ZeroShotMixin(ExportHooks, Persistence):
         self._resumed_from = self._module.trainer.ckpt_path
         self._has_stepped = False
 
-    def on_train_batch_end(self, *_: Any) -> None:
-        """Note what is trained on, once there was a step."""
+    def on_before_zero_grad(self, _: Any) -> None:
+        """Note what is trained on in the first step, whose loss is finite, before a checkpoint of it can be written."""
         if not self._has_stepped:
             self._has_stepped = True
             self.trained_on = self.training_sets

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, cast
 
+import torch
 from torch import nn
 
 from anomalib_zsad.clip.backbone import FrozenClip
@@ -12,13 +13,7 @@ from anomalib_zsad.clip.embedded import default_size
 from anomalib_zsad.evaluation.post_processor import MonotonePostProcessor, take_calibration, thresholds_of
 from anomalib_zsad.models.parts import settings
 from anomalib_zsad.models.parts.adapter_file import read_adapter
-from anomalib_zsad.models.parts.checkpoint import (
-    CheckedCheckpointIO,
-    check_backbone,
-    check_complete,
-    check_readable,
-    with_arguments,
-)
+from anomalib_zsad.models.parts.checkpoint import CheckedCheckpointIO, check_backbone, check_complete, check_readable
 from anomalib_zsad.models.parts.pre_processor import ClipPreProcessor
 from anomalib_zsad.models.parts.record import KEY, Record, from_checkpoint, new_record
 from anomalib_zsad.models.parts.trained_weights import load_trained, save_trained
@@ -28,6 +23,9 @@ logger = logging.getLogger(__name__)
 
 PUBLISHED = "released/"
 """What the names of published adapters start with."""
+
+_FILES = {"weights", "pretrained"}
+"""Arguments that name a file with weights."""
 
 
 class Persistence:
@@ -87,21 +85,44 @@ class Persistence:
         return Path(weights)
 
     @classmethod
-    def load_from_checkpoint(cls, checkpoint_path: str | Path, *options: Any, **more: Any) -> Any:
-        """Load a checkpoint, as anomalib does; what is given beside it counts instead of its settings.
+    def load_from_checkpoint(
+        cls,
+        checkpoint_path: str | Path,
+        map_location: Any = None,
+        hparams_file: Any = None,
+        strict: Any = None,
+        weights_only: Any = True,
+        **given: Any,
+    ) -> Any:
+        """Build the model of the record of a checkpoint and of what is given beside it, which overrides the record.
+
+        Args:
+            checkpoint_path: The file.
+            map_location: The device to load to. None: that which it was saved from, where there is one.
+            hparams_file: Of anomalib's signature; the record is in the checkpoint.
+            strict: Of anomalib's signature; all tensors must be there.
+            weights_only: Of anomalib's signature; nothing else is ever read.
+            **given: Arguments of the class.
 
         Raises:
             FileNotFoundError: If there is no such file.
             ValueError: If it cannot be read, is of another model or over another backbone, or names a file with the
                 weights of the backbone while `pretrained` is not given.
         """
+        del hparams_file, strict, weights_only
         content, what = check_readable(checkpoint_path), f"checkpoint {checkpoint_path}"
-        record, saved = from_checkpoint(content, cls.__name__), content.get("hyper_parameters", {})
-        settings.warn_of_others(cls, more, record, what)
-        more = {"weights": None, **settings.nested(settings.joined(cls, more, record, what))}
-        arguments = settings.nested(settings.up_to_date(cls, saved))
-        file = checkpoint_path if arguments == saved else with_arguments(checkpoint_path, arguments)
-        return super().load_from_checkpoint(file, *options, **more)  # type: ignore[misc]
+        record = from_checkpoint(content, cls.__name__)
+        settings.warn_of_others(cls, given, record, what)
+        runs = settings.of_runs(cls, content.get("hyper_parameters", {}))
+        runs.update(dict.fromkeys(_FILES & runs.keys()))  # they are read only if they are named
+        module: Any = cls(**settings.nested({**runs, **settings.joined(cls, given, record, what)}))
+        checkpoint = CheckedCheckpointIO(module.checkpoint_safe_globals()).load_checkpoint(
+            checkpoint_path, map_location=map_location or (None if torch.accelerator.is_available() else "cpu")
+        )
+        module.on_load_checkpoint(checkpoint)
+        module.load_state_dict(checkpoint["state_dict"])
+        device = next((tensor.device for tensor in checkpoint["state_dict"].values()), module.device)
+        return module.to(device)
 
     def load_checkpoint(self, path: str | Path) -> None:
         """Load a checkpoint into this model, as testing and predicting do: its settings count where it has none."""
@@ -197,12 +218,9 @@ class Persistence:
             Whether any changed.
         """
         module = self._module
-        given = settings.chosen(type(self), module.hparams)
-        joined = settings.joined(type(self), given, record, what)
-        settings.warn_of_others(type(self), given, record, what)
-        taken = settings.differing(joined, module.hparams)
+        taken = settings.take(type(self), module.hparams, record, what)
+        settings.warn_of_others(type(self), settings.chosen(type(self), module.hparams), record, what)
         if taken:
-            settings.tell(taken, what)
             module.save_hyperparameters(settings.nested({**settings.flat(module.hparams), **taken}))
         return bool(taken)
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from reprlib import repr as short
 from typing import Any
 
+from anomalib_zsad._version import __version__
 from anomalib_zsad.arguments import check_arguments, choices_of
 from anomalib_zsad.clip.weights import names_a_file
 from anomalib_zsad.data.names import read_class_words
@@ -98,7 +99,7 @@ def joined(
     if unknown := sorted(saved.keys() - defaults.keys()):
         msg = (
             f"{what} has settings that {kind.__name__} does not have: {', '.join(unknown)}; it was written by version "
-            f"{record['version']} of anomalib_zsad"
+            f"{record['version']} of anomalib_zsad, and this is {__version__}: install that version, or train again"
         )
         raise ValueError(msg)
     if "backbone" in given:
@@ -125,9 +126,36 @@ def differing(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any
     return {name: value for name, value in flat(one).items() if name not in other or _differ(value, other[name])}
 
 
-def tell(taken: Mapping[str, Any], what: str) -> None:
-    """Log which settings come from a record."""
-    logger.info("Settings of %s are used: %s.", what, ", ".join(f"{n}={short(v)}" for n, v in taken.items()))
+def take(
+    kind: Any,  # the class of a model
+    current: Mapping[str, Any],
+    record: Record,
+    what: str,
+) -> dict[str, Any]:
+    """Give the settings of a record that replace those at their defaults, and log them.
+
+    Args:
+        kind: The class of the model.
+        current: All arguments that a model has, or is to be built of.
+        record: Of a checkpoint or an adapter file.
+        what: Names it in messages.
+
+    Raises:
+        ValueError: As `joined`.
+    """
+    taken = differing(joined(kind, chosen(kind, current), record, what), current)
+    if taken:
+        logger.info("Settings of %s are used: %s.", what, ", ".join(f"{n}={short(v)}" for n, v in taken.items()))
+    return taken
+
+
+def of_runs(
+    kind: Any,  # the class of a model
+    arguments: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Give the arguments of a model that no score depends on, such as those of its training."""
+    settings = up_to_date(kind, arguments)
+    return {name: settings[name] for name in settings.keys() & kind.run_arguments & _defaults(kind).keys()}
 
 
 def warn_of_others(kind: Any, given: Mapping[str, Any], record: Record, what: str) -> None:

@@ -54,7 +54,10 @@ def test_a_training_goes_on_in_the_middle_of_an_epoch(small_clip: Path, visa_roo
     whole = trained(tmp_path / "whole", every)
     assert len(list(tmp_path.glob("step=*.ckpt"))) == 6
     for step in (1, 3, 5):  # in the first epoch, between both, and in the second one
-        resumed = trained(tmp_path / str(step), ckpt_path=tmp_path / f"step={step}.ckpt")
+        checkpoint = tmp_path / f"step={step}.ckpt"
+        record = torch.load(checkpoint, weights_only=True)["anomalib_zsad"]
+        assert record["trained_on"] == [f"VisA/{name}" for name in TRAINED_ON]
+        resumed = trained(tmp_path / str(step), ckpt_path=checkpoint)
         assert torch.equal(resumed, whole)
 
 
