@@ -5,10 +5,10 @@ from pathlib import Path
 import pandas as pd
 from anomalib.models import WinClip
 
-from anomalib_zsad.atomic import whole_file
 from anomalib_zsad.benchmark.grid import Benchmark, Entry
 from anomalib_zsad.benchmark.published import compare
 from anomalib_zsad.benchmark.report import summarise
+from anomalib_zsad.evaluation.markdown import markdown_table, write_markdown
 from anomalib_zsad.evaluation.table import write_csv
 
 _WORDS = ("name", "setting", "dataset", "metric", "variant", "categories")
@@ -50,8 +50,7 @@ def write_comparison(folder: Path, benchmark: Benchmark, rows: pd.DataFrame, pap
     table = pd.concat(found, ignore_index=True) if found else pd.DataFrame(columns=["name", "published"])
     table = table[table["published"].notna()].set_index("name").reset_index()
     write_csv(folder / f"compared_to_{paper}.csv", table)
-    with whole_file(folder / f"compared_to_{paper}.md") as temporary:
-        temporary.write_text(_markdown(table, paper), encoding="utf-8")
+    write_markdown(folder / f"compared_to_{paper}.md", *_blocks(table, paper))
     return table
 
 
@@ -69,13 +68,12 @@ def _setting(entry: Entry, shots: float | None) -> str:
     return f"{int(shots)}-shot"
 
 
-def _markdown(table: pd.DataFrame, paper: str) -> str:
+def _blocks(table: pd.DataFrame, paper: str) -> list[str]:
     if table.empty:
-        return f"The paper {paper} prints no figure for what was run.\n"
-    lines = [["model", *_WORDS[1:], "ours", "published", "difference"]]
-    lines.append(["---"] * len(lines[0]))
+        return [f"The paper {paper} prints no figure for what was run."]
+    lines = []
     for row in table.to_dict("records"):
         numbers = [f"{row['ours']:.1f}", f"{row['published']:.1f}", f"{row['difference']:+.1f}"]
         lines.append([str(row[name] or "") for name in _WORDS] + numbers)
-    rows = "\n".join(f"| {' | '.join(line)} |" for line in lines)
-    return f"In percent, mean over as many categories as stand there. Published: {paper}, as printed.\n\n{rows}\n"
+    note = f"In percent, mean over as many categories as stand there. Published: {paper}, as printed."
+    return [note, markdown_table(["model", *_WORDS[1:], "ours", "published", "difference"], lines)]

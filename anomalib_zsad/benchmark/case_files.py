@@ -9,7 +9,7 @@ from PIL import Image
 
 from anomalib_zsad.atomic import whole_file
 from anomalib_zsad.benchmark.cases import KINDS, Case, Shown
-from anomalib_zsad.benchmark.sheet import Row, black_and_white, coloured
+from anomalib_zsad.evaluation.sheet import Row, black_and_white, coloured
 
 
 def save_cases(path: Path, shown: Shown) -> None:

@@ -11,9 +11,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from anomalib_zsad.benchmark.sheet import SIDE, grey_levels, picture_of
 from anomalib_zsad.evaluation.extra import extra
 from anomalib_zsad.evaluation.scored_image import ScoredImage
+from anomalib_zsad.evaluation.sheet import SIDE, grey_levels, picture_of
 
 KINDS = ("best", "worst", "false alarms", "by chance")
 """Anomalous images whose maps agree best and worst with the ground truth, normal ones with the highest scores, and

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from anomalib_zsad import arguments as arg
-from anomalib_zsad.atomic import whole_file
+from anomalib_zsad.evaluation.markdown import markdown_table, write_markdown
 from anomalib_zsad.evaluation.table import MEAN, METRICS, NOT_POOLED, RANKING, write_csv
 
 logger = logging.getLogger(__name__)
@@ -67,11 +67,8 @@ def _of_cell(shot: int, draw: int, folder: Path) -> list[str]:
 
 def _write(folder: Path, rows: pd.DataFrame, table: pd.DataFrame) -> None:
     write_csv(folder / "few_shot.csv", rows)
-    with whole_file(folder / "few_shot.md") as temporary:
-        lines = [_cells(table, shot) for shot in table.index]
-        header = ["shots", *_metrics(table)]
-        text = "\n".join(f"| {' | '.join(line)} |" for line in [header, ["---"] * len(header), *lines])
-        temporary.write_text(f"{text}\n\nIn percent: {NOT_POOLED}; ± over draws.\n", encoding="utf-8")
+    lines = markdown_table(["shots", *_metrics(table)], [_cells(table, shot) for shot in table.index])
+    write_markdown(folder / "few_shot.md", lines, f"In percent: {NOT_POOLED}; ± over draws.")
 
 
 def _metrics(table: pd.DataFrame) -> list[str]:

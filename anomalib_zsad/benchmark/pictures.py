@@ -10,9 +10,9 @@ from anomalib_zsad.benchmark.case_files import case_columns, figures, read_cases
 from anomalib_zsad.benchmark.cases import BY_CHANCE, KINDS, Case, Shown, in_turn, ranked
 from anomalib_zsad.benchmark.grid import Cell
 from anomalib_zsad.benchmark.plots import row_name
-from anomalib_zsad.benchmark.sheet import Row, black_and_white, coloured, save_sheet
 from anomalib_zsad.benchmark.store import CASES
 from anomalib_zsad.evaluation.extra import extra
+from anomalib_zsad.evaluation.sheet import Row, black_and_white, coloured, save_sheet
 from anomalib_zsad.paths import path_component
 
 FOLDER = "pictures"

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from anomalib_zsad.atomic import whole_file
 from anomalib_zsad.benchmark.paired import paired_tests
 from anomalib_zsad.benchmark.plots import plot_bars, plot_curves, row_name
 from anomalib_zsad.evaluation.extra import extra
+from anomalib_zsad.evaluation.markdown import markdown_table, write_markdown
 from anomalib_zsad.evaluation.table import NOT_POOLED, RANKING, write_csv
 from anomalib_zsad.printing import printable
 
@@ -75,36 +75,39 @@ def write_report(
             plot_bars(summarise(rows), plots[0])
             plot_curves(curves, plots[1])
         pictures = replace(pictures, plots=[Path(path.name) for path in plots if path.is_file()])
-    with whole_file(folder / "results.md") as temporary:
-        temporary.write_text(markdown(summarise(rows), failures, pictures), encoding="utf-8")
+    write_markdown(folder / "results.md", *page(summarise(rows), failures, pictures))
 
 
-def markdown(
+def page(
     summary: pd.DataFrame,
     failures: dict[str, str],
     pictures: Pictures = Pictures(),  # frozen
-) -> str:
-    """Lay out a table for each target: a row for each model, in percent, mean ± deviation over seeds."""
-    blocks = [_block(str(target), part, pictures) for target, part in summary.groupby("target", sort=False)]
+) -> list[str]:
+    """Lay out `results.md`: a table for each target, a row for each model, in percent, mean ± deviation over seeds.
+
+    Returns:
+        Blocks of Markdown.
+    """
+    blocks = [f"In percent: {NOT_POOLED}; mean ± deviation over seeds, or draws of references."]
+    for target, part in summary.groupby("target", sort=False):
+        blocks += _blocks(str(target), part, pictures)
     if failures:
         lines = "\n".join(f"- {printable(name)}: {printable(reason)}" for name, reason in failures.items())
-        blocks.append(f"## Failed\n\n{lines}\n")
+        blocks += ["## Failed", lines]
     if pictures.plots:
-        shown = "\n\n".join(f"![{path.stem}](<{path.as_posix()}>)" for path in pictures.plots)
-        blocks.append(f"## Plots\n\n{shown}\n")
-    note = f"In percent: {NOT_POOLED}; mean ± deviation over seeds, or draws of references.\n"
-    return "\n".join([note, *blocks])
+        blocks += ["## Plots", *(f"![{path.stem}](<{path.as_posix()}>)" for path in pictures.plots)]
+    return blocks
 
 
-def _block(target: str, part: pd.DataFrame, pictures: Pictures) -> str:
+def _blocks(target: str, part: pd.DataFrame, pictures: Pictures) -> list[str]:
     metrics = [metric for metric in RANKING if metric in set(part["metric"])]
     most = part["categories"].max()
-    lines = [["model", *metrics], ["---"] * (len(metrics) + 1)]
+    lines = []
     for (model, shots), rows in part.groupby(["model", "shots"], dropna=False, sort=False):
         cells = {row["metric"]: _cell(row, most) for row in rows.to_dict("records")}
         lines.append([row_name(model, shots), *(cells.get(metric, "-") for metric in metrics)])
-    table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
-    return "\n\n".join([f"## {target} ({most} categories)", table, *_pictures(target, pictures)]) + "\n"
+    table = markdown_table(["model", *metrics], lines)
+    return [f"## {target} ({most} categories)", table, *_pictures(target, pictures)]
 
 
 def _pictures(target: str, pictures: Pictures) -> list[str]:

@@ -31,7 +31,7 @@ def few_shot(
     """
     from anomalib_zsad.benchmark.draws import repeat_draws
 
-    with _logged_to_stderr("anomalib_zsad.evaluation"):
+    with _logged_to_stderr("anomalib_zsad.benchmark"):
         repeat_draws(arguments, shots, draws, out)
     print(f"every run and category: {out / 'few_shot.csv'}, the table: {out / 'few_shot.md'}")
     return 0

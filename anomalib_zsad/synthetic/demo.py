@@ -8,9 +8,9 @@ from anomalib.engine import Engine
 
 from anomalib_zsad.benchmark.case_files import case_columns
 from anomalib_zsad.benchmark.cases import CaseKeeper
-from anomalib_zsad.benchmark.sheet import Row, black_and_white, heat_map, picture_of, save_sheet
 from anomalib_zsad.data.item import categories_of
 from anomalib_zsad.evaluation.scored_image import scored_images
+from anomalib_zsad.evaluation.sheet import Row, black_and_white, heat_map, picture_of, save_sheet
 from anomalib_zsad.models import AFClip
 from anomalib_zsad.synthetic.datamodule import Synthetic
 from anomalib_zsad.synthetic.drawing import SEEN, UNSEEN

@@ -9,8 +9,8 @@ from anomalib_zsad.benchmark.case_files import save_cases
 from anomalib_zsad.benchmark.cases import KINDS, Case, in_turn
 from anomalib_zsad.benchmark.grid import Cell
 from anomalib_zsad.benchmark.pictures import draw_beside, draw_pages
-from anomalib_zsad.benchmark.sheet import SIDE
 from anomalib_zsad.benchmark.store import CASES
+from anomalib_zsad.evaluation.sheet import SIDE
 
 RED, GREEN = (255, 0, 0), (0, 255, 0)
 OURS, THEIRS = Cell("ours", "MVTec", None, 2, 0), Cell("their model, plain", "MVTec", "nut", None, 0)

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from anomalib_zsad.benchmark.report import Pictures, markdown, summarise
+from anomalib_zsad.benchmark.report import Pictures, page, summarise
 
 
 def rows(*cells):
@@ -29,15 +29,15 @@ def test_the_deviation_is_of_the_means_over_categories():
 
 def test_a_mean_of_fewer_categories_says_so():
     table = rows(cell("a", 0, 1.0), cell("b", 0, 0.5), cell("a", 0, 0.9, model="other"))
-    text = markdown(summarise(table), {})
+    text = "\n\n".join(page(summarise(table), {}))
     assert "| m | 75.0 |" in text
     assert "| other | 90.0 (1 of 2) |" in text
 
 
 def test_pictures_are_linked_below_the_table_of_their_target():
-    page, beside = ("t", "m, seed 0", Path("pictures/m, plain/t/seed_0.png")), ("t", Path("pictures/t.png"))
-    others = Pictures([page, ("u", "other", Path("u.png"))], [beside], [Path("bars.png")])
-    text = markdown(summarise(rows(cell("a", 0, 1.0))), {}, others)
+    cases, beside = ("t", "m, seed 0", Path("pictures/m, plain/t/seed_0.png")), ("t", Path("pictures/t.png"))
+    others = Pictures([cases, ("u", "other", Path("u.png"))], [beside], [Path("bars.png")])
+    text = "\n\n".join(page(summarise(rows(cell("a", 0, 1.0))), {}, others))
     assert "| m | 100.0 |\n\n![t, beside one another](<pictures/t.png>)\n\n" in text
     assert "false alarms: [m, seed 0](<pictures/m, plain/t/seed_0.png>)\n" in text
     assert "![bars](<bars.png>)" in text

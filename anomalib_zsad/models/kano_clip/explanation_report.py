@@ -10,13 +10,13 @@ from collections.abc import Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
 
-from anomalib.visualization import visualize_anomaly_map
 from PIL import Image, ImageDraw, ImageFont
 from rich.console import Group, RenderableType
 from rich.table import Table
 
 from anomalib_zsad.atomic import whole_file, write_picture
 from anomalib_zsad.evaluation.extra import extra
+from anomalib_zsad.evaluation.sheet import INK, heat_map, new_page, write_line
 from anomalib_zsad.models.kano_clip.explanation import Explanation, Match, Patch
 from anomalib_zsad.paths import path_component
 from anomalib_zsad.printing import cell, printable, shown
@@ -24,7 +24,7 @@ from anomalib_zsad.printing import cell, printable, shown
 _SIDE, _GAP, _LINE, _HEAD = 384, 12, 20, 30  # pixels
 _SCORE = 60  # pixels for a number in front of a description
 _LETTERS = 105  # of 13 px in the page's width
-_INK, _SOFT, _PAPER, _MARK = (30, 30, 30), (110, 110, 110), (255, 255, 255), (255, 220, 0)
+_SOFT, _MARK = (110, 110, 110), (255, 220, 0)
 
 
 def tables(explanation: Explanation, count: int) -> RenderableType:
@@ -101,28 +101,27 @@ def draw_explanation(explanation: Explanation, count: int) -> Image.Image:
     scale = _SIDE / max(explanation.image.size)
     size = (max(1, round(explanation.image.width * scale)), max(1, round(explanation.image.height * scale)))
     text_top = _HEAD + size[1] + _GAP
-    page = Image.new("RGB", (2 * _SIDE + 3 * _GAP, text_top + len(lines) * _LINE + _GAP), _PAPER)
-    pen = ImageDraw.Draw(page)
+    page = new_page(2 * _SIDE + 3 * _GAP, text_top + len(lines) * _LINE + _GAP)
     low, high = float(explanation.anomaly_map.min()), float(explanation.anomaly_map.max())
     panels = (
-        (f"{printable(explanation.class_name)}: score {explanation.score:.3f}", explanation.image),
-        (f"anomaly map from {low:.3f} to {high:.3f}", visualize_anomaly_map(explanation.anomaly_map, normalize=True)),
+        (f"{explanation.class_name}: score {explanation.score:.3f}", explanation.image),
+        (f"anomaly map from {low:.3f} to {high:.3f}", heat_map(explanation.anomaly_map.numpy())),
     )
-    left, font = _GAP, ImageFont.load_default(16)
+    left = _GAP
     for title, panel in panels:
-        pen.text((left, _GAP // 2), title, fill=_INK, font=font)
+        width = write_line(page, (left, _GAP // 2), title, 16)
         page.paste(panel.convert("RGB").resize(size, Image.Resampling.BICUBIC), (left, _HEAD))
         _mark(
-            pen,
+            page,
             explanation.patches,
             (left, _HEAD),
             (size[0] / explanation.image.width, size[1] / explanation.image.height),
         )
-        left += min(_SIDE, max(size[0], math.ceil(pen.textlength(title, font)))) + _GAP
+        left += min(_SIDE, max(size[0], math.ceil(width))) + _GAP
     for number, (score, words) in enumerate(lines):
         top = text_top + number * _LINE
-        pen.text((_GAP, top), score, fill=_SOFT, font=ImageFont.load_default(13))
-        pen.text((_GAP + _SCORE * bool(score), top), words, fill=_INK, font=ImageFont.load_default(13))
+        write_line(page, (_GAP, top), score, 13, colour=_SOFT)
+        write_line(page, (_GAP + _SCORE * bool(score), top), words, 13)
     return page
 
 
@@ -134,9 +133,8 @@ def _block(title: str, matches: Sequence[Match], column: str) -> list[tuple[str,
     return [*lines, ("", "")]
 
 
-def _mark(
-    pen: ImageDraw.ImageDraw, patches: Sequence[Patch], corner: tuple[int, int], scale: tuple[float, float]
-) -> None:
+def _mark(page: Image.Image, patches: Sequence[Patch], corner: tuple[int, int], scale: tuple[float, float]) -> None:
+    pen = ImageDraw.Draw(page)
     for number, patch in enumerate(patches, 1):
         box = [corner[i % 2] + patch.box[i] * scale[i % 2] for i in range(4)]
         pen.rectangle(box, outline=_MARK, width=2)
@@ -146,7 +144,7 @@ def _mark(
             fill=_MARK,
             font=ImageFont.load_default(12),
             stroke_width=1,
-            stroke_fill=_INK,
+            stroke_fill=INK,
         )
 
 

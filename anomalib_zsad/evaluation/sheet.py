@@ -1,4 +1,4 @@
-"""A page of pictures: images beside their ground truth and their anomaly maps."""
+"""Pages of pictures: images beside their ground truth and their anomaly maps, with words."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,8 +16,9 @@ from anomalib_zsad.printing import printable
 SIDE = 160
 """Of every picture, in pixels."""
 
+INK = (30, 30, 30)
 _GAP, _CAPTION, _TITLE = 6, 18, 34
-_INK, _PAPER = (30, 30, 30), (255, 255, 255)
+_PAPER = (255, 255, 255)
 
 
 @dataclass(frozen=True)
@@ -42,12 +43,44 @@ def save_sheet(columns: Sequence[tuple[str, Sequence[Row]]], path: Path) -> None
     """
     widths = [_width(max((len(row.pictures) for row in rows), default=1)) for _, rows in columns]
     height = _TITLE + max(len(rows) for _, rows in columns) * (SIDE + _CAPTION + _GAP)
-    page = Image.new("RGB", (_GAP + sum(widths) + 2 * _GAP * (len(columns) - 1), height), _PAPER)
+    page = new_page(_GAP + sum(widths) + 2 * _GAP * (len(columns) - 1), height)
     left = _GAP
     for (title, rows), width in zip(columns, widths, strict=True):
         _draw_column(page, left, width, title, rows)
         left += width + 2 * _GAP
     write_picture(page, path)
+
+
+def new_page(width: int, height: int) -> Image.Image:
+    """An empty page, in pixels."""
+    return Image.new("RGB", (width, height), _PAPER)
+
+
+def write_line(
+    page: Image.Image,
+    place: tuple[float, float],
+    text: str,
+    size: int,
+    width: int | None = None,
+    colour: tuple[int, int, int] = INK,
+) -> float:
+    """Write a line of text onto a page.
+
+    Args:
+        page: The page.
+        place: Left and upper end, in pixels.
+        text: What to write; signs that steer are written out.
+        size: Of the letters, in pixels.
+        width: Where the text is wider, smaller letters are taken, as long as they can be read.
+        colour: Of the letters.
+
+    Returns:
+        The width of the line in pixels.
+    """
+    text = printable(text)
+    font = ImageFont.load_default(size) if width is None else _fitting(text, width, size)
+    ImageDraw.Draw(page).text(place, text, fill=colour, font=font)
+    return font.getlength(text)
 
 
 def heat_map(
@@ -103,18 +136,15 @@ def _square(picture: Image.Image) -> Image.Image:
 
 
 def _draw_column(page: Image.Image, left: int, width: int, title: str, rows: Sequence[Row]) -> None:
-    pen = ImageDraw.Draw(page)
-    title = printable(title)
-    pen.text((left, _GAP), title, fill=_INK, font=_font(title, width, 16))
+    write_line(page, (left, _GAP), title, 16, width)
     for number, row in enumerate(rows):
         top = _TITLE + number * (SIDE + _CAPTION + _GAP)
-        caption = printable(row.caption)
-        pen.text((left, top), caption, fill=_INK, font=_font(caption, width, 12))
+        write_line(page, (left, top), row.caption, 12, width)
         for place, picture in enumerate(row.pictures):
             page.paste(_square(picture), (left + place * (SIDE + _GAP), top + _CAPTION))
 
 
-def _font(text: str, width: int, size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+def _fitting(text: str, width: int, size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
     """Choose a size at which the text fits, and no smaller one than can be read."""
     font = ImageFont.load_default(size)
-    return _font(text, width, size - 1) if size > 8 and font.getlength(text) > width else font
+    return _fitting(text, width, size - 1) if size > 8 and font.getlength(text) > width else font

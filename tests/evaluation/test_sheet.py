@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from anomalib_zsad.benchmark.sheet import SIDE, Row, black_and_white, grey_levels, heat_map, save_sheet
+from anomalib_zsad.evaluation.sheet import SIDE, Row, black_and_white, grey_levels, heat_map, save_sheet
 
 
 def colours(path: Path) -> set[tuple[int, ...]]:
