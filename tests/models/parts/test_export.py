@@ -207,11 +207,11 @@ def test_exporting_leaves_the_model_as_it_was(model, tmp_path):
 
 
 def test_the_cache_of_an_interrupted_training_does_not_ship(model, tmp_path):
-    model.model.feature_cache = FeatureCache.of(model.model, tmp_path / "cache", "float16")
+    model.model.encoder.feature_cache = FeatureCache.of(model.model.encoder, tmp_path / "cache", "float16")
     exported = torch.load(model.to_torch(tmp_path), weights_only=False)["model"]
     exported(torch.rand(1, 3, 40, 40))
     assert not (tmp_path / "cache").exists()
-    assert model.model.feature_cache is not None
+    assert model.model.encoder.feature_cache is not None
 
 
 def few_shot(clip: Path, **arguments) -> AFClip:
