@@ -27,8 +27,8 @@ def calibrate(
         false_alarms: highest share of normal images to be called anomalous
         out: the calibrated model, a checkpoint (.ckpt) or an adapter file (.safetensors)
     """
-    from anomalib_zsad import calibrate as calibrate_model
     from anomalib_zsad.image_files import images_of
+    from anomalib_zsad.models.parts.calibrating import calibrate as calibrate_model
 
     if out.suffix not in {".ckpt", ".safetensors"}:
         msg = f"--out: expected a file with the suffix .ckpt or .safetensors, got {out}"
