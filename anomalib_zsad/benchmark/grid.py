@@ -17,7 +17,7 @@ from pydantic import ConfigDict
 
 from anomalib_zsad.benchmark.launch import Launcher
 from anomalib_zsad.data.adapter import parts_of
-from anomalib_zsad.models.parts.mixin import ZeroShotMixin
+from anomalib_zsad.models.parts.detector import Detector
 from anomalib_zsad.paths import path_component
 from anomalib_zsad.seam.anomalib_models import attend_within_windows
 
@@ -127,7 +127,7 @@ class Entry(Spec):
     @property
     def is_zero_shot(self) -> bool:
         """Whether it is trained on an auxiliary dataset, not on the normal images of every category."""
-        return issubclass(self.model_class, ZeroShotMixin)
+        return issubclass(self.model_class, Detector)
 
     def by_epoch(self, name: str) -> dict[str, "Entry"]:
         """Name an entry for every epoch of its training; itself where that is not asked for.

@@ -18,15 +18,13 @@ from anomalib_zsad.evaluation.post_processor import MonotonePostProcessor, thres
 from anomalib_zsad.models.ensemble.members import as_member, describe, is_untrained
 from anomalib_zsad.models.ensemble.raw_images import RawImages
 from anomalib_zsad.models.ensemble.torch_model import EnsembleModel
-from anomalib_zsad.models.parts.checkpoint import CheckedCheckpointIO
-from anomalib_zsad.models.parts.mixin import ZeroShotMixin
-from anomalib_zsad.models.parts.persistence import Persistence
-from anomalib_zsad.models.parts.record import Record, from_checkpoint, new_record
+from anomalib_zsad.models.parts.detector import Detector
+from anomalib_zsad.models.parts.record import Record, new_record
 from anomalib_zsad.models.parts.settings import settings_of
 from anomalib_zsad.seam.trainers import trainer_of
 
 
-class Ensemble(ZeroShotMixin, AnomalibModule):  # type: ignore[misc]  # what the mixin replaces is typed narrowly
+class Ensemble(Detector, AnomalibModule):  # type: ignore[misc]  # what the mixin replaces is typed narrowly
     """Several trained detectors as one: models of this package and of anomalib, or several seeds of one.
 
     Each member pre-processes the raw image as it was trained to. Its image scores and the pixels of its map, resized
@@ -64,7 +62,6 @@ class Ensemble(ZeroShotMixin, AnomalibModule):  # type: ignore[misc]  # what the
     """
 
     model: EnsembleModel
-    trains_on_anomalies = False
     run_arguments = frozenset({"pretrained"})
 
     @arg.checked
@@ -99,14 +96,10 @@ class Ensemble(ZeroShotMixin, AnomalibModule):  # type: ignore[misc]  # what the
             self._attach_members()
 
     @property
-    def trained_on(self) -> list[str]:
+    def trained_on(self) -> list[str]:  # type: ignore[override]
         """What the members of this package were trained on."""
         known = (getattr(member, "trained_on", []) for member in self.model.members)
         return sorted({name for names in known for name in names})
-
-    @trained_on.setter
-    def trained_on(self, _: list[str]) -> None:
-        """Note nothing: what is fitted here is no training."""
 
     @property
     def holds_nothing(self) -> bool:
@@ -116,7 +109,7 @@ class Ensemble(ZeroShotMixin, AnomalibModule):  # type: ignore[misc]  # what the
     @property
     def trainer_arguments(self) -> dict[str, Any]:
         """One look at the validation data; Lightning wants a batch to train on before it."""
-        return {"max_epochs": 1, "limit_train_batches": 1, "num_sanity_val_steps": 0, "devices": 1}
+        return {**super().trainer_arguments, "max_epochs": 1, "limit_train_batches": 1, "devices": 1}
 
     @classmethod
     def configure_pre_processor(cls, image_size: int | tuple[int, int] | None = None) -> RawImages:
@@ -134,12 +127,12 @@ class Ensemble(ZeroShotMixin, AnomalibModule):  # type: ignore[misc]  # what the
         """Refuse to export what would not score."""
         self._check_ready()
         for member in self._members():
-            if isinstance(member, ZeroShotMixin):
+            if isinstance(member, Detector):
                 member.check_exportable()
 
     def block_weights(self) -> list[Tensor]:
         """The matrices of the members' frozen backbones."""
-        own = (each for each in self._members() if isinstance(each, ZeroShotMixin))
+        own = (each for each in self._members() if isinstance(each, Detector))
         return [weight for member in own for weight in member.block_weights()]
 
     def save_weights(self, path: str | Path) -> None:
@@ -156,7 +149,7 @@ class Ensemble(ZeroShotMixin, AnomalibModule):  # type: ignore[misc]  # what the
     def setup(self, stage: str) -> None:
         """Have checkpoints checked before they are read, and let the members see the data."""
         self._attach_members()
-        self.trainer.strategy.checkpoint_io = CheckedCheckpointIO(self.checkpoint_safe_globals())
+        super().setup(stage)
 
     @torch.no_grad()
     def on_validation_start(self) -> None:
@@ -172,7 +165,6 @@ class Ensemble(ZeroShotMixin, AnomalibModule):  # type: ignore[misc]  # what the
     def on_predict_start(self) -> None:
         """Refuse to predict without a scale; read image files as in training."""
         self._check_ready()
-        super().on_predict_start()
 
     def record(self) -> Record:
         """Say of each member what its own checkpoint would."""
@@ -185,22 +177,16 @@ class Ensemble(ZeroShotMixin, AnomalibModule):  # type: ignore[misc]  # what the
             members=[_said_by(member) for member in self._members()],
         )
 
-    def take(self, record: Record) -> None:
-        """Take over what a record says beside the settings; where members were trained they say themselves."""
-        self.thresholds_fitted_on = list(record["thresholds"].get("fitted_on", []))
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Check that a checkpoint is of these members, or build them where there are none."""
-        record = from_checkpoint(checkpoint, type(self).__name__)
-        if trainer_of(self) is not None:
-            self._adopt(record)
+    def check_loaded(self, checkpoint: dict[str, Any], record: Record) -> None:
+        """Have each member load its own record, and check its own weights."""
         for index, (member, own) in enumerate(zip(self._members(), record["members"], strict=True)):
             start = f"model.members.{index}."
             state = {k.removeprefix(start): v for k, v in checkpoint["state_dict"].items() if k.startswith(start)}
             member.on_load_checkpoint({**own, "state_dict": state})
-        super(Persistence, self).on_load_checkpoint(checkpoint)
+
+    def resize_images(self, record: Record) -> None:
+        """Bring masks to the size of the maps."""
         self._resize()
-        self.take(record)
 
     def _adopt(self, record: Record) -> None:
         settings = dict(record["settings"])

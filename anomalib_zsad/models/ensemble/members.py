@@ -10,7 +10,7 @@ from torchvision.transforms.v2 import CenterCrop
 
 from anomalib_zsad.clip.weights import names_a_file
 from anomalib_zsad.models.parts.checkpoint import check_readable
-from anomalib_zsad.models.parts.mixin import ZeroShotMixin
+from anomalib_zsad.models.parts.detector import Detector
 from anomalib_zsad.models.parts.record import KEY, from_checkpoint
 from anomalib_zsad.models.parts.settings import nested, settings_of, up_to_date
 from anomalib_zsad.seam.anomalib_models import is_fitted
@@ -51,14 +51,14 @@ def as_member(
 def describe(member: AnomalibModule) -> dict[str, Any]:
     """Say in plain data how to build a member, without what was learnt: a checkpoint brings that."""
     options = {name: value.value if isinstance(value, Enum) else value for name, value in member.hparams.items()}
-    if isinstance(member, ZeroShotMixin):
+    if isinstance(member, Detector):
         options.update(settings_of(member), weights=None)  # a file that may be gone by then
     return {"model": type(member).__name__, "hyper_parameters": options}
 
 
 def is_untrained(member: AnomalibModule) -> bool:
     """Whether a member is known to have learnt nothing; of models that learn by gradients anomalib keeps no record."""
-    if isinstance(member, ZeroShotMixin):
+    if isinstance(member, Detector):
         return member.holds_nothing
     return is_fitted(member) is False
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from anomalib_zsad.models.ensemble.scale import ScoreScale, sums_of, to_unit
-from anomalib_zsad.models.parts.mixin import ZeroShotMixin
+from anomalib_zsad.models.parts.detector import Detector
 from anomalib_zsad.models.parts.pre_processor import exactly
 from anomalib_zsad.models.parts.validity import check_scores
 
@@ -67,7 +67,7 @@ class EnsembleModel(nn.Module):
         for member in self._members():
             own = copy(batch)
             own.image = exactly(member.pre_processor)(batch.image)
-            found = member.predict_batch(own) if isinstance(member, ZeroShotMixin) else member.model(own.image)
+            found = member.predict_batch(own) if isinstance(member, Detector) else member.model(own.image)
             results.append(self._raw(check_scores(found, batch, member=type(member).__name__)))
         return results
 
@@ -99,7 +99,7 @@ class EnsembleModel(nn.Module):
     def fold_text(self) -> None:
         """Let the members of this package keep their text encoded, for export."""
         for member in self._members():
-            if isinstance(member, ZeroShotMixin):
+            if isinstance(member, Detector):
                 cast("Any", member.model).fold_text()
 
     def _members(self) -> list[Any]:  # of AnomalibModule

@@ -5,7 +5,6 @@ from collections.abc import Sized
 from typing import Any, ClassVar
 
 import torch
-from anomalib import LearningType
 from anomalib.data import Batch, InferenceBatch
 from anomalib.pre_processing import PreProcessor
 from lightning.pytorch import Callback, Trainer, seed_everything
@@ -16,28 +15,20 @@ from torch import Tensor
 from anomalib_zsad.clip.embedded import USUAL_SIZE, embedded_file
 from anomalib_zsad.data.adopting import adopt
 from anomalib_zsad.data.trainable import check_before_setup, check_trainable
-from anomalib_zsad.evaluation.drift import DriftWarning
-from anomalib_zsad.evaluation.evaluator import ZeroShotEvaluator
-from anomalib_zsad.evaluation.post_processor import MonotonePostProcessor
-from anomalib_zsad.evaluation.predictions import PredictionWriter
-from anomalib_zsad.evaluation.visualizer import CategoryVisualizer
-from anomalib_zsad.models.parts.checkpoint import CheckedCheckpointIO
 from anomalib_zsad.models.parts.class_names import ClassNames
+from anomalib_zsad.models.parts.detector import Detector
 from anomalib_zsad.models.parts.encoder import encoders_in
-from anomalib_zsad.models.parts.export import ExportHooks
 from anomalib_zsad.models.parts.feature_cache import FeatureCache, check_images_repeat, datasets_of
-from anomalib_zsad.models.parts.persistence import Persistence
 from anomalib_zsad.models.parts.pre_processor import ClipPreProcessor
 from anomalib_zsad.models.parts.protocol import compare_batch_size
-from anomalib_zsad.models.parts.termination import Termination
-from anomalib_zsad.models.parts.validity import check_scores
+from anomalib_zsad.models.parts.record import Record
 from anomalib_zsad.seam.given_optimizer import take_given_optimizer
 from anomalib_zsad.seam.trainers import attach, share_results_folder, trainer_of
 
 logger = logging.getLogger(__name__)
 
 
-class ZeroShotMixin(ExportHooks, Persistence):
+class ZeroShotMixin(Detector):
     """The plumbing of a model that is trained on an auxiliary dataset and detects anomalies elsewhere.
 
     A model is declared as `class AFClip(ZeroShotMixin, AnomalibModule)`: anomalib lists direct subclasses only. It
@@ -63,6 +54,11 @@ class ZeroShotMixin(ExportHooks, Persistence):
     def names_of(self, batch: Batch) -> list[str] | None:
         """Name the class of every image in the words of its prompts; None where no prompt names a class."""
         return None if self.class_names is None else self.class_names.of(batch, self)
+
+    def take(self, record: Record) -> None:
+        """Take over what was trained on, too."""
+        super().take(record)
+        self.trained_on = list(record["trained_on"])
 
     def predict_batch(self, batch: Batch) -> InferenceBatch:
         """Score the images of a batch, each as one of its class; what uses more of a batch says so here."""
@@ -92,16 +88,6 @@ class ZeroShotMixin(ExportHooks, Persistence):
     # What anomalib asks for
 
     @property
-    def learning_type(self) -> LearningType:
-        """Make the engine train: it does not fit what calls itself zero-shot."""
-        return LearningType.ONE_CLASS
-
-    @property
-    def trainer_arguments(self) -> dict[str, Any]:
-        """What the engine passes to the trainer, whatever the user gave it."""
-        return {"num_sanity_val_steps": 0}
-
-    @property
     def trainer(self) -> Any:
         """The trainer; `epochs` of the model are its number of epochs where it was given none."""
         return super().trainer  # type: ignore[misc]
@@ -115,23 +101,8 @@ class ZeroShotMixin(ExportHooks, Persistence):
         """Resize to a height and width in pixels (bicubic, antialias) and normalise as CLIP was trained."""
         return ClipPreProcessor.of_size(image_size or USUAL_SIZE)
 
-    @classmethod
-    def configure_post_processor(cls) -> MonotonePostProcessor:
-        """Bring the thresholds of the validation data to 0.5 and keep every rank."""
-        return MonotonePostProcessor()
-
-    @staticmethod
-    def configure_evaluator() -> ZeroShotEvaluator:
-        """Measure raw scores per category, and their mean."""
-        return ZeroShotEvaluator()
-
-    @classmethod
-    def configure_visualizer(cls) -> CategoryVisualizer:
-        """Draw anomalib's pictures, in a folder per category."""
-        return CategoryVisualizer()
-
     def configure_callbacks(self) -> list[Callback]:
-        """Order the components: what measures and records raw scores comes before what changes them.
+        """Check what is known of the training data beforehand, and order the components.
 
         Raises:
             ValueError: If the training data are known to be all normal, which is told before they are looked for, or
@@ -141,11 +112,7 @@ class ZeroShotMixin(ExportHooks, Persistence):
         if trainer is not None and self.trains_on_anomalies and trainer.state.fn == TrainerFn.FITTING:
             check_before_setup(trainer.datamodule, type(self))
             take_given_optimizer(self, trainer)
-        callbacks = list(super().configure_callbacks())  # type: ignore[misc]
-        raw = [PredictionWriter(), DriftWarning(), *(each for each in callbacks if isinstance(each, ZeroShotEvaluator))]
-        others = [each for each in callbacks if not isinstance(each, ZeroShotEvaluator)]
-        first = [each for each in others if isinstance(each, PreProcessor)]
-        return [*first, *raw, *(each for each in others if each not in first), Termination()]
+        return super().configure_callbacks()
 
     # Steps
 
@@ -157,25 +124,6 @@ class ZeroShotMixin(ExportHooks, Persistence):
         found = {f"train_{name}": value.detach() for name, value in terms.items()}
         self._module.log_dict(found, prog_bar=True, sync_dist=True)
         return terms["loss"]
-
-    def validation_step(self, batch: Batch, batch_idx: int) -> STEP_OUTPUT:  # noqa: ARG002
-        """Score a batch, for the thresholds."""
-        return self._scored(batch)
-
-    def test_step(self, batch: Batch, batch_idx: int, *_: Any) -> STEP_OUTPUT:  # noqa: ARG002
-        """Score a batch, for the evaluation."""
-        return self._scored(batch)
-
-    def predict_step(self, batch: Batch, batch_idx: int, *_: Any) -> STEP_OUTPUT:  # noqa: ARG002
-        """Score a batch."""
-        return self._scored(batch)
-
-    def val_dataloader(self) -> list:
-        """Offer no validation data, so that the engine can predict without a datamodule."""
-        return []
-
-    def _scored(self, batch: Batch) -> STEP_OUTPUT:
-        return batch.update(**check_scores(self.predict_batch(batch), batch)._asdict())
 
     # Hooks
 
@@ -190,7 +138,7 @@ class ZeroShotMixin(ExportHooks, Persistence):
             msg = f"{type(self).__name__} has nothing to train with these options: run anomalib test without training"
             raise ValueError(msg)
         share_results_folder(trainer)
-        trainer.strategy.checkpoint_io = CheckedCheckpointIO(self._module.checkpoint_safe_globals())
+        super().setup(stage)
         adopt(trainer, self._module.pre_processor)
         self._use_cache(None)  # of a training that did not come to its end
         if stage == TrainerFn.FITTING:
@@ -217,12 +165,6 @@ class ZeroShotMixin(ExportHooks, Persistence):
         """
         if not self._has_stepped:
             raise ValueError(_no_step(self._module.trainer))
-
-    def on_validation_epoch_end(self) -> None:
-        """Note which data the thresholds are fitted to."""
-        super().on_validation_epoch_end()  # type: ignore[misc]
-        datamodule = self._module.trainer.datamodule
-        self.thresholds_fitted_on = getattr(datamodule, "training_sets", []) or [getattr(datamodule, "name", "unknown")]
 
     def on_train_start(self) -> None:
         """Say where batches are not the paper's; keep what the backbone computes, where `cache_features` is given.

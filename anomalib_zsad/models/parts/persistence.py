@@ -132,6 +132,21 @@ class Persistence:
         module.on_load_checkpoint(checkpoint)
         module.load_state_dict(checkpoint["state_dict"])
 
+    def check_loaded(self, checkpoint: dict[str, Any], record: Record) -> None:
+        """Check that a checkpoint is whole and of this backbone.
+
+        Raises:
+            ValueError: If it is not.
+        """
+        check_complete(checkpoint, self._module)
+        check_backbone(record["backbone"], self._clip.identity, "the checkpoint")
+
+    def resize_images(self, record: Record) -> None:
+        """Let the default pre-processor of a checkpoint resize to the size that this model was given."""
+        ours, pre_processor = self._clip.identity["image_size"], self._module.pre_processor
+        if record["backbone"]["image_size"] != ours and isinstance(pre_processor, ClipPreProcessor):
+            pre_processor.resize_to(self._clip.image_size)
+
     def save_weights(self, path: str | Path) -> None:
         """Write what was learnt, with its thresholds, to a file for `weights=`: a few megabytes of safetensors."""
         save_trained(self, path)
@@ -148,7 +163,6 @@ class Persistence:
 
     def take(self, record: Record) -> None:
         """Take over what a record says beside the settings, once the weights are loaded."""
-        self.trained_on = list(record["trained_on"])
         self.thresholds_fitted_on = list(record["thresholds"].get("fitted_on", []))
         take_calibration(self._module.post_processor, record["thresholds"])
 
@@ -175,12 +189,10 @@ class Persistence:
         record = from_checkpoint(checkpoint, type(self).__name__)
         if trainer_of(self._module) is not None:
             self._adopt(record)
-        check_complete(checkpoint, self._module)
-        check_backbone(record["backbone"], self._clip.identity, "the checkpoint")
+        self.check_loaded(checkpoint, record)
         super().on_load_checkpoint(checkpoint)  # type: ignore[misc]
+        self.resize_images(record)
         self.take(record)
-        if record["backbone"]["image_size"] != self._clip.identity["image_size"]:
-            self._resize()
 
     @property
     def _module(self) -> Any:  # this mixin is always mixed into an AnomalibModule
@@ -223,8 +235,3 @@ class Persistence:
         if taken:
             module.save_hyperparameters(settings.nested({**settings.flat(module.hparams), **taken}))
         return bool(taken)
-
-    def _resize(self) -> None:
-        """Let the default pre-processor of a checkpoint resize to the size that this model was given."""
-        if isinstance(self._module.pre_processor, ClipPreProcessor):
-            self._module.pre_processor.resize_to(self._clip.image_size)

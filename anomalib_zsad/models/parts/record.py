@@ -9,7 +9,7 @@
 | trained_on | "dataset/category" of the training data |
 | thresholds | image and pixel, raw or None, what they were `fitted_on`, and the options of the post-processor |
 
-A model may add entries of its own (`ZeroShotMixin.record`).
+A model may add entries of its own (`Persistence.record`).
 """
 
 import json
