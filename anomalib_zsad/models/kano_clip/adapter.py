@@ -4,9 +4,9 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from anomalib_zsad.models.kano_clip.attention import TextAttention, entropy
+from anomalib_zsad.functional.scoring import cosines, entropy
+from anomalib_zsad.models.kano_clip.attention import TextAttention
 from anomalib_zsad.models.kano_clip.choices import KAnoChoices
 from anomalib_zsad.models.kano_clip.deformable import DeformableAttention, Grid
 
@@ -73,7 +73,7 @@ class BiCA(nn.Module):
         if self.choices.bica_ffn:
             text = text + self.text_ffn_scale * self.text_ffn(text)
             patches = patches + self.patch_ffn_scale * self.patch_ffn(patches)
-        return Comparison(cosines(patches, text), offsets.detach().abs().mean(), entropy(weights.detach()))
+        return Comparison(cosines(patches, text), offsets.detach().abs().mean(), entropy(weights.detach()).mean())
 
     def _look_within(
         self,
@@ -127,15 +127,6 @@ class BiCMCI(nn.Module):
         names = (*attentions, "text_ffn_scale", "patch_ffn_scale")
         found = ((i, name, getattr(stage, name, None)) for i, stage in enumerate(self.stages, 1) for name in names)
         return {f"stage{i}_{name}": scale.detach().norm() for i, name, scale in found if scale is not None}
-
-
-def cosines(
-    patches: Tensor,  # (B, N, D)
-    text: Tensor,  # (B or 1, S, D)
-) -> Tensor:  # (B, N, S)
-    """Compare every patch with every state."""
-    along = patches @ F.normalize(text, dim=-1).transpose(1, 2)
-    return along / patches.norm(dim=-1, keepdim=True).clamp(min=1e-12)
 
 
 def _scale(width: int, value: float) -> nn.Parameter:

@@ -1,6 +1,5 @@
 """Attention between the many patches of an image and the few texts about it."""
 
-import torch
 from torch import Tensor, nn
 
 
@@ -65,10 +64,3 @@ class TextAttention(nn.Module):
         matrix: Tensor,  # (inner, D)
     ) -> Tensor:  # (h, d, D)
         return matrix.unflatten(0, (self.heads, -1))
-
-
-def entropy(
-    weights: Tensor,  # (..., N), which sum to 1
-) -> Tensor:
-    """Mean entropy of attention in nats: log N where it lies on all alike, 0 where it lies on one."""
-    return torch.special.entr(weights).sum(-1).mean()

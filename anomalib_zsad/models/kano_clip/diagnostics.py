@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torchmetrics.functional.classification import binary_auroc
 
+from anomalib_zsad.functional.scoring import size_of
 from anomalib_zsad.models.kano_clip.torch_model import Logits, Scores
 
 
@@ -51,8 +52,7 @@ def parts_of_held_out(module: Any) -> list[Tensor]:  # of (3, B)
                 if module.pre_processor:
                     module.pre_processor.on_validation_batch_start(trainer, module, batch, 0)
                 logits = module.model.logits(batch.image, module.names_of(batch))
-                size = (batch.image.shape[-2], batch.image.shape[-1])
-                found.append(parts_of(module.model.scores(logits, size), batch.gt_label))
+                found.append(parts_of(module.model.scores(logits, size_of(batch.image)), batch.gt_label))
     return found
 
 

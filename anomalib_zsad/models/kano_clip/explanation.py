@@ -13,9 +13,10 @@ from torchvision.transforms.v2.functional import to_pil_image
 
 from anomalib_zsad.data.item import ANY_CATEGORY
 from anomalib_zsad.data.reading import read_image
+from anomalib_zsad.functional.scoring import probability, size_of
 from anomalib_zsad.knowledge.base import GENERIC, KnowledgeBase
 from anomalib_zsad.models.kano_clip import KAnoClip
-from anomalib_zsad.models.kano_clip.prompts import class_words, encode_sentences
+from anomalib_zsad.models.parts.text_side import encode_sentences
 
 
 @dataclass(frozen=True)
@@ -130,10 +131,10 @@ def explain(
         raise ValueError(msg)
     category = class_name or ANY_CATEGORY
     picture = read_image(image_path)
-    name = class_words(category, model.own_names)
+    name = model.class_names.describe(category)
     seen = _look(model, picture, name)
     texts, owners = _texts(base, category, dataset, all_classes=all_classes)
-    encoded = F.normalize(encode_sentences(model.model.clip, texts), dim=-1)  # (T, D)
+    encoded = F.normalize(encode_sentences(model.model.encoder.clip, texts), dim=-1)  # (T, D)
     close = (seen.features @ encoded.T).mean(0)  # (N, T)
     top = seen.probabilities.flatten().topk(min(n_patches, seen.probabilities.numel()))
     near = close[top.indices]
@@ -157,22 +158,17 @@ def _look(model: KAnoClip, picture: Tensor, name: str) -> _Seen:
     inner: Any = model.model
     prepare: Any = model.pre_processor
     images = prepare.transform(picture[None]).to(model.device)
-    size = (images.shape[-2], images.shape[-1])
+    size = size_of(images)
     text = inner.text_features([name])
-    tokens = inner.encode(images)
-    logits = inner.compare(tokens, inner.clip.grid_of(*size), text)
-    *stages, _ = tokens
-    patches = [each[0, 1:] for each in stages]
-    if inner.projections is not None:
-        patches = [project(each) for project, each in zip(inner.projections, patches, strict=True)]
-    joined = logits.patches.sum(1) if inner.choices.stage_reduction == "sum" else logits.patches.mean(1)
-    scores = inner.scores(logits, size)
+    taps = inner.encoder(images)
+    logits = inner.compare(taps, text)
+    scores = inner.score(logits, size)
     return _Seen(
-        probabilities=joined[0].softmax(-1)[..., 1],
-        features=F.normalize(torch.stack(patches), dim=-1),
+        probabilities=probability(inner.join_stages(logits)[0]),
+        features=F.normalize(torch.cat(inner.patches_of(taps)), dim=-1),
         text=F.normalize(text[0], dim=-1),
-        anomaly_map=scores.smooth[0].cpu(),
-        score=float(scores.of_image()[0]),
+        anomaly_map=scores.anomaly_map[0, 0].cpu(),
+        score=float(scores.pred_score[0]),
     )
 
 

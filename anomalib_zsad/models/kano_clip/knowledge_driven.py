@@ -14,7 +14,6 @@ from anomalib_zsad.data.item import categories_of
 from anomalib_zsad.functional.processes import known_to_processes, sum_over_processes
 from anomalib_zsad.knowledge import KnowledgeBase, load_knowledge
 from anomalib_zsad.models.kano_clip.loss import knowledge_distances
-from anomalib_zsad.models.kano_clip.prompts import class_words
 from anomalib_zsad.models.parts.class_names import dataset_of
 from anomalib_zsad.models.parts.record import Record
 from anomalib_zsad.seam.trainers import datamodule_of
@@ -94,7 +93,7 @@ class KnowledgeMixin:
         if not self._module.hparams["use_knpl"] or not categories:
             return
         with torch.no_grad():
-            text = self._module.model.text_features([class_words(name, self._module.own_names) for name in categories])
+            text = self._module.model.text_features([self._module.class_names.describe(name) for name in categories])
             targets = self._targets([(name, None) for name in categories])
             distances = knowledge_distances(targets, text)
         for name, (normal, abnormal) in zip(categories, distances.tolist(), strict=True):

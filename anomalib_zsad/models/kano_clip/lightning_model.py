@@ -5,25 +5,27 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from anomalib.data import InferenceBatch
 from anomalib.models import AnomalibModule
 from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 
 from anomalib_zsad import arguments as arg
 from anomalib_zsad.clip.backbone import FrozenClip
-from anomalib_zsad.data.item import ANY_CATEGORY
-from anomalib_zsad.data.names import read_class_words
 from anomalib_zsad.evaluation.post_processor import MonotonePostProcessor
 from anomalib_zsad.functional.processes import known_to_processes
+from anomalib_zsad.functional.scoring import size_of
 from anomalib_zsad.models.kano_clip import diagnostics
 from anomalib_zsad.models.kano_clip.adapter import BiCA, BiCMCI
 from anomalib_zsad.models.kano_clip.choices import KAnoChoices
 from anomalib_zsad.models.kano_clip.conv_adapter import ConvAdapter
 from anomalib_zsad.models.kano_clip.knowledge_driven import KnowledgeMixin
 from anomalib_zsad.models.kano_clip.loss import KAnoClipLoss, knowledge_loss
-from anomalib_zsad.models.kano_clip.prompts import FixedPrompts, KnowledgePrompts, class_words
-from anomalib_zsad.models.kano_clip.torch_model import KAnoClipModel, Precision
+from anomalib_zsad.models.kano_clip.prompts import FixedPrompts, KnowledgePrompts
+from anomalib_zsad.models.kano_clip.stages import StageTokens
+from anomalib_zsad.models.kano_clip.torch_model import KAnoClipModel
+from anomalib_zsad.models.parts.class_names import ClassNames, readable_words
+from anomalib_zsad.models.parts.common_arguments import documented
+from anomalib_zsad.models.parts.encoder import Encoder, Precision
 from anomalib_zsad.models.parts.feature_cache import CacheDtype
 from anomalib_zsad.models.parts.mixin import ZeroShotMixin
 from anomalib_zsad.seam.trainers import trainer_of
@@ -39,14 +41,8 @@ class KAnoClip(KnowledgeMixin, ZeroShotMixin, AnomalibModule):  # type: ignore[m
     There is no published implementation: where the paper is silent, `KAnoChoices` says what was chosen.
 
     Args:
-        backbone: An open_clip model name; not used where `pretrained` is a file, whose shapes tell the architecture.
-        pretrained: A tag of open_clip, a file with the weights of a CLIP, or None for untrained weights (tests only).
-        image_size: Height and width in pixels that images are resized to; multiples of the patch size. None: 518, or
-            over the small CLIP of this package the 168 that it was trained at.
         feature_layers: Vision blocks after which the stages end, counted from 1. None: the last of each quarter
             (6, 12, 18, 24 at ViT-L).
-        class_name: The class of all images. None: the sample's own, else the datamodule's, else "object".
-        class_names: Words for classes in the prompts that take precedence, by category: a mapping or a YAML file.
         knowledge: The knowledge base for training: "builtin", or a file.
         use_knpl: False for fixed prompts and no knowledge (table 3 of the paper).
         use_vv: False for CLIP's own patch tokens instead of those of V-V attention (table 3).
@@ -61,18 +57,7 @@ class KAnoClip(KnowledgeMixin, ZeroShotMixin, AnomalibModule):  # type: ignore[m
         lambda_local: Weight of the map's losses (gamma).
         lr_prompts: Adam's learning rate of the prompt vectors.
         lr_adapters: Adam's learning rate of everything else.
-        epochs: Epochs of training, where the trainer's `max_epochs` does not say otherwise.
-        precision: "bf16" runs the frozen vision tower in bfloat16; what learns stays in float32.
-        cache_features: A folder to keep what the backbone computes in training, so that it is computed in the first
-            epoch only (see `FeatureCache`); 11 MB an image at the defaults. None: computed in every epoch.
-        cache_dtype: "float16" or "bfloat16", what is kept there.
-        image_threshold: The raw image score above which an image is anomalous. None: as fitted to validation data.
-        pixel_threshold: The same of the pixels of a map.
-        weights: An adapter file that `save_weights` wrote. None: to be trained.
-        seed: Of initialisation and training.
         choices: What the paper leaves open (see `KAnoChoices`).
-        post_processor: Ours with other options, anomalib's, or False for none.
-        **components: anomalib's pre_processor, evaluator and visualizer.
 
     Raises:
         ValueError: If an argument does not fit the backbone.
@@ -87,8 +72,10 @@ class KAnoClip(KnowledgeMixin, ZeroShotMixin, AnomalibModule):  # type: ignore[m
     model: KAnoClipModel
     loss: KAnoClipLoss
     choices: KAnoChoices
+    class_names: ClassNames
     run_arguments = ZeroShotMixin.run_arguments | {"knowledge"}
 
+    @documented
     @arg.checked
     def __init__(
         self,
@@ -135,35 +122,29 @@ class KAnoClip(KnowledgeMixin, ZeroShotMixin, AnomalibModule):  # type: ignore[m
             given.backbone, given.pretrained, given.image_size, choices.activation, position_resize="bicubic_antialias"
         )
         layers = clip.check_layers(clip.quarters() if given.feature_layers is None else given.feature_layers)
+        encoder = Encoder(clip, layers, given.precision, StageTokens.of(choices, clip, given.use_vv))
         width = clip.joint_width
         states = (given.normal_states, given.abnormal_states)
-        self.own_names = read_class_words(given.class_names)
+        self.class_names = ClassNames(readable_words, given.class_names, given.class_name)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(given.seed)
             self.model = KAnoClipModel(
-                clip,
+                encoder,
                 KnowledgePrompts(clip, given.prompt_length, *states, choices) if given.use_knpl else FixedPrompts(),
                 BiCMCI([BiCA(width, choices) for _ in layers]) if given.use_bicmci else None,
                 ConvAdapter(width, choices) if given.use_conv_adapter else None,
                 choices,
-                layers=layers,
-                use_vv=given.use_vv,
-                sigma=given.sigma,
-                class_name=class_words(given.class_name or ANY_CATEGORY, self.own_names),
-                precision=given.precision,
+                self.class_names.default,
+                given.sigma,
             )
         self.loss = KAnoClipLoss(choices, given.lambda_kd, given.lambda_global, given.lambda_local)
         self._seen: list[Tensor] = []
 
-    def predict_batch(self, batch: Any) -> InferenceBatch:
-        """Score a batch, each image as one of its own class."""
-        return self.model(batch.image, self.names_of(batch))
-
     def loss_terms(self, batch: Any) -> dict[str, Tensor]:
         """Compute the losses, eq. 13."""
-        size = (batch.image.shape[-2], batch.image.shape[-1])
+        size = size_of(batch.image)
         text = self.model.text_features(self.names_of(batch))
-        logits = self.model.compare(self.model.encode(batch.image), self.model.clip.grid_of(*size), text)
+        logits = self.model.compare(self.model.encoder(batch.image), text)
         scores = self.model.scores(logits, size)
         per_stage = self.choices.local_loss_on == "per_stage"
         stages = logits.patches.unbind(1) if per_stage else ()
@@ -176,10 +157,6 @@ class KAnoClip(KnowledgeMixin, ZeroShotMixin, AnomalibModule):  # type: ignore[m
             self._watch(logits, scores, batch.gt_label, distances)
         given = (batch.gt_label, batch.gt_mask, distances, shares)
         return self.loss(parts, abnormal, *given, torch.stack(normal) if normal else None)
-
-    def names_of(self, batch: Any) -> list[str]:
-        """Name the class of every image in the words of its prompts."""
-        return [class_words(category, self.own_names) for category in self.categories_of(batch)]
 
     def configure_optimizers(self) -> Optimizer:
         """Train prompts and adapters with Adam, each at its own rate.

@@ -1,15 +1,15 @@
 """What KAnoCLIP says about a class: learnable prompts of both states (eq. 1), and what they are drawn to (eq. 3)."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from anomalib_zsad.clip.backbone import FrozenClip
-from anomalib_zsad.data.names import class_key, readable
 from anomalib_zsad.models.kano_clip.choices import KAnoChoices
 from anomalib_zsad.models.kano_clip.deep_prompts import DeepPrompts
+from anomalib_zsad.models.parts.text_side import encode_sentences, prompt_tokens
 
 _FIXED = ("a photo of a normal {}.", "a photo of an abnormal {}.")
 _CHUNK = 64
@@ -66,7 +66,7 @@ class KnowledgePrompts(nn.Module):
     ) -> dict[str, Tensor]:  # each (S, D), as the encoder gives them
         """Encode what is said of classes."""
         prompts = [self.of(name) for name in names]
-        tokens, end = _tokens(clip, [text for states in prompts for state in states for text in state])
+        tokens, end = prompt_tokens(clip, [text for states in prompts for state in states for text in state])
         words = clip.embed_tokens(tokens)
         counts = [len(state) for state in self.states]
         vectors = torch.cat([self.vectors[i].expand(count, -1, -1) for i, count in enumerate(counts)])
@@ -127,28 +127,3 @@ class KnowledgeTargets(nn.Module):
             self.features = torch.cat([self.features, *found])
             self._rows.update({text: len(self._rows) + i for i, text in enumerate(new)})
         return torch.stack([self.features[[self._rows[text] for text in each]].mean(0) for each in texts])
-
-
-def encode_sentences(clip: FrozenClip, texts: Sequence[str]) -> Tensor:  # (P, D)
-    """Encode plain texts, as the encoder gives them; what CLIP's context cannot hold is cut off."""
-    tokens, end = _tokens(clip, texts)
-    return clip.encode_text(clip.embed_tokens(tokens), end)
-
-
-def class_words(category: str, own: Mapping[str, str] | None = None) -> str:
-    """Name a class in the words of its prompts.
-
-    Args:
-        category: As its dataset calls it: `metal_nut`, `pcb3`, `Class7`.
-        own: Names that take precedence, as `read_class_words` reads them.
-
-    Returns:
-        Words without underscores and trailing numbers; "object" where the name says nothing.
-    """
-    return (own or {}).get(class_key(category)) or readable(category)
-
-
-def _tokens(clip: FrozenClip, texts: Sequence[str]) -> tuple[Tensor, Tensor]:  # (P, T) and (P,)
-    tokens = clip.tokenize(texts).to(clip.projection.device)
-    end = tokens.argmax(dim=-1)  # the end-of-text token has the highest number
-    return tokens[:, : int(end.max()) + 1], end

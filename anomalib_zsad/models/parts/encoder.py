@@ -81,6 +81,6 @@ class Encoder(nn.Module):
             return [tokens.float() for tokens in self.read(self.clip, images, self.layers)]
 
 
-def encoders_in(model: nn.Module) -> list[Any]:  # of Encoder
+def encoders_in(model: nn.Module) -> list[Encoder]:
     """List the encoders of a model: one of a method, those of the members of an ensemble."""
-    return [part for part in model.modules() if isinstance(part, Encoder) or hasattr(part, "encoding")]
+    return [part for part in model.modules() if isinstance(part, Encoder)]

@@ -7,7 +7,7 @@ import shutil
 import zlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial, wraps
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -31,17 +31,6 @@ _FORMAT = "anomalib_zsad features 1"
 _REPEATABLE = (CenterCrop, Normalize, Resize)
 """Transforms without chance; anomalib itself has the datasets resize as the model does."""
 _READERS = 4
-
-
-def cacheable(encode: Callable[[Any, Tensor], Features]) -> Callable[[Any, Tensor], Features]:
-    """Have an `encode` of images go through the `feature_cache` of its model, while it has one."""
-
-    @wraps(encode)
-    def through_cache(self: Any, images: Tensor) -> Features:
-        cache: FeatureCache | None = getattr(self, "feature_cache", None)
-        return encode(self, images) if cache is None else cache(images, partial(encode, self))
-
-    return through_cache
 
 
 class FeatureCache:

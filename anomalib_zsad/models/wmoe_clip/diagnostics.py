@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torchmetrics.functional.classification import binary_auroc
 
+from anomalib_zsad.functional.scoring import entropy, probability
 from anomalib_zsad.models.wmoe_clip.loss import divergence, reconstruction
 from anomalib_zsad.models.wmoe_clip.torch_model import Logits
 
@@ -37,13 +38,13 @@ def of_step(logits: Logits) -> dict[str, Tensor]:
     """
     found = {}
     for layer, attended in enumerate(logits.attended, 1):
-        found[f"attention_entropy_{layer}"] = _entropy(attended.weights).mean()
+        found[f"attention_entropy_{layer}"] = entropy(attended.weights).mean()
         found[f"text_cosine_{layer}"] = F.cosine_similarity(attended.text[:, 0], attended.text[:, 1]).mean()
         found[f"gate_{layer}"] = attended.gate.mean()
     if logits.routed is not None:
         load = (logits.routed.weights > 0).float().mean(0)
         found.update({f"expert_load_{i}": share for i, share in enumerate(load, 1)})
-        found["router_entropy"] = _entropy(logits.routed.logits.softmax(-1)).mean()
+        found["router_entropy"] = entropy(logits.routed.logits.softmax(-1)).mean()
     return {name: value.detach() for name, value in found.items()}
 
 
@@ -55,7 +56,7 @@ def seen_in(
     """Keep what `of_epoch` needs."""
     sample = logits.sample
     low, high = maps.mean(1).flatten(1).aminmax(dim=1)
-    scores = torch.stack([logits.image.softmax(-1)[:, 1], low, high, label.float()])
+    scores = torch.stack([probability(logits.image), low, high, label.float()])
     sampled = [] if sample is None else [sample.token, divergence(sample), reconstruction(sample)]
     return Seen(scores.detach(), [each.detach() for each in sampled])
 
@@ -94,9 +95,3 @@ def _variances(
 ) -> Tensor:  # (min(n, D),) eigenvalues of the covariance
     centred = tokens - tokens.mean(0)
     return (torch.linalg.svdvals(centred.cpu()).square() / max(len(tokens) - 1, 1)).to(tokens.device)
-
-
-def _entropy(
-    probabilities: Tensor,  # (..., n)
-) -> Tensor:
-    return torch.special.entr(probabilities).sum(-1)

@@ -18,6 +18,9 @@ from anomalib_zsad.clip.backbone import FrozenClip
 from anomalib_zsad.data.item import generators_of
 from anomalib_zsad.evaluation.post_processor import MonotonePostProcessor
 from anomalib_zsad.functional.processes import known_to_processes
+from anomalib_zsad.functional.scoring import size_of
+from anomalib_zsad.models.parts.common_arguments import documented
+from anomalib_zsad.models.parts.encoder import Encoder, Precision
 from anomalib_zsad.models.parts.feature_cache import CacheDtype
 from anomalib_zsad.models.parts.mixin import ZeroShotMixin
 from anomalib_zsad.models.wmoe_clip import diagnostics
@@ -26,7 +29,7 @@ from anomalib_zsad.models.wmoe_clip.choices import WMoEChoices
 from anomalib_zsad.models.wmoe_clip.experts import LayerContext, SemanticExperts
 from anomalib_zsad.models.wmoe_clip.loss import WMoEClipLoss
 from anomalib_zsad.models.wmoe_clip.sampler import ClassTokenSampler, SampledPrompts
-from anomalib_zsad.models.wmoe_clip.torch_model import Precision, WMoEClipModel
+from anomalib_zsad.models.wmoe_clip.torch_model import WMoEClipModel
 from anomalib_zsad.seam.trainers import trainer_of
 
 WARM_UP = 0.1
@@ -43,10 +46,6 @@ class WMoEClip(ZeroShotMixin, AnomalibModule):  # type: ignore[misc]  # what the
     paper is silent, `WMoEChoices` says what was chosen.
 
     Args:
-        backbone: An open_clip model name; not used where `pretrained` is a file, whose shapes tell the architecture.
-        pretrained: A tag of open_clip, a file with the weights of a CLIP, or None for untrained weights (tests only).
-        image_size: Height and width in pixels that images are resized to; multiples of the patch size. None: 518, or
-            over the small CLIP of this package the 168 that it was trained at.
         feature_layers: Vision blocks whose patches are used, counted from 1. None: the last of each quarter
             (6, 12, 18, 24 at ViT-L).
         use_ctds: False for vectors that are the same for all images (table 2 of the paper).
@@ -62,18 +61,8 @@ class WMoEClip(ZeroShotMixin, AnomalibModule):  # type: ignore[misc]  # what the
         kl_weight: Weight of the divergence (eq. 11).
         rec_weight: Weight of the reconstruction (eq. 11).
         lr: Adam's learning rate.
-        epochs: Epochs of training, where the trainer's `max_epochs` does not say otherwise.
-        precision: "bf16" runs the frozen vision tower in bfloat16; what learns stays in float32.
-        cache_features: A folder to keep what the backbone computes in training, so that it is computed in the first
-            epoch only (see `FeatureCache`); 11 MB an image at the defaults. None: computed in every epoch.
-        cache_dtype: "float16" or "bfloat16", what is kept there.
-        image_threshold: The raw image score above which an image is anomalous. None: as fitted to validation data.
-        pixel_threshold: The same of the pixels of a map.
-        weights: An adapter file, written by `save_weights`. None: to be trained.
         seed: Of initialisation, training and fixed noise.
         choices: What the paper leaves open (see `WMoEChoices`).
-        post_processor: Ours with other options, anomalib's, or False for none.
-        **components: anomalib's pre_processor, evaluator and visualizer.
 
     Raises:
         ValueError: If an argument does not fit the backbone.
@@ -90,6 +79,7 @@ class WMoEClip(ZeroShotMixin, AnomalibModule):  # type: ignore[misc]  # what the
     loss: WMoEClipLoss
     choices: WMoEChoices
 
+    @documented
     @arg.checked
     def __init__(
         self,
@@ -133,6 +123,7 @@ class WMoEClip(ZeroShotMixin, AnomalibModule):  # type: ignore[misc]  # what the
             given.backbone, given.pretrained, given.image_size, "quick_gelu", position_resize="bicubic_antialias"
         )
         layers = clip.check_layers(clip.quarters() if given.feature_layers is None else given.feature_layers)
+        last = [] if clip.n_blocks in layers else [clip.n_blocks]
         width, n_attentions = clip.joint_width, 1 if choices.wcma_shared else len(layers)
         _check_widths(clip, given.use_ctds, choices)
         if choices.map_features == "frequency" and not given.use_wcma:
@@ -146,16 +137,15 @@ class WMoEClip(ZeroShotMixin, AnomalibModule):  # type: ignore[misc]  # what the
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(given.seed)
             self.model = WMoEClipModel(
-                clip,
+                Encoder(clip, [*layers, *last], given.precision),
                 ClassTokenSampler(width, choices) if given.use_ctds else None,
                 SampledPrompts(clip, given.states, given.prompt_length, choices),
                 PatchProjections(clip, len(layers), choices),
                 [WaveletCrossAttention(width, choices) for _ in range(n_attentions)] if given.use_wcma else None,
                 experts() if given.use_samoe else None,
                 choices,
-                layers=layers,
+                n_layers=len(layers),
                 sigma=given.sigma,
-                precision=given.precision,
                 seed=given.seed,
             )
         weights = (given.global_weight, given.local_weight, given.kl_weight, given.rec_weight)
@@ -167,14 +157,13 @@ class WMoEClip(ZeroShotMixin, AnomalibModule):  # type: ignore[misc]  # what the
         if self.choices.inference_sampling != "monte_carlo":
             return self.model(batch.image)
         noise, _ = self.model.draw(generators_of(batch, "evaluation", self.hparams["seed"], 0))
-        return self.model.score(self.model.logits(batch.image, noise), (batch.image.shape[-2], batch.image.shape[-1]))
+        return self.model.score(self.model.logits(batch.image, noise), size_of(batch.image))
 
     def loss_terms(self, batch: Any) -> dict[str, Tensor]:
         """Compute the losses, eq. 11."""
-        size = (batch.image.shape[-2], batch.image.shape[-1])
         noise = self.model.draw(self._generators_of(batch))
-        logits = self.model.compare(self.model.encode(batch.image), self.model.clip.grid_of(*size), *noise)
-        maps = self.model.layer_maps(logits, size)
+        logits = self.model.compare(self.model.encoder(batch.image), *noise)
+        maps = self.model.layer_maps(logits, size_of(batch.image))
         if trainer_of(self) is not None and self.training:
             found = {f"train_{name}": value for name, value in diagnostics.of_step(logits).items()}
             self.log_dict(found, on_step=False, on_epoch=True, batch_size=len(batch.image), sync_dist=True)

@@ -3,14 +3,12 @@
 import torch
 from torch import Tensor, nn
 
-from anomalib_zsad.functional.losses import dice_loss, score_loss
+from anomalib_zsad.functional.losses import clamped_focal_loss, dice_loss, score_loss
+from anomalib_zsad.functional.scoring import probability
 from anomalib_zsad.models.wmoe_clip.choices import WMoEChoices
 from anomalib_zsad.models.wmoe_clip.experts import load_balance
 from anomalib_zsad.models.wmoe_clip.sampler import Sample
 from anomalib_zsad.models.wmoe_clip.torch_model import Logits
-
-MARGIN = 1e-5
-"""How far the focal loss keeps probabilities from 0 and 1."""
 
 
 class WMoEClipLoss(nn.Module):
@@ -54,13 +52,13 @@ class WMoEClipLoss(nn.Module):
         """Compute every term and their weighted sum, `loss`; terms of what is switched off are left out."""
         target = (mask > 0)[:, None].expand_as(maps)
         n_layers = maps.shape[1]
-        text, peak = logits.image.softmax(-1)[:, 1], maps.mean(1).amax(dim=(-2, -1))
+        text, peak = probability(logits.image), maps.mean(1).amax(dim=(-2, -1))
         weight = n_layers if self.choices.map_reduction == "sum" else 1
         with torch.autocast(maps.device.type, enabled=False):
             terms = {
                 "loss_global": score_loss(text, peak, label.float(), self.choices.score_reduction, weight),
                 # Means over all layers: their sum is L times as much.
-                "loss_focal": n_layers * focal_loss(maps, target, self.choices.focal_gamma),
+                "loss_focal": n_layers * clamped_focal_loss(maps, target, self.choices.focal_gamma),
                 "loss_dice": n_layers * dice_loss(maps.flatten(0, 1), target.flatten(0, 1)),
             }
             if logits.sample is not None:
@@ -80,13 +78,3 @@ def divergence(sample: Sample) -> Tensor:  # (B, D)
 def reconstruction(sample: Sample) -> Tensor:  # (B, m)
     """Measure how far samples are from the class token, squared, eq. 3."""
     return (sample.decoded - sample.token[:, None]).square().sum(-1)
-
-
-def focal_loss(
-    maps: Tensor,  # any shape, probabilities
-    target: Tensor,  # the same shape, true where anomalous
-    gamma: float = 2.0,
-) -> Tensor:
-    """Mean focal loss of the probability of the true state, without class weights."""
-    likelihood = torch.where(target, maps, 1 - maps).clamp(MARGIN, 1 - MARGIN)
-    return ((1 - likelihood) ** gamma * -likelihood.log()).mean()

@@ -1,23 +1,22 @@
 """What WMoE-CLIP computes: text drawn from the class token, refined by patches, and a class token with experts."""
 
 from collections.abc import Sequence
-from typing import ClassVar, Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 from anomalib.data import InferenceBatch
 from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
-from anomalib_zsad.clip.backbone import FrozenClip
-from anomalib_zsad.functional.scoring import smooth_upsample
+from anomalib_zsad.functional.scoring import cosines, log_odds, probability, size_of, smooth_upsample
 from anomalib_zsad.functional.seeds import standard_normal
-from anomalib_zsad.models.parts.feature_cache import cacheable
+from anomalib_zsad.models.parts.encoder import Encoder, Taps
+from anomalib_zsad.models.parts.heads import ScoreHead
+from anomalib_zsad.models.parts.text_side import TextSide
 from anomalib_zsad.models.wmoe_clip.adapter import Attended, PatchProjections, WaveletCrossAttention
 from anomalib_zsad.models.wmoe_clip.choices import WMoEChoices
 from anomalib_zsad.models.wmoe_clip.experts import Routed, SemanticExperts
 from anomalib_zsad.models.wmoe_clip.sampler import ClassTokenSampler, Sample, SampledPrompts
-
-Precision = Literal["fp32", "bf16"]
 
 
 class Logits(NamedTuple):
@@ -37,52 +36,45 @@ class WMoEClipModel(nn.Module):
     (arXiv 2603.06313), eq. 1-8. Where the paper is silent, `WMoEChoices` says what was chosen.
 
     Args:
-        clip: The frozen CLIP.
+        encoder: The frozen CLIP, read after the vision blocks whose patches are used, then after the last one.
         sampler: Eq. 1. None: prompts are the same for all images (table 2 of the paper, no CTDS).
         prompts: Eq. 4.
         projections: From patches to the joint space.
         attention: Eq. 5-7, one for all layers or one for each. None: text is not refined (no WCMA).
         experts: Eq. 8. None: the class token is CLIP's own (no SA-MoE).
         choices: What prompts are made of, what is compared, and how maps are joined.
-        layers: Vision blocks whose patches are used, counted from 1.
+        n_layers: L, how many blocks have their patches used.
         sigma: Standard deviation in pixels of the blur of the final map; 0 for none.
-        precision: "bf16" runs the frozen vision tower in bfloat16; what learns stays in float32.
         seed: Of the fixed noise.
     """
 
-    encoding: ClassVar = ("layers", "precision")
-    encoder = property(lambda self: self)
-    recipe = property(lambda self: {name: getattr(self, name) for name in self.encoding})
-    folded_text: Tensor | None
     fixed_noise: Tensor
     log_temperatures: Tensor
 
     def __init__(
         self,
-        clip: FrozenClip,
+        encoder: Encoder,
         sampler: ClassTokenSampler | None,
         prompts: SampledPrompts,
         projections: PatchProjections,
         attention: Sequence[WaveletCrossAttention] | None,
         experts: SemanticExperts | None,
         choices: WMoEChoices,
-        layers: Sequence[int],
+        n_layers: int,
         sigma: float = 8.0,
-        precision: Precision = "fp32",
         seed: int = 0,
     ) -> None:
         super().__init__()
-        self.clip = clip
+        self.encoder = encoder
         self.sampler = sampler
         self.prompts = prompts
         self.projections = projections
         self.attention = nn.ModuleList(attention or [])
         self.experts = experts
-        self.layers = clip.check_layers(layers)
         self.choices = choices
-        self.map_weight = len(self.layers) if choices.map_reduction == "sum" else 1
-        self.sigma = sigma
-        self.precision = precision
+        self.n_layers = n_layers
+        self.text_side = TextSide()
+        self.head = ScoreHead(sigma, n_layers if choices.map_reduction == "sum" else 1, choices.smooth_score)
         logs = torch.tensor([choices.temperature, choices.score_temperature]).log()
         if choices.learn_temperature:
             self.log_temperatures = nn.Parameter(logs)
@@ -90,14 +82,13 @@ class WMoEClipModel(nn.Module):
             self.register_buffer("log_temperatures", logs, persistent=False)
         noise = torch.randn(1, *self._noise_shape, generator=torch.Generator().manual_seed(seed))
         self.register_buffer("fixed_noise", noise, persistent=False)
-        self.register_buffer("folded_text", None, persistent=False)
 
     def forward(
         self,
         images: Tensor,  # (B, 3, H, W), normalised
     ) -> InferenceBatch:
         """Score images: `pred_score` (B,) and `anomaly_map` (B, 1, H, W), both in [0, 1]."""
-        return self.score(self.logits(images), size=(images.shape[-2], images.shape[-1]))
+        return self.score(self.logits(images), size_of(images))
 
     def logits(
         self,
@@ -105,38 +96,28 @@ class WMoEClipModel(nn.Module):
         noise: Tensor | None = None,  # (B, m, D)
     ) -> Logits:
         """Compare images and their patches with the text that is drawn for them."""
-        return self.compare(self.encode(images), self.clip.grid_of(*images.shape[-2:]), noise)
-
-    @cacheable
-    def encode(
-        self,
-        images: Tensor,  # (B, 3, H, W), normalised
-    ) -> list[Tensor]:  # L x (B, 1 + N, C) float32, and the last block's where it is not among them
-        """Read the taps of the frozen backbone: all that does not change in training."""
-        with torch.autocast(images.device.type, torch.bfloat16, enabled=self._autocasts(images)):
-            return [tap.float() for tap in self.clip.encode_patches(images, self._tapped)]
+        return self.compare(self.encoder(images), noise)
 
     def compare(
         self,
-        features: list[Tensor],  # what `encode` gives
-        grid: tuple[int, int],
+        taps: Taps,  # L x (B, 1 + N, C), and the last block's where it is not among them
         noise: Tensor | None = None,  # (B, m, D), standard normal; None: as `inference_sampling` says
         router_noise: Tensor | None = None,  # (B, E), standard normal; None for none
     ) -> Logits:
         """Draw text for every image, refine it layer by layer, and compare."""
-        with torch.autocast(features[0].device.type, enabled=False):
+        with torch.autocast(self.log_temperatures.device.type, enabled=False):
             temperature, score_temperature = self.log_temperatures.exp().unbind()
-            token = self._class_token(features)
+            token = self._class_token(taps)
             text, sample = self._text(token, noise)
-            patches = [self._project(layer, tap, grid) for layer, tap in enumerate(features[: len(self.layers)])]
+            patches = [self._project(layer, tap, taps.grid) for layer, tap in enumerate(taps.tokens[: self.n_layers])]
             attended = [self._attention_of(i)(each, text) for i, each in enumerate(patches) if self.attention]
             routed = self.experts(_pooled(patches), router_noise) if self.experts else None
             token = token + routed.mix if routed else token
             compared = [each.patches for each in attended] if self.choices.map_features == "frequency" else patches
             texts = [each.text for each in attended] or [text] * len(patches)
-            maps = [_cosines(each.flatten(1, 2), t) for each, t in zip(compared, texts, strict=True)]
+            maps = [cosines(each.flatten(1, 2), t) for each, t in zip(compared, texts, strict=True)]
             return Logits(
-                image=_cosines(token[:, None], text)[:, 0] / score_temperature,
+                image=cosines(token[:, None], text)[:, 0] / score_temperature,
                 patches=torch.stack(maps, dim=1).unflatten(2, compared[0].shape[1:3]) / temperature,
                 sample=sample,
                 attended=attended,
@@ -148,19 +129,13 @@ class WMoEClipModel(nn.Module):
 
         The softmax over two states is the sigmoid of their difference, and upsampling is linear.
         """
-        difference = logits.patches[..., 1] - logits.patches[..., 0]
+        difference = log_odds(logits.patches)
         with torch.autocast(difference.device.type, enabled=False):
             return smooth_upsample(difference, size, sigma=0.0).sigmoid()
 
     def score(self, logits: Logits, size: tuple[int, int]) -> InferenceBatch:
         """Join the layers' maps; add the class token's probability and the map's maximum, divided so that 1 is most."""
-        maps = self.layer_maps(logits, size).mean(1)
-        with torch.autocast(maps.device.type, enabled=False):
-            # Rounding of the two matrix products must not leave [0, 1].
-            smooth = smooth_upsample(maps, size, self.sigma).clamp(0, 1) if self.sigma else maps
-        peak = (smooth if self.choices.smooth_score else maps).amax(dim=(-2, -1))
-        score = (logits.image.softmax(-1)[:, 1] + self.map_weight * peak) / (1 + self.map_weight)
-        return InferenceBatch(pred_score=score, anomaly_map=smooth[:, None])
+        return self.head(probability(logits.image), self.layer_maps(logits, size).mean(1), size)
 
     def draw(
         self,
@@ -176,25 +151,21 @@ class WMoEClipModel(nn.Module):
     def fold_text(self) -> None:
         """Leave out what inference does not need, for export: the text tower stays where images change the text."""
         if self.sampler is None:
-            self.folded_text = self.prompts(self.clip)
-            self.clip = self.clip.without_text()
+            self.text_side.fold(self.prompts, self.encoder.clip)
+            self.encoder.drop_text()
         else:
-            self.clip = self.clip.without_vocabulary()
-
-    @property
-    def _tapped(self) -> list[int]:
-        last = self.clip.n_blocks
-        return self.layers if last in self.layers else [*self.layers, last]
+            self.encoder.clip = self.encoder.clip.without_vocabulary()
 
     @property
     def _noise_shape(self) -> tuple[int, int]:
-        return self.prompts.vectors.shape[1], self.clip.joint_width
+        return self.prompts.vectors.shape[1], self.encoder.clip.joint_width
 
     def _class_token(
         self,
-        features: list[Tensor],  # what `encode` gives
+        taps: Taps,
     ) -> Tensor:  # (B, D) x_c
-        token = self.clip.project(features[self._tapped.index(self.clip.n_blocks)][:, 0])
+        clip = self.encoder.clip
+        token = clip.project(taps.tokens[self.encoder.layers.index(clip.n_blocks)][:, 0])
         if self.choices.cls_scale == "raw":
             return token
         return F.normalize(token, dim=-1) * (1 if self.choices.cls_scale == "unit" else token.shape[-1] ** 0.5)
@@ -205,7 +176,7 @@ class WMoEClipModel(nn.Module):
         noise: Tensor | None,
     ) -> tuple[Tensor, Sample | None]:  # (B, S, D)
         if self.sampler is None:
-            text = self.prompts(self.clip) if self.folded_text is None else self.folded_text
+            text = self.text_side(self.prompts, self.encoder.clip)
             return text.expand(token.shape[0], -1, -1), None
         if noise is None and self.choices.inference_sampling == "fixed":
             noise = self.fixed_noise
@@ -213,7 +184,7 @@ class WMoEClipModel(nn.Module):
             noise = torch.randn(token.shape[0], *self._noise_shape, device=token.device)
         sample = self.sampler(token, noise)
         drawn = sample.decoded if self.choices.prompt_latent == "decoded" else sample.latent
-        return self.prompts(self.clip, drawn), sample
+        return self.prompts(self.encoder.clip, drawn), sample
 
     def _project(
         self,
@@ -221,25 +192,13 @@ class WMoEClipModel(nn.Module):
         tap: Tensor,  # (B, 1 + N, C)
         grid: tuple[int, int],
     ) -> Tensor:  # (B, gh, gw, D) F_I
-        return self.projections(self.clip, layer, tap[:, 1:]).unflatten(1, grid)
+        return self.projections(self.encoder.clip, layer, tap[:, 1:]).unflatten(1, grid)
 
     def _attention_of(self, layer: int) -> nn.Module:
         return self.attention[layer if len(self.attention) > 1 else 0]
-
-    def _autocasts(self, images: Tensor) -> bool:
-        return self.precision == "bf16" or torch.is_autocast_enabled(images.device.type)
 
 
 def _pooled(
     patches: list[Tensor],  # L x (B, gh, gw, D)
 ) -> Tensor:  # (B, L, D)
     return torch.stack([each.mean((1, 2)) for each in patches], dim=1)
-
-
-def _cosines(
-    tokens: Tensor,  # (B, N, D)
-    text: Tensor,  # (B, S, D)
-) -> Tensor:  # (B, N, S)
-    """Compare without a normalised copy of the tokens."""
-    along = tokens @ F.normalize(text, dim=-1).transpose(1, 2)
-    return along / torch.linalg.vector_norm(tokens, dim=-1, keepdim=True).clamp(min=1e-12)

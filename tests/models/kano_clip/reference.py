@@ -122,8 +122,8 @@ def text_of(model, name):  # (S, D), prompt by prompt at full length
     for state, words in enumerate((("normal", "perfect"), ("abnormal", "defective"))):
         features = []
         for word in words:
-            tokens = model.clip.tokenize([" ".join(["X"] * 12) + f" {word} {name}."])
-            embedded = model.clip.embed_tokens(tokens).clone()
+            tokens = model.encoder.clip.tokenize([" ".join(["X"] * 12) + f" {word} {name}."])
+            embedded = model.encoder.clip.embed_tokens(tokens).clone()
             embedded[0, 1:13] = model.prompts.vectors[state]
             features.append(encode(model, embedded[0], int(tokens.argmax())))
         states.append(sum(features) / len(features))
@@ -131,7 +131,7 @@ def text_of(model, name):  # (S, D), prompt by prompt at full length
 
 
 def encode(model, words, end):  # (T, Ct), block by block
-    clip, deep = model.clip, model.prompts.deep
+    clip, deep = model.encoder.clip, model.prompts.deep
     stream = words + clip.clip.positional_embedding
     for i in range(clip.n_text_blocks):
         if deep is not None and 1 <= i <= len(deep.tokens):
@@ -148,9 +148,9 @@ def min_max(plane):
 def scores_of(model, image, name, kernel=3, stride=2, reach=2.0):
     """Of one image: its score, M^a and M."""
     size = tuple(image.shape[1:])
-    grid = model.clip.grid_of(*size)
-    stages, last = model.clip.encode_patches_vv(image[None], [1, 2, 3, 4], 1)
-    project = lambda tokens: layer_norm(tokens[0], model.clip.ln_post) @ model.clip.projection  # noqa: E731
+    grid = model.encoder.clip.grid_of(*size)
+    stages, last = model.encoder.clip.encode_patches_vv(image[None], [1, 2, 3, 4], 1)
+    project = lambda tokens: layer_norm(tokens[0], model.encoder.clip.ln_post) @ model.encoder.clip.projection  # noqa: E731
     text = text_of(model, name)
     logits = sum(
         bica(project(stage)[1:], text, part, grid, kernel, stride, reach) / 0.07

@@ -50,7 +50,7 @@ def picture(tmp_path_factory):
 
 def encode(model, texts):
     """Each text alone, all 77 positions."""
-    clip = model.model.clip
+    clip = model.model.encoder.clip
     tokens = clip.tokenize(texts)
     rows = [clip.encode_text(clip.embed_tokens(row[None]), row.argmax()[None])[0] for row in tokens]
     return F.normalize(torch.stack(rows), dim=-1)
@@ -67,7 +67,7 @@ def test_cosines_are_those_of_the_model(model, picture):
     logits = model.model.logits(images, ["candle"])
     probabilities = logits.patches[0].sum(0).softmax(-1)[..., 1].flatten()
     chosen = probabilities.topk(3).indices
-    stages = [F.normalize(stage[0, 1:], dim=-1) for stage in model.model.encode(images)[:-1]]
+    stages = [F.normalize(stage[0, 1:], dim=-1) for stage in model.model.encoder(images).tokens[:-1]]
     close = sum(stage @ encoded.T for stage in stages) / len(stages)
     for match in found.matches:
         row = texts.index(match.text)

@@ -8,7 +8,9 @@ import torch
 from anomalib_zsad.clip.backbone import FrozenClip
 from anomalib_zsad.models.kano_clip.choices import KAnoChoices
 from anomalib_zsad.models.kano_clip.deep_prompts import DeepPrompts
-from anomalib_zsad.models.kano_clip.prompts import KnowledgePrompts, KnowledgeTargets, class_words, encode_sentences
+from anomalib_zsad.models.kano_clip.prompts import KnowledgePrompts, KnowledgeTargets
+from anomalib_zsad.models.parts.class_names import ClassNames, readable_words
+from anomalib_zsad.models.parts.text_side import encode_sentences
 from tests.models.kano_clip import reference
 from tests.models.kano_clip.builders import build
 
@@ -83,7 +85,7 @@ def test_truncated_prompts_are_those_of_full_length(small_clip):
     for name in ("bottle", "printed circuit board"):
         for each in (model, deep):
             expected = reference.text_of(each, name)
-            torch.testing.assert_close(each.prompts(each.clip, [name])[name], expected, atol=1e-5, rtol=0)
+            torch.testing.assert_close(each.prompts(each.encoder.clip, [name])[name], expected, atol=1e-5, rtol=0)
 
 
 @torch.no_grad()
@@ -126,5 +128,5 @@ def test_each_description_is_encoded_once_and_learns_nothing(clip, words):
     ],
 )
 def test_words_for_classes(category, words):
-    assert class_words(category) == words
-    assert class_words(category, {category.lower(): "thing"}) == "thing"
+    assert ClassNames(readable_words).describe(category) == words
+    assert ClassNames(readable_words, {category.lower(): "thing"}).describe(category) == "thing"

@@ -17,13 +17,13 @@ def model(small_clip):
 def encoded(model, monkeypatch):
     """How many prompts were encoded each time."""
     counts = []
-    encode = model.model.clip.encode_text
+    encode = model.model.encoder.clip.encode_text
 
     def counting(words, *more):
         counts.append(len(words))
         return encode(words, *more)
 
-    monkeypatch.setattr(model.model.clip, "encode_text", counting)
+    monkeypatch.setattr(model.model.encoder.clip, "encode_text", counting)
     return counts
 
 
@@ -74,7 +74,7 @@ def test_images_go_by_their_categories_unless_a_class_is_named(small_clip, model
 def test_folded_text_needs_neither_text_tower_nor_knowledge(model, encoded):
     expected = model.model(images())
     model.model.fold_text()
-    assert model.model.clip.clip.transformer is None
+    assert model.model.encoder.clip.clip.transformer is None
     result = model.model(images())
     assert encoded == [4]
     assert torch.equal(result.pred_score, expected.pred_score)

@@ -113,7 +113,7 @@ def test_every_part_changes_the_result(small_clip, base, changed):
 def test_without_all_its_parts_it_is_clip(small_clip):
     off = {"use_knpl": False, "use_vv": False, "use_bicmci": False, "use_conv_adapter": False}
     module = KAnoClip(pretrained=small_clip, image_size=56, sigma=0.0, **off)
-    model, clip = module.model, module.model.clip
+    model, clip = module.model, module.model.encoder.clip
     sentences = ["a photo of a normal bottle.", "a photo of an abnormal bottle."]
     tokens = clip.tokenize(sentences)
     text = torch.nn.functional.normalize(clip.encode_text(clip.embed_tokens(tokens), tokens.argmax(-1)), dim=-1)
@@ -131,7 +131,7 @@ def test_without_all_its_parts_it_is_clip(small_clip):
 
 @torch.no_grad()
 def test_the_global_feature_is_clips_own_with_v_v_attention_or_without(small_clip):
-    ours, plain = (build(small_clip, use_vv=use_vv).model.encode(images()) for use_vv in (True, False))
+    ours, plain = (build(small_clip, use_vv=use_vv).model.encoder(images()).tokens for use_vv in (True, False))
     assert torch.equal(ours[-1], plain[-1])
     assert not torch.equal(ours[0], plain[0])
 
@@ -139,12 +139,12 @@ def test_the_global_feature_is_clips_own_with_v_v_attention_or_without(small_cli
 @torch.no_grad()
 @pytest.mark.parametrize("projection", ["clip", "linear"])
 def test_the_class_token_is_that_which_was_asked_for(small_clip, projection):
-    clip = build(small_clip).model.clip
+    clip = build(small_clip).model.encoder.clip
     stages, last = clip.encode_patches_vv(images(), [1, 2, 3, 4], 1)
     for source, tokens in (("original", last), ("vv", stages[-1])):
         for ln_post, normed in ((True, clip.ln_post(tokens)), (False, tokens)):
             options = {"cls_source": source, "cls_ln_post": ln_post, "patch_projection": projection}
-            *_, own = build(small_clip, **options).model.encode(images())
+            *_, own = build(small_clip, **options).model.encoder(images()).tokens
             torch.testing.assert_close(own[:, 0], normed[:, 0] @ clip.projection, atol=1e-5, rtol=1e-5)
             torch.testing.assert_close(own[:, 1:], clip.project(last)[:, 1:], atol=1e-5, rtol=1e-5)
 
@@ -185,7 +185,7 @@ def test_min_max_brings_both_maps_of_each_image_to_their_bounds(small_clip):
 def test_with_a_residual_training_starts_with_clips_own_feature(small_clip):
     for kind in ("dwsep", "conv_adapter", "linear"):
         model = build(small_clip, moved=0.0, conv_adapter=kind, conv_adapter_residual=1.0).model
-        *_, last = model.encode(images())
+        *_, last = model.encoder(images()).tokens
         assert torch.equal(model.conv_adapter(last[:, 0], last[:, 1:], (4, 4)), last[:, 0])
         without = build(small_clip, moved=0.0, conv_adapter=kind).model.conv_adapter
         assert without.up.weight.abs().min() > 0

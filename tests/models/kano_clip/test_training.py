@@ -104,7 +104,7 @@ def test_the_losses_are_the_equations(small_clip, norm):
         for k, states in zip(targets.tolist(), text[:2].tolist(), strict=True)
     ]
     abnormal = scores.log_odds.abnormal.sigmoid().detach()
-    found = (scores.of_image().detach(), abnormal, given.gt_label, given.gt_mask)
+    found = (model.model.head.join(scores.text, scores.smooth).detach(), abnormal, given.gt_label, given.gt_mask)
     normal = scores.log_odds.normal
     expected = reference.losses_of(*found, distances, None if normal is None else normal.sigmoid().detach())
     assert terms.keys() == expected.keys()

@@ -145,7 +145,7 @@ def test_a_file_of_class_names_is_not_needed_again(small_clip, tmp_path):
     model.save_weights(tmp_path / "a.safetensors")
     names.unlink()
     again = KAnoClip(pretrained=small_clip, weights=tmp_path / "a.safetensors")
-    assert again.own_names == {"bottle": "dark bottle"}
+    assert again.class_names.given == {"bottle": "dark bottle"}
 
 
 def test_what_was_trained_on_is_noted_after_a_step_and_a_fit_without_one_is_refused(small_clip, visa_root, tmp_path):

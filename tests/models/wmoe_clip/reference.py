@@ -22,9 +22,9 @@ class Reference:
     def __init__(self, model, residual=False):
         arrays = {name: value.detach().double().numpy() for name, value in model.state_dict().items()}
         self.w = arrays
-        self.clip = {name: value.double().numpy() for name, value in model.clip.clip.state_dict().items()}
+        self.clip = {name: value.double().numpy() for name, value in model.encoder.clip.clip.state_dict().items()}
         self.residual = residual
-        self.heads = model.clip.clip.transformer.resblocks[0].attn.num_heads
+        self.heads = model.encoder.clip.clip.transformer.resblocks[0].attn.num_heads
 
     def linear(self, name, x):
         return x @ self.w[f"{name}.weight"].T + self.w.get(f"{name}.bias", 0)

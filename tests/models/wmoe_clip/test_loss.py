@@ -2,10 +2,10 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from anomalib_zsad.functional.losses import dice_loss
+from anomalib_zsad.functional.losses import clamped_focal_loss, dice_loss
 from anomalib_zsad.models.wmoe_clip.choices import WMoEChoices
 from anomalib_zsad.models.wmoe_clip.experts import Routed
-from anomalib_zsad.models.wmoe_clip.loss import WMoEClipLoss, focal_loss
+from anomalib_zsad.models.wmoe_clip.loss import WMoEClipLoss
 from anomalib_zsad.models.wmoe_clip.sampler import Sample
 from anomalib_zsad.models.wmoe_clip.torch_model import Logits
 
@@ -51,7 +51,7 @@ def test_each_layer_has_a_share():
         better = maps.clone()
         better[:, layer] = PERFECT[:, layer]
         terms = WMoEClipLoss()(logits(), better, LABEL, MASK)
-        focal, dice = focal_loss(maps[:, layer], target > 0), dice_loss(maps[:, layer], target)
+        focal, dice = clamped_focal_loss(maps[:, layer], target > 0), dice_loss(maps[:, layer], target)
         torch.testing.assert_close(whole["loss_focal"] - terms["loss_focal"], focal, atol=1e-5, rtol=0)
         torch.testing.assert_close(whole["loss_dice"] - terms["loss_dice"], dice, atol=1e-5, rtol=0)
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from anomalib_zsad.clip.backbone import FrozenClip
+from anomalib_zsad.functional.scoring import cosines
 from anomalib_zsad.models.wmoe_clip import WMoEClip
 from anomalib_zsad.models.wmoe_clip.adapter import PatchProjections, WaveletCrossAttention
 from anomalib_zsad.models.wmoe_clip.choices import WMoEChoices
@@ -21,7 +22,7 @@ GRIDS = {(56, 56): (4, 4), (42, 70): (3, 5)}
 
 
 def slow(model, pictures, grid, drawn=None, **options):
-    taps = [tap.double().numpy() for tap in model.encode(pictures)]
+    taps = [tap.double().numpy() for tap in model.encoder(pictures).tokens]
     reference, size = Reference(model, **options), tuple(pictures.shape[-2:])
     draws = [None] * len(pictures) if drawn is None else drawn.double().numpy()
     return [reference.image([tap[i] for tap in taps], grid, size, draws[i]) for i in range(len(pictures))]
@@ -119,7 +120,7 @@ def base(small_clip):
 def test_without_ctds_all_images_have_the_same_text(small_clip):
     for use_ctds in (True, False):
         model = build(small_clip, use_ctds=use_ctds).model
-        text, sample = model._text(model._class_token(model.encode(images())), None)
+        text, sample = model._text(model._class_token(model.encoder(images())), None)
         assert torch.allclose(text[0], text[1], atol=1e-4) != use_ctds
         assert (sample is None) != use_ctds
 
@@ -136,7 +137,7 @@ def test_experts_add_to_the_class_token(small_clip):
     plain, mixed = build(small_clip, use_samoe=False).model, build(small_clip).model
     plain.load_state_dict(mixed.state_dict(), strict=False)
     logits = mixed.logits(images())
-    token = mixed._class_token(mixed.encode(images()))
+    token = mixed._class_token(mixed.encoder(images()))
     text, _ = mixed._text(token, None)
     for model, expected in ((plain, token), (mixed, token + logits.routed.mix)):
         cosines = torch.nn.functional.cosine_similarity(expected[:, None], text, dim=-1)
@@ -171,12 +172,10 @@ def test_the_sum_of_maps_counts_once_a_layer(base, small_clip):
 
 @torch.no_grad()
 def test_longer_patches_change_no_cosine(small_clip):
-    from anomalib_zsad.models.wmoe_clip.torch_model import _cosines
-
     tokens, text = torch.randn(2, 9, 8), torch.randn(2, 2, 8)
     expected = torch.nn.functional.cosine_similarity(tokens[:, :, None], text[:, None], dim=-1)
-    torch.testing.assert_close(_cosines(tokens, text), expected)
-    torch.testing.assert_close(_cosines(2 * tokens, text), expected)
+    torch.testing.assert_close(cosines(tokens, text), expected)
+    torch.testing.assert_close(cosines(2 * tokens, text), expected)
 
 
 @torch.no_grad()
@@ -194,13 +193,13 @@ def test_sampling_outside_of_training(small_clip):
 @torch.no_grad()
 def test_the_text_tower_runs_once_for_all_images(small_clip, monkeypatch):
     model = build(small_clip).model
-    prompts, encode = [], model.clip.encode_text
+    prompts, encode = [], model.encoder.clip.encode_text
 
     def counting(words, *more):
         prompts.append(len(words))
         return encode(words, *more)
 
-    monkeypatch.setattr(model.clip, "encode_text", counting)
+    monkeypatch.setattr(model.encoder.clip, "encode_text", counting)
     model(images(3))
     assert prompts == [3 * 2]
 
@@ -209,11 +208,11 @@ def test_the_text_tower_runs_once_for_all_images(small_clip, monkeypatch):
 def test_what_ships(small_clip):
     for use_ctds in (True, False):
         model = build(small_clip, use_ctds=use_ctds).model
-        expected, whole = model(images()), model.clip
+        expected, whole = model(images()), model.encoder.clip
         model.fold_text()
         assert torch.equal(model(images()).pred_score, expected.pred_score)
-        assert model.clip.clip.token_embedding is None
-        assert (model.clip.clip.transformer is None) != use_ctds
+        assert model.encoder.clip.clip.token_embedding is None
+        assert (model.encoder.clip.clip.transformer is None) != use_ctds
         assert whole.clip.token_embedding is not None
 
 
