@@ -67,6 +67,17 @@ class ListOrTuple(GroupedMetadata):
         return ""
 
 
+class _OfRun:
+    def __repr__(self) -> str:
+        return ""
+
+
+_OF_RUN = _OfRun()
+T = TypeVar("T")
+OfRun = Annotated[T, _OF_RUN]
+"""An argument of a model that no score of trained weights depends on: it does not travel with them."""
+
+
 @dataclass(frozen=True)
 class Choices:
     """What the paper of a method leaves open: one frozen dataclass a method, the argument `choices` of its model.
@@ -169,6 +180,12 @@ def check_arguments(function: Callable[..., Any], given: Mapping[str, object]) -
     """
     known = _adapters(function)
     return {name: _check(name, value, *known[name]) if name in known else value for name, value in given.items()}
+
+
+def of_runs(function: Callable[..., Any]) -> set[str]:
+    """Name the arguments of a function that are marked with `OfRun`."""
+    hints = get_type_hints(function, include_extras=True).items()
+    return {name for name, hint in hints if get_origin(hint) is Annotated and _OF_RUN in get_args(hint)}
 
 
 def choices_of(function: Callable[..., Any]) -> type[Choices] | None:

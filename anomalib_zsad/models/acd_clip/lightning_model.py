@@ -75,7 +75,6 @@ class ACDClip(ZeroShotMixin, AnomalibModule):  # type: ignore[misc]  # what the 
     paper_batch_size = 6
     model: ACDClipModel
     loss: ACDClipLoss
-    run_arguments = ZeroShotMixin.run_arguments | {"gradient_checkpointing"}
 
     @documented
     @arg.checked
@@ -101,12 +100,12 @@ class ACDClip(ZeroShotMixin, AnomalibModule):  # type: ignore[misc]  # what the 
         lambda_class: arg.Weight = 1.0,
         lr_text: arg.Rate = 5e-4,
         lr_vision: arg.Rate = 1e-3,
-        epochs: arg.Epochs = 20,
+        epochs: arg.OfRun[arg.Epochs] = 20,
         precision: Precision = "fp32",
-        gradient_checkpointing: bool = False,
+        gradient_checkpointing: arg.OfRun[bool] = False,
         image_threshold: arg.Share | None = None,
         pixel_threshold: arg.Share | None = None,
-        weights: str | Path | None = None,
+        weights: arg.OfRun[str | Path | None] = None,
         seed: arg.Seed = 0,
         choices: ACDChoices = ACDChoices(),
         post_processor: MonotonePostProcessor | nn.Module | bool = True,

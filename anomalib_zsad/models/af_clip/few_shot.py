@@ -1,7 +1,7 @@
 """Few-shot detection on top of a zero-shot model: which references are remembered, and when."""
 
 import logging
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from anomalib import LearningType
@@ -25,9 +25,6 @@ class FewShotMixin:
     `remember(images, coreset_ratio)`; the hyper-parameters `k_shot`, `reference`, `alpha`, `coreset_ratio` and `seed`.
     Memories follow the category of the samples and the stage: one that was filled for another is never used.
     """
-
-    draw_arguments: ClassVar[frozenset[str]] = frozenset({"k_shot", "reference", "seed"})
-    """Which references are drawn; the memory itself travels with the weights."""
 
     memory_of: dict[str, Any] | None = None
     """What the memory holds: its category, references and how they were chosen. None: nothing."""

@@ -84,7 +84,6 @@ class AFClip(FewShotMixin, ZeroShotMixin, AnomalibModule):  # type: ignore[misc]
     published = tuple(PUBLICATIONS)
     model: AFClipModel
     loss: AFClipLoss
-    run_arguments = ZeroShotMixin.run_arguments | FewShotMixin.draw_arguments
 
     @documented
     @arg.checked
@@ -105,18 +104,18 @@ class AFClip(FewShotMixin, ZeroShotMixin, AnomalibModule):  # type: ignore[misc]
         lambda2: arg.Weight = 1.0,
         variant: Variant = "released",
         lr: arg.Rate | None = None,
-        epochs: arg.Epochs = 2,
-        k_shot: arg.ImagesOrNone = 0,
-        reference: str | Path | Sequence[str | Path] | None = None,
+        epochs: arg.OfRun[arg.Epochs] = 2,
+        k_shot: arg.OfRun[arg.ImagesOrNone] = 0,
+        reference: arg.OfRun[str | Path | Sequence[str | Path] | None] = None,
         alpha: arg.Weight = 0.1,
         coreset_ratio: arg.ShareInside | None = None,
         precision: Precision = "fp32",
-        cache_features: str | Path | None = None,
-        cache_dtype: CacheDtype = "float16",
+        cache_features: arg.OfRun[str | Path | None] = None,
+        cache_dtype: arg.OfRun[CacheDtype] = "float16",
         image_threshold: arg.Share | None = None,
         pixel_threshold: arg.Share | None = None,
-        weights: str | Path | None = None,
-        seed: arg.Seed = 0,
+        weights: arg.OfRun[str | Path | None] = None,
+        seed: arg.OfRun[arg.Seed] = 0,
         choices: AFChoices = AFChoices(),
         post_processor: MonotonePostProcessor | nn.Module | bool = True,
         **components: Any,

@@ -62,7 +62,6 @@ class Ensemble(Detector, AnomalibModule):  # type: ignore[misc]  # what the mixi
     """
 
     model: EnsembleModel
-    run_arguments = frozenset({"pretrained"})
 
     @arg.checked
     def __init__(
@@ -72,7 +71,7 @@ class Ensemble(Detector, AnomalibModule):  # type: ignore[misc]  # what the mixi
         image_size: arg.ImageSize | None = None,
         image_threshold: arg.Share | None = None,
         pixel_threshold: arg.Share | None = None,
-        pretrained: str | Path | None = None,
+        pretrained: arg.OfRun[str | Path | None] = None,
         post_processor: MonotonePostProcessor | nn.Module | bool = True,
         **components: Any,
     ) -> None:

@@ -73,7 +73,6 @@ class KAnoClip(KnowledgeMixin, ZeroShotMixin, AnomalibModule):  # type: ignore[m
     loss: KAnoClipLoss
     choices: KAnoChoices
     class_names: ClassNames
-    run_arguments = ZeroShotMixin.run_arguments | {"knowledge"}
 
     @documented
     @arg.checked
@@ -85,7 +84,7 @@ class KAnoClip(KnowledgeMixin, ZeroShotMixin, AnomalibModule):  # type: ignore[m
         feature_layers: arg.Layers | None = None,
         class_name: arg.Text | None = None,
         class_names: dict[str, str] | str | Path | None = None,
-        knowledge: str | Path = "builtin",
+        knowledge: arg.OfRun[str | Path] = "builtin",
         use_knpl: bool = True,
         use_vv: bool = True,
         use_bicmci: bool = True,
@@ -99,13 +98,13 @@ class KAnoClip(KnowledgeMixin, ZeroShotMixin, AnomalibModule):  # type: ignore[m
         lambda_local: arg.Weight = 1.0,
         lr_prompts: arg.Rate = 1e-3,
         lr_adapters: arg.Rate = 5e-4,
-        epochs: arg.Epochs = 15,
+        epochs: arg.OfRun[arg.Epochs] = 15,
         precision: Precision = "fp32",
-        cache_features: str | Path | None = None,
-        cache_dtype: CacheDtype = "float16",
+        cache_features: arg.OfRun[str | Path | None] = None,
+        cache_dtype: arg.OfRun[CacheDtype] = "float16",
         image_threshold: arg.Share | None = None,
         pixel_threshold: arg.Share | None = None,
-        weights: str | Path | None = None,
+        weights: arg.OfRun[str | Path | None] = None,
         seed: arg.Seed = 111,
         choices: KAnoChoices = KAnoChoices(),
         post_processor: MonotonePostProcessor | nn.Module | bool = True,

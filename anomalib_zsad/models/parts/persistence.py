@@ -41,9 +41,6 @@ class Persistence:
     thresholds_fitted_on: Sequence[str] = ()
     """The same of the data that the thresholds were fitted to."""
 
-    run_arguments: ClassVar[frozenset[str]] = frozenset({"weights", "epochs", "cache_features", "cache_dtype"})
-    """Arguments that no score of trained weights depends on: they do not travel with these."""
-
     published: ClassVar[Sequence[str]] = ()
     """Names of the adapters that the authors of the method published, for `weights`."""
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from reprlib import repr as short
 from typing import Any
 
+from anomalib_zsad import arguments as arg
 from anomalib_zsad._version import __version__
 from anomalib_zsad.arguments import check_arguments, choices_of
 from anomalib_zsad.clip.weights import names_a_file
@@ -25,7 +26,8 @@ _CHOICES = "choices."
 
 def settings_of(model: Any) -> dict[str, Any]:
     """Give the arguments of a model that change a score, as plain data that needs no other file."""
-    settings = {name: _plain(value) for name, value in model.hparams.items() if name not in model.run_arguments}
+    others = arg.of_runs(type(model).__init__)
+    settings = {name: _plain(value) for name, value in model.hparams.items() if name not in others}
     if isinstance(settings.get("class_names"), str):
         settings["class_names"] = read_class_words(settings["class_names"])
     return settings
@@ -155,7 +157,7 @@ def of_runs(
 ) -> dict[str, Any]:
     """Give the arguments of a model that no score depends on, such as those of its training."""
     settings = up_to_date(kind, arguments)
-    return {name: settings[name] for name in settings.keys() & kind.run_arguments & _defaults(kind).keys()}
+    return {name: settings[name] for name in settings.keys() & arg.of_runs(kind.__init__)}
 
 
 def warn_of_others(kind: Any, given: Mapping[str, Any], record: Record, what: str) -> None:
@@ -169,8 +171,8 @@ def warn_of_others(kind: Any, given: Mapping[str, Any], record: Record, what: st
 
 
 def _saved(kind: Any, record: Record) -> dict[str, Any]:
-    settings = up_to_date(kind, record["settings"])
-    return {name: value for name, value in settings.items() if name not in kind.run_arguments}
+    settings, others = up_to_date(kind, record["settings"]), arg.of_runs(kind.__init__)
+    return {name: value for name, value in settings.items() if name not in others}
 
 
 def _defaults(kind: Any) -> dict[str, Any]:
