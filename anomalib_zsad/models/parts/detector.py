@@ -27,6 +27,9 @@ class Detector(ExportHooks, Persistence):
     `check_exportable`.
     """
 
+    trains_on_anomalies = False
+    """Whether the training data must have anomalous images with masks."""
+
     def predict_batch(self, batch: Batch) -> InferenceBatch:
         """Score the images of a batch."""
         raise NotImplementedError

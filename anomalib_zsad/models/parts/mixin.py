@@ -45,7 +45,6 @@ class ZeroShotMixin(Detector):
     """What names the classes of images in prompts; None where no prompt names one."""
 
     trains_on_anomalies = True
-    """Whether the training data must have anomalous images with masks."""
 
     def loss_terms(self, batch: Any) -> dict[str, Tensor]:
         """Compute the losses of a batch: "loss", which is minimised, and whatever else is worth logging."""
