@@ -10,8 +10,6 @@ from torch import Tensor
 
 from anomalib_zsad.functional.conformal import conformal_threshold, p_values
 
-Probability = float
-
 
 class Calibration(BaseModel):
     """The raw scores of normal images, and the rate of false alarms that thresholds are to keep.

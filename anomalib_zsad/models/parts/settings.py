@@ -14,7 +14,6 @@ from typing import Any
 
 from anomalib_zsad import arguments as arg
 from anomalib_zsad._version import __version__
-from anomalib_zsad.arguments import check_arguments, choices_of
 from anomalib_zsad.clip.weights import names_a_file
 from anomalib_zsad.data.names import read_class_words
 from anomalib_zsad.models.parts.record import Record
@@ -58,7 +57,7 @@ def up_to_date(
     Returns:
         Settings. What no longer exists is left out where it had the only value that is left.
     """
-    choices = choices_of(kind.__init__)
+    choices = arg.choices_of(kind.__init__)
     if choices is None:
         return dict(arguments)
     names = {name.removeprefix(_CHOICES) for name in _defaults(kind) if name.startswith(_CHOICES)}
@@ -108,7 +107,7 @@ def joined(
         saved.pop("pretrained", None)
     taken = {name: _like(defaults[name], value) for name, value in saved.items() if name not in given}
     try:
-        taken = flat(check_arguments(kind.__init__, nested(taken)))
+        taken = flat(arg.check_arguments(kind.__init__, nested(taken)))
     except ValueError as error:
         msg = f"{what}: {error}"
         raise ValueError(msg) from error
