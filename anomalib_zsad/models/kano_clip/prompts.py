@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from anomalib_zsad.clip.backbone import FrozenClip
 from anomalib_zsad.models.kano_clip.choices import KAnoChoices
-from anomalib_zsad.models.kano_clip.deep_prompts import DeepPrompts
+from anomalib_zsad.models.parts.deep_prompts import DeepPrompts
 from anomalib_zsad.models.parts.text_side import encode_sentences, prompt_tokens
 
 _FIXED = ("a photo of a normal {}.", "a photo of an abnormal {}.")
@@ -29,7 +29,8 @@ class KnowledgePrompts(nn.Module):
         choices: How the adjectives are joined, and which learnable tokens stand deeper in the text tower.
 
     Raises:
-        ValueError: If the vectors do not fit into the text tower's context.
+        ValueError: If the vectors do not fit into the text tower's context, or there are not as many blocks as are to
+            have learnable tokens.
     """
 
     def __init__(
@@ -43,7 +44,7 @@ class KnowledgePrompts(nn.Module):
         super().__init__()
         self.states = (tuple(normal), tuple(abnormal))
         self.ensemble = choices.text_ensemble
-        deep = DeepPrompts(clip, choices, length) if choices.deep_prompt_depth else None
+        deep = _deep_prompts(clip, choices, length) if choices.deep_prompt_depth else None
         longest = max(int(clip.tokenize([f"{word} object."]).argmax()) for state in self.states for word in state)
         if not 1 <= length < clip.context_length - longest:
             msg = (
@@ -127,3 +128,11 @@ class KnowledgeTargets(nn.Module):
             self.features = torch.cat([self.features, *found])
             self._rows.update({text: len(self._rows) + i for i, text in enumerate(new)})
         return torch.stack([self.features[[self._rows[text] for text in each]].mean(0) for each in texts])
+
+
+def _deep_prompts(clip: FrozenClip, choices: KAnoChoices, prompt_length: int) -> DeepPrompts:
+    depth, most = choices.deep_prompt_depth, clip.n_text_blocks - 1
+    if depth > most:
+        msg = f"deep_prompt_depth must lie between 0 and {most}, the text blocks after the first one, got {depth}"
+        raise ValueError(msg)
+    return DeepPrompts(clip, depth, choices.deep_prompt_length, prompt_length)

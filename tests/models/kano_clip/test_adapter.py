@@ -12,8 +12,8 @@ from anomalib_zsad.models.kano_clip.adapter import BiCA
 from anomalib_zsad.models.kano_clip.attention import TextAttention
 from anomalib_zsad.models.kano_clip.choices import KAnoChoices
 from anomalib_zsad.models.kano_clip.conv_adapter import ConvAdapter
-from anomalib_zsad.models.kano_clip.deep_prompts import DeepPrompts
 from anomalib_zsad.models.kano_clip.deformable import DeformableAttention
+from anomalib_zsad.models.parts.deep_prompts import DeepPrompts
 
 WIDTH, GRID = 64, (37, 37)
 N = GRID[0] * GRID[1]
@@ -225,7 +225,7 @@ def test_the_published_sizes_have_the_number_of_parameters_of_the_sheet():
         stages = [BiCA(768) for _ in range(4)]
         adapter = ConvAdapter(768)
         others = [ConvAdapter(768, KAnoChoices(conv_adapter=kind)) for kind in ("conv_adapter", "linear")]
-        deep = DeepPrompts(SimpleNamespace(n_text_blocks=12, text_width=768), KAnoChoices(deep_prompt_depth=8), 12)
+        deep = DeepPrompts(SimpleNamespace(text_width=768), blocks=8, length=4, prompt_length=12)
     prompts = 2 * 12 * 768
     assert [count(stage) for stage in stages] == [2_968_192] * 4
     assert count(adapter) == 303_360

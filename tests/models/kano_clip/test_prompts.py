@@ -1,13 +1,9 @@
 """Prompts and what they are drawn to."""
 
-from types import SimpleNamespace
-
 import pytest
 import torch
 
 from anomalib_zsad.clip.backbone import FrozenClip
-from anomalib_zsad.models.kano_clip.choices import KAnoChoices
-from anomalib_zsad.models.kano_clip.deep_prompts import DeepPrompts
 from anomalib_zsad.models.kano_clip.prompts import KnowledgePrompts, KnowledgeTargets
 from anomalib_zsad.models.parts.class_names import ClassNames, readable_words
 from anomalib_zsad.models.parts.text_side import encode_sentences
@@ -56,17 +52,6 @@ def test_the_end_moves_with_adjective_and_class(clip, prompts, words):
     assert end[0] + 1 == end[3]  # "defective" is one token longer than "normal"
     assert (end[4:] == end[:4] + 2).all()
     assert words[0][0].shape[1] == end.max() + 1
-
-
-def test_deep_tokens_replace_what_follows_the_start_in_the_input_of_later_blocks():
-    choices = KAnoChoices(deep_prompt_depth=2, deep_prompt_length=3)
-    deep = DeepPrompts(SimpleNamespace(n_text_blocks=12, text_width=8), choices, prompt_length=4)
-    stream = torch.randn(5, 9, 8)
-    for block in (1, 2):
-        edited = deep.edit(block, stream)
-        assert (edited == stream).all(-1).all(0).tolist() == [not 1 <= place <= 3 for place in range(9)]
-        assert torch.equal(edited[4, 1:4], deep.tokens[block - 1])
-    assert deep.edit(3, stream) is stream
 
 
 @torch.no_grad()
