@@ -15,7 +15,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from anomalib_zsad._version import __version__
-from anomalib_zsad.seam.names import announce
+from anomalib_zsad.seam.registration import announce
 
 if TYPE_CHECKING:
     from anomalib_zsad.data import (

@@ -6,7 +6,7 @@ TESTS = Path(__file__).parent
 PACKAGE = TESTS.parent / "anomalib_zsad"
 
 ELSEWHERE = {
-    "anomalib": "seam/test_names.py",
+    "anomalib": "seam/test_registration.py",
     "benchmark/case_files": "benchmark/test_cases.py",
     "benchmark/config_file": "test_configs.py",
     "benchmark/one_category": "benchmark/test_grid.py",

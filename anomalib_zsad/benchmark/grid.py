@@ -16,7 +16,7 @@ from jsonargparse.typing import import_object
 from pydantic import ConfigDict
 
 from anomalib_zsad.benchmark.launch import Launcher
-from anomalib_zsad.data.adapter import parts_of
+from anomalib_zsad.data.categories import parts_of
 from anomalib_zsad.models.parts.detector import Detector
 from anomalib_zsad.paths import path_component
 from anomalib_zsad.seam.anomalib_models import attend_within_windows

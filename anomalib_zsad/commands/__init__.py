@@ -3,6 +3,6 @@
 They load with the command line: whatever is slow to import, the function itself imports.
 """
 
-from anomalib_zsad.commands import backbones, convert, decisions, experiments, knowledge_bases
+from anomalib_zsad.commands import backbones, convert, experiments, knowledge_bases, thresholds
 
-__all__ = ["backbones", "convert", "decisions", "experiments", "knowledge_bases"]
+__all__ = ["backbones", "convert", "experiments", "knowledge_bases", "thresholds"]

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 from torchvision.transforms.v2 import Resize, Transform
 
 from anomalib_zsad import arguments as arg
-from anomalib_zsad.data.adapter import is_read_here, take_over
+from anomalib_zsad.data.categories import is_read_here, take_over
 from anomalib_zsad.data.category_dataset import CategoryDataset
 from anomalib_zsad.data.item import ANY_CATEGORY, CategoryBatch, category_of
 from anomalib_zsad.data.reading import read_image

@@ -2,7 +2,7 @@
 
 from anomalib.data.utils import Split
 
-from anomalib_zsad.data.adapter import samples_of
+from anomalib_zsad.data.categories import samples_of
 from anomalib_zsad.data.category_datamodule import CategoryDataModule, labelled
 from anomalib_zsad.data.category_dataset import CategoryDataset
 

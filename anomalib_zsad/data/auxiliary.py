@@ -9,7 +9,7 @@ from anomalib.data import AnomalibDataModule
 from lightning.pytorch.trainer.states import TrainerFn
 
 from anomalib_zsad import arguments as arg
-from anomalib_zsad.data.adapter import Parts, parts_of
+from anomalib_zsad.data.categories import Parts, parts_of
 from anomalib_zsad.data.category_datamodule import CategoryDataModule, labelled, prepare
 from anomalib_zsad.data.category_dataset import CategoryDataset
 from anomalib_zsad.data.held_out import hold_out

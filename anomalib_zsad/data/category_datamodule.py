@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader, DistributedSampler
 from torchvision.transforms.v2 import Transform
 
 from anomalib_zsad import arguments as arg
-from anomalib_zsad.data.adapter import Parts, parts_of, samples_of
+from anomalib_zsad.data.categories import Parts, parts_of, samples_of
 from anomalib_zsad.data.category_dataset import CategoryDataset
 from anomalib_zsad.data.sharing import ShareInOrder, TrainingLoader, share_categories, share_once
 from anomalib_zsad.paths import path_component

@@ -14,8 +14,8 @@ from anomalib.data import AnomalibDataModule
 from anomalib.data.utils import LabelName, Split
 
 from anomalib_zsad import arguments as arg
-from anomalib_zsad.data.adapter import one_category
 from anomalib_zsad.data.auxiliary import Auxiliary
+from anomalib_zsad.data.categories import one_category
 from anomalib_zsad.data.held_out import hold_out
 from anomalib_zsad.data.reading import is_lossy
 from anomalib_zsad.data.source import Source

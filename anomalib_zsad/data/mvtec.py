@@ -10,8 +10,8 @@ from anomalib.data import AnomalibDataModule, MVTecAD
 from anomalib.data.datasets.image.mvtecad import CATEGORIES as MVTEC_AD_CATEGORIES
 
 from anomalib_zsad import arguments as arg
-from anomalib_zsad.data.adapter import one_category
 from anomalib_zsad.data.auxiliary import Auxiliary
+from anomalib_zsad.data.categories import one_category
 from anomalib_zsad.data.layouts import StateFolders
 from anomalib_zsad.data.source import Source
 

@@ -13,7 +13,7 @@ from anomalib.data.utils import LabelName
 from lightning.pytorch.utilities.seed import isolate_rng
 from torch.utils.data import IterableDataset
 
-from anomalib_zsad.data.adapter import category_names
+from anomalib_zsad.data.categories import category_names
 
 _COMMON = ("train_batch_size", "eval_batch_size", "num_workers")
 """Arguments that `Auxiliary` shares with its source."""

@@ -13,8 +13,8 @@ from anomalib.data.datamodules.image.visa import DOWNLOAD_INFO, VISA_CATEGORIES
 from anomalib.data.utils import LabelName, download_and_extract
 
 from anomalib_zsad import arguments as arg
-from anomalib_zsad.data.adapter import one_category
 from anomalib_zsad.data.auxiliary import Auxiliary
+from anomalib_zsad.data.categories import one_category
 from anomalib_zsad.data.layouts import StateFolders
 from anomalib_zsad.data.source import Source
 from anomalib_zsad.image_files import inside

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from anomalib_zsad.evaluation.calibration import Calibration
 from anomalib_zsad.evaluation.f1_threshold import BinnedF1Threshold
-from anomalib_zsad.seam.post_processor import THRESHOLDS, OpenPostProcessor, raw_thresholds
+from anomalib_zsad.seam.open_post_processor import THRESHOLDS, OpenPostProcessor, raw_thresholds
 
 logger = logging.getLogger(__name__)
 

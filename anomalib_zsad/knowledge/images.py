@@ -135,7 +135,7 @@ def _mixed(own: Path, folder: Path, found: str) -> str:
 
 
 def _of_datamodule(data: str, root: Path | None, classes: Sequence[str] | None) -> LabelledData:
-    from anomalib_zsad.data.adapter import parts_of
+    from anomalib_zsad.data.categories import parts_of
     from anomalib_zsad.data.category_datamodule import labelled
 
     if root is not None and not root.is_dir():

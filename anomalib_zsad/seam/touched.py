@@ -22,22 +22,24 @@ class Touched(NamedTuple):
 
 TOUCHED = (
     # anomalib: its names, its command and its engine
-    Touched("anomalib", "anomalib.models.ALLOWED_MODULES", "names", "get_model refuses models of other packages"),
+    Touched(
+        "anomalib", "anomalib.models.ALLOWED_MODULES", "registration", "get_model refuses models of other packages"
+    ),
     Touched(
         "anomalib",
         "anomalib.models._get_model_class_by_name",
-        "names",
+        "registration",
         "get_model finds models of anomalib alone",
         "name",
     ),
     Touched(
         "anomalib",
         "anomalib.pipelines.benchmark.job.BenchmarkJob.collect",
-        "names",
+        "registration",
         "its table fails on models of different arguments and metrics",
         "results",
     ),
-    Touched("anomalib", "anomalib.pipelines.benchmark.job.pd", "names", "the table is made of it"),
+    Touched("anomalib", "anomalib.pipelines.benchmark.job.pd", "registration", "the table is made of it"),
     Touched("anomalib", "anomalib.cli.cli", "errors", "tells whether the command runs"),
     Touched(
         "anomalib",
@@ -49,14 +51,14 @@ TOUCHED = (
     Touched(
         "anomalib",
         "anomalib.engine.Engine.export",
-        "export",
+        "engine_export",
         "exports a model built of the checkpoint alone, not the given one",
         "model ckpt_path",
     ),
     Touched(
         "anomalib",
         "anomalib.models.AnomalibModule._compress_ov_model",
-        "export",
+        "engine_export",
         "quantises resizing and cosines, too",
         "model compression_type datamodule",
     ),
@@ -108,32 +110,32 @@ TOUCHED = (
     Touched(
         "anomalib",
         "anomalib.post_processing.PostProcessor._normalize",
-        "post_processor",
+        "open_post_processor",
         "clamps, and is not strictly increasing",
         "preds norm_min norm_max threshold",
     ),
     Touched(
         "anomalib",
         "anomalib.post_processing.PostProcessor._image_threshold",
-        "post_processor",
+        "open_post_processor",
         "the public one may be that of pixels",
     ),
     Touched(
         "anomalib",
         "anomalib.post_processing.PostProcessor._pixel_threshold",
-        "post_processor",
+        "open_post_processor",
         "the public one may be that of images",
     ),
     Touched(
         "anomalib",
         "anomalib.post_processing.PostProcessor._image_threshold_metric",
-        "post_processor",
+        "open_post_processor",
         "is given raw scores before they are changed",
     ),
     Touched(
         "anomalib",
         "anomalib.post_processing.PostProcessor._pixel_threshold_metric",
-        "post_processor",
+        "open_post_processor",
         "keeps every pixel of the validation data",
     ),
     Touched(
@@ -214,7 +216,9 @@ TOUCHED = (
     ),
     Touched("Python", "sys.excepthook", "errors", "prints pages for an error that the user can put right"),
     Touched("Python", "types.FrameType.f_locals", "errors", "has what a constructor raised"),
-    Touched("Python", "importlib.machinery.SourceFileLoader.exec_module", "names", "tells that a module is imported"),
+    Touched(
+        "Python", "importlib.machinery.SourceFileLoader.exec_module", "registration", "tells that a module is imported"
+    ),
     Touched(
         "jsonargparse",
         "jsonargparse.ArgumentParser.instantiate_classes",

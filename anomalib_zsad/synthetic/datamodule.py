@@ -13,9 +13,9 @@ from anomalib.data.utils import LabelName, Split
 from torchvision import tv_tensors
 
 from anomalib_zsad import arguments as arg
-from anomalib_zsad.data.adapter import one_category
 from anomalib_zsad.data.all_categories import AllCategories
 from anomalib_zsad.data.auxiliary import Auxiliary
+from anomalib_zsad.data.categories import one_category
 from anomalib_zsad.data.reading import image_of, register_drawings
 from anomalib_zsad.data.source import Source
 from anomalib_zsad.synthetic.drawing.catalogue import CATEGORIES, SEEN, UNSEEN

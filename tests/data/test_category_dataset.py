@@ -11,7 +11,7 @@ from PIL import Image
 from torch.utils.data import DataLoader
 from torchvision.transforms.v2 import RandomRotation, Resize
 
-from anomalib_zsad.data.adapter import take_over
+from anomalib_zsad.data.categories import take_over
 from anomalib_zsad.data.category_dataset import CategoryDataset
 from anomalib_zsad.data.item import CategoryBatch
 from tests.support.trees import mvtec_tree

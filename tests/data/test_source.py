@@ -5,7 +5,7 @@ import pytest
 from anomalib.data import AnomalibDataModule
 
 from anomalib_zsad.data import MagneticTile, VisA
-from anomalib_zsad.data.adapter import parts_of
+from anomalib_zsad.data.categories import parts_of
 from anomalib_zsad.synthetic import Synthetic
 
 DRAWN = {"train_good": 1, "test_good": 1, "test_defective": 1, "image_size": 48}

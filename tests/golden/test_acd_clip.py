@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from anomalib_zsad.data.item import CategoryBatch
 from anomalib_zsad.models.acd_clip import ACDClip
 from anomalib_zsad.models.acd_clip.released import own_name
-from tests.golden.reading import assert_near, golden, golden_clip_file
+from tests.golden.golden_files import assert_near, golden, golden_clip_file
 
 GROUPS = 2
 STORED = 64  # values of a gradient with over 512 elements

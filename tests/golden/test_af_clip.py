@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from anomalib_zsad.models import AFClip
-from tests.golden.reading import assert_near, golden, golden_clip_file
+from tests.golden.golden_files import assert_near, golden, golden_clip_file
 
 LAYERS = (2, 4, 6, 8)
 STORED_EVERY = 97

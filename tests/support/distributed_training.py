@@ -7,7 +7,7 @@ from typing import Any
 
 from anomalib.cli import AnomalibCLI
 
-from tests.models.kano_clip.builders import SMALL
+from tests.models.kano_clip.building import SMALL
 from tests.support.small_clip import IMAGE_SIZE
 
 METHODS: dict[str, tuple[str, dict[str, Any]]] = {

@@ -12,7 +12,7 @@ from anomalib_zsad.data.item import ANY_CATEGORY, categories_of
 from anomalib_zsad.models.af_clip.references import draw, files_of, normal_images_of, read_references
 from anomalib_zsad.models.parts.record import Record
 from anomalib_zsad.printing import printable
-from anomalib_zsad.seam.post_processor import raw_thresholds
+from anomalib_zsad.seam.open_post_processor import raw_thresholds
 from anomalib_zsad.seam.trainers import datamodule_of
 
 logger = logging.getLogger(__name__)

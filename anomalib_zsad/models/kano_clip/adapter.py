@@ -6,9 +6,9 @@ import torch
 from torch import Tensor, nn
 
 from anomalib_zsad.functional.scoring import cosines, entropy
-from anomalib_zsad.models.kano_clip.attention import TextAttention
 from anomalib_zsad.models.kano_clip.choices import KAnoChoices
 from anomalib_zsad.models.kano_clip.deformable import DeformableAttention, Grid
+from anomalib_zsad.models.kano_clip.text_attention import TextAttention
 
 
 class Comparison(NamedTuple):

@@ -20,7 +20,7 @@ from anomalib_zsad.atomic import replace_together, unfinished_folder, whole_file
 from anomalib_zsad.models.parts import quantisation
 from anomalib_zsad.models.parts.encoder import encoders_in
 from anomalib_zsad.models.parts.validity import check_scores
-from anomalib_zsad.seam.export import CompressesItself
+from anomalib_zsad.seam.engine_export import CompressesItself
 
 OPSET = 18
 """The exporter's own ONNX opset: asked for less, it converts back and may fail to."""

@@ -6,7 +6,7 @@ import torch
 from anomalib_zsad.cli import main
 from anomalib_zsad.models.acd_clip import ACDClip
 from anomalib_zsad.models.acd_clip.released import read_released
-from tests.golden.reading import golden, golden_clip_file
+from tests.golden.golden_files import golden, golden_clip_file
 from tests.support.contract import images
 
 

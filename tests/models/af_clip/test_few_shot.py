@@ -12,7 +12,7 @@ from PIL import Image
 from anomalib_zsad.data import AllCategories, MVTec, VisA
 from anomalib_zsad.models import AFClip
 from anomalib_zsad.models.af_clip.torch_model import Logits
-from tests.golden.reading import assert_near, golden, golden_clip_file
+from tests.golden.golden_files import assert_near, golden, golden_clip_file
 from tests.support.contract import UNSEEN, engine_in, images
 from tests.support.small_clip import IMAGE_SIZE
 from tests.support.trees import mvtec_tree

@@ -9,10 +9,10 @@ from torch.nn import functional as F
 
 from anomalib_zsad.functional.scoring import cosines, entropy
 from anomalib_zsad.models.kano_clip.adapter import BiCA
-from anomalib_zsad.models.kano_clip.attention import TextAttention
 from anomalib_zsad.models.kano_clip.choices import KAnoChoices
 from anomalib_zsad.models.kano_clip.conv_adapter import ConvAdapter
 from anomalib_zsad.models.kano_clip.deformable import DeformableAttention
+from anomalib_zsad.models.kano_clip.text_attention import TextAttention
 from anomalib_zsad.models.parts.deep_prompts import DeepPrompts
 
 WIDTH, GRID = 64, (37, 37)

@@ -1,7 +1,7 @@
 from typing import ClassVar
 
 from anomalib_zsad.models.kano_clip import KAnoClip
-from tests.models.kano_clip.builders import SMALL
+from tests.models.kano_clip.building import SMALL
 from tests.support.contract import MethodContract
 from tests.support.initial_values import constant, normal, torchs_own
 

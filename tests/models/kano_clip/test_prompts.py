@@ -8,7 +8,7 @@ from anomalib_zsad.models.kano_clip.prompts import KnowledgePrompts, KnowledgeTa
 from anomalib_zsad.models.parts.class_names import ClassNames, readable_words
 from anomalib_zsad.models.parts.text_side import encode_sentences
 from tests.models.kano_clip import reference
-from tests.models.kano_clip.builders import build
+from tests.models.kano_clip.building import build
 
 
 @pytest.fixture(scope="module")

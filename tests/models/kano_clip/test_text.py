@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from anomalib_zsad.data.item import CategoryBatch
-from tests.models.kano_clip.builders import build
+from tests.models.kano_clip.building import build
 from tests.support.contract import batch, images
 
 

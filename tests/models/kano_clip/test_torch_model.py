@@ -7,7 +7,7 @@ import torch
 
 from anomalib_zsad.models.kano_clip import KAnoClip
 from tests.models.kano_clip import reference
-from tests.models.kano_clip.builders import build, build_like
+from tests.models.kano_clip.building import build, build_like
 from tests.support.contract import batch, images
 
 RECTANGLE = (42, 70)

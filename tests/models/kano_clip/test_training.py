@@ -13,7 +13,7 @@ from anomalib_zsad.knowledge import load_knowledge
 from anomalib_zsad.models.kano_clip import diagnostics
 from anomalib_zsad.models.kano_clip.loss import KAnoClipLoss, knowledge_distances, knowledge_loss
 from tests.models.kano_clip import reference
-from tests.models.kano_clip.builders import build
+from tests.models.kano_clip.building import build
 from tests.support.contract import TRAINED_ON, batch, engine_in, images
 
 ORIGIN = {"backend": "file", "model": "", "prompt_sha256": "", "options": {}}

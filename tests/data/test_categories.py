@@ -7,7 +7,7 @@ from anomalib import data
 from anomalib.data import AnomalibDataModule, Folder, ImageBatch, Kolektor, MVTecAD, Visa
 
 from anomalib_zsad.data import AllCategories, Auxiliary, MagneticTile, MVTec, VisA
-from anomalib_zsad.data.adapter import category_names, load, parts_of
+from anomalib_zsad.data.categories import category_names, load, parts_of
 from anomalib_zsad.data.item import categories_of
 from anomalib_zsad.data.names import dataset_key
 
