@@ -1,12 +1,14 @@
 """Where the weights of open_clip's tags are published, and fetching them from there."""
 
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from anomalib_zsad.clip.digest import check_digest, hash_file, record_digest
 from anomalib_zsad.clip.fetching import check_online, fetch
+from anomalib_zsad.clip.hub import HubName, MissingEntryError, hub_file
 
 _SAFE = "open_clip_model.safetensors"
 _PICKLED = "open_clip_pytorch_model.bin"
@@ -103,19 +105,9 @@ def download(publication: Publication, target: Path) -> Path:
 
 
 def _from_hub(publication: Publication, target: Path) -> Path:  # noqa: ARG001
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.utils import EntryNotFoundError, LocalEntryNotFoundError
-
     for file in publication.files:
-        try:
-            return Path(hf_hub_download(publication.repo, file))
-        except LocalEntryNotFoundError as error:  # noqa: PERF203
-            msg = "cannot be reached"
-            raise ConnectionError(msg) from error
-        except EntryNotFoundError:
-            continue  # not every repository has the file in each format
-        except Exception as error:  # the classes of the hub's errors change with its version and its HTTP library
-            raise ConnectionError((str(error).strip().splitlines() or [type(error).__name__])[0]) from error
+        with suppress(MissingEntryError):  # not every repository has the file in each format
+            return hub_file(HubName(publication.repo), file)
     msg = f"none of {', '.join(publication.files)} is there"
     raise ConnectionError(msg)
 

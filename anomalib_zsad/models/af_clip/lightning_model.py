@@ -19,7 +19,7 @@ from anomalib_zsad.models.af_clip.adapter import Adaptor, StatePrompts, WindowAg
 from anomalib_zsad.models.af_clip.choices import AFChoices
 from anomalib_zsad.models.af_clip.few_shot import FewShotMixin
 from anomalib_zsad.models.af_clip.loss import AFClipLoss, Variant
-from anomalib_zsad.models.af_clip.publication import PUBLICATIONS, published_adapter
+from anomalib_zsad.models.af_clip.publication import PUBLICATIONS
 from anomalib_zsad.models.af_clip.released import read_released
 from anomalib_zsad.models.af_clip.torch_model import AFClipModel
 from anomalib_zsad.models.af_clip.tuning import Tuning, tuning_of
@@ -81,7 +81,7 @@ class AFClip(FewShotMixin, ZeroShotMixin, AnomalibModule):  # type: ignore[misc]
     """
 
     paper_batch_size = 8
-    published = tuple(PUBLICATIONS)
+    published = PUBLICATIONS
     model: AFClipModel
     loss: AFClipLoss
 
@@ -151,11 +151,6 @@ class AFClip(FewShotMixin, ZeroShotMixin, AnomalibModule):  # type: ignore[misc]
         self.loss = AFClipLoss(choices.focal_gamma, given.lambda1, given.lambda2, given.variant)
         usual = _LR if embedded_file(given.backbone) is None else _SMALL_LR
         self.lr = usual if given.lr is None else given.lr
-
-    @classmethod
-    def find_weights(cls, weights: str | Path) -> Path:
-        """Return the adapter file of `weights`; what the authors published is fetched where it is not at hand."""
-        return published_adapter(str(weights)) if str(weights) in cls.published else super().find_weights(weights)
 
     @classmethod
     def load_released(cls, prompt: str | Path, adaptor: str | Path, **arguments: Any) -> "AFClip":

@@ -15,12 +15,13 @@ from anomalib_zsad.evaluation.predictions import PredictionWriter
 from anomalib_zsad.evaluation.visualizer import CategoryVisualizer
 from anomalib_zsad.models.parts.checkpoint import CheckedCheckpointIO
 from anomalib_zsad.models.parts.export import ExportHooks
+from anomalib_zsad.models.parts.hub import HubFolders
 from anomalib_zsad.models.parts.persistence import Persistence
 from anomalib_zsad.models.parts.termination import Termination
 from anomalib_zsad.models.parts.validity import check_scores
 
 
-class Detector(ExportHooks, Persistence):
+class Detector(ExportHooks, HubFolders, Persistence):
     """The plumbing of a model that scores images: components, steps, record and export.
 
     A model brings `build`, which makes `model` of the hyper-parameters, `predict_batch`, `holds_nothing` and

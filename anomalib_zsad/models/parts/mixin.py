@@ -241,7 +241,7 @@ def _no_step(trainer: Trainer) -> str:
 
 def _untrained(model: ZeroShotMixin) -> str:
     command = f"anomalib predict --model anomalib_zsad.{type(model).__name__}"
-    weights = [f"--model.weights {name}" for name in model.published[:1]]
+    weights = [f"--model.weights {name}" for name in list(model.published)[:1]]
     ways = " or ".join(f"`{command} {way} --data <images>`" for way in (*weights, "--ckpt_path <checkpoint>"))
     return (
         f"{type(model).__name__} holds no trained weights, so its scores mean nothing: train it first "

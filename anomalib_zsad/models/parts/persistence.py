@@ -12,17 +12,15 @@ from anomalib_zsad.clip.backbone import FrozenClip
 from anomalib_zsad.clip.embedded import default_size
 from anomalib_zsad.evaluation.post_processor import MonotonePostProcessor, take_calibration, thresholds_of
 from anomalib_zsad.models.parts import settings
-from anomalib_zsad.models.parts.adapter_file import read_adapter
 from anomalib_zsad.models.parts.checkpoint import CheckedCheckpointIO, check_backbone, check_complete, check_readable
 from anomalib_zsad.models.parts.pre_processor import ClipPreProcessor
+from anomalib_zsad.models.parts.publication import Publication
 from anomalib_zsad.models.parts.record import KEY, Record, from_checkpoint, new_record
 from anomalib_zsad.models.parts.trained_weights import load_trained, save_trained
+from anomalib_zsad.models.parts.weights_source import read_weights
 from anomalib_zsad.seam.trainers import trainer_of
 
 logger = logging.getLogger(__name__)
-
-PUBLISHED = "released/"
-"""What the names of published adapters start with."""
 
 _FILES = {"weights", "pretrained"}
 """Arguments that name a file with weights."""
@@ -41,8 +39,8 @@ class Persistence:
     thresholds_fitted_on: Sequence[str] = ()
     """The same of the data that the thresholds were fitted to."""
 
-    published: ClassVar[Sequence[str]] = ()
-    """Names of the adapters that the authors of the method published, for `weights`."""
+    published: ClassVar[Mapping[str, Publication]] = {}
+    """The adapters that the authors of the method published, by the name for `weights`."""
 
     def build(self) -> None:
         """Make the torch model, the loss and what else the hyper-parameters decide."""
@@ -58,28 +56,15 @@ class Persistence:
         module.save_hyperparameters(settings.nested(settings.flat(module.hparams)))  # plain data, also the choices
         self.trained_on = []
         file = module.hparams.get("weights")
-        weights = None if file is None else read_adapter(self.find_weights(file), type(self).__name__)
+        weights = None if file is None else read_weights(file, type(self).__name__, self.published)
         if weights is not None:
-            self._use_settings(weights.record, f"the adapter file {file}")
+            self._use_settings(weights.record, f"the weights {file}")
         if components.get("pre_processor", True) is True:
             size = module.hparams["image_size"] or default_size(module.hparams["backbone"])
             module.pre_processor = module.configure_pre_processor(size)
         self._rebuild()
         if weights is not None:
             load_trained(self, weights, origin=str(file))
-
-    @classmethod
-    def find_weights(cls, weights: str | Path) -> Path:
-        """Return the adapter file that `weights` names; a model with published adapters takes their names as well.
-
-        Raises:
-            ValueError: If it is the name of a published adapter that this model does not have.
-        """
-        if str(weights).startswith(PUBLISHED) and not Path(weights).exists():
-            known = f"one of {', '.join(cls.published)}" if cls.published else "an adapter file"
-            msg = f"weights: expected {known} for {cls.__name__}, got {str(weights)!r}"
-            raise ValueError(msg)
-        return Path(weights)
 
     @classmethod
     def load_from_checkpoint(

@@ -73,7 +73,7 @@ def from_checkpoint(checkpoint: Mapping[str, Any], method: str) -> Record:
     record = dict(checkpoint[KEY])
     record.setdefault("settings", dict(checkpoint.get("hyper_parameters", {})))
     record = {**new_record(record.get("method", method), version="0.1"), **record}
-    return _checked(record, "expected a checkpoint", method)
+    return checked(record, "expected a checkpoint", method)
 
 
 def to_metadata(record: Record) -> dict[str, str]:
@@ -99,10 +99,20 @@ def from_metadata(metadata: Mapping[str, str], method: str, origin: str) -> Reco
         msg = f"{origin}: expected an adapter file of {method}, but its metadata is damaged ({error})"
         raise ValueError(msg) from error
     record = told.pop(_METADATA_KEY, None) or {**new_record(method, version="0.1"), **told}
-    return _checked(record, f"{origin}: expected an adapter file", method)
+    return checked(record, f"{origin}: expected an adapter file", method)
 
 
-def _checked(record: Any, expected: str, method: str) -> Record:
+def checked(record: Any, expected: str, method: str) -> Record:
+    """Check that plain data is a whole record of a method.
+
+    Args:
+        record: What was read.
+        expected: How the message starts: what was read, and what was expected of it.
+        method: The class of the model that the record is for.
+
+    Raises:
+        ValueError: If it is not.
+    """
     if not isinstance(record, dict) or not isinstance(record.get("method"), str):
         msg = f"{expected} that says what it is of, got the record {str(record)[:60]!r}"
         raise ValueError(msg)

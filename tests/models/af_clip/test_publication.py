@@ -2,6 +2,7 @@
 
 import logging
 import threading
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -13,10 +14,13 @@ from torch import nn
 from anomalib_zsad import AFClip, KAnoClip
 from anomalib_zsad.clip.fetching import git_blob_id
 from anomalib_zsad.evaluation.evaluator import training_notes
-from anomalib_zsad.models.af_clip import publication
+from anomalib_zsad.models.af_clip.publication import PUBLICATIONS
 from anomalib_zsad.models.af_clip.released import _OWN_NAMES
+from anomalib_zsad.models.parts import publication
 from tests.support.contract import images
 from tests.support.small_clip import IMAGE_SIZE
+
+COMMIT = PUBLICATIONS["released/visa"].commit
 
 
 class Server(ThreadingHTTPServer):
@@ -30,7 +34,9 @@ class Server(ThreadingHTTPServer):
 class Answer(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self.server.requests.append(self.path)
-        content = self.server.files.get(self.path)
+        folder, _, file = self.path.rpartition("/")
+        known = folder == f"/Faustinaqq/AF-CLIP/{COMMIT}/weight"
+        content = self.server.files.get(file) if known else None
         self.send_response(404 if content is None else 200)
         content = content or b""
         self.send_header("Content-Length", str(len(content)))
@@ -58,13 +64,14 @@ def server(source: AFClip, monkeypatch, tmp_path):
         "visa_prompt.pt": nn.Parameter(state["prompts.vectors"]),
         "visa_adaptor.pt": {theirs: state[ours] for theirs, ours in _OWN_NAMES.items()},
     }
+    published = PUBLICATIONS["released/visa"]
     blobs = {}
     for name, content in authors.items():
         torch.save(content, tmp_path / name)
-        server.files[f"/{name}"] = (tmp_path / name).read_bytes()
-        blobs[name] = git_blob_id(tmp_path / name)
-    monkeypatch.setattr(publication, "_FILES", f"http://127.0.0.1:{server.server_port}")
-    monkeypatch.setitem(publication.PUBLICATIONS, "released/visa", publication.Publication("VisA", blobs))
+        server.files[name] = (tmp_path / name).read_bytes()
+        blobs[f"weight/{name}"] = git_blob_id(tmp_path / name)
+    monkeypatch.setattr(publication, "_RAW", f"http://127.0.0.1:{server.server_port}")
+    monkeypatch.setitem(PUBLICATIONS, "released/visa", replace(published, blobs=blobs))
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setenv("ANOMALIB_ZSAD_HOME", str(tmp_path / "home"))
     yield server
@@ -131,7 +138,7 @@ def test_half_a_download_leaves_nothing(server, small_clip, tmp_path):
 
 
 def test_another_content_is_refused(server, small_clip, tmp_path):
-    server.files["/visa_adaptor.pt"] += b"\0"
+    server.files["visa_adaptor.pt"] += b"\0"
     with pytest.raises(ValueError, match=r"visa_adaptor.pt: expected the file that git stores as .*, got "):
         build(small_clip)
     assert [path.name for path in (tmp_path / "home").rglob("*.*")] == ["visa_prompt.pt"]
