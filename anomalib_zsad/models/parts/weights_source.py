@@ -56,7 +56,7 @@ def read_folder(folder: Path, method: str) -> Adapter:
     adapter = read_adapter(folder / WEIGHTS, method)
     if differing := _differing(config, adapter.record):
         msg = (
-            f"{folder / CONFIG}: expected the record that {WEIGHTS} beside it holds, but {', '.join(differing)} differ: "
+            f"{folder / CONFIG}: expected the record of {WEIGHTS} beside it, but {', '.join(differing)} differ: "
             f"one of the two was changed or is of another model, save both anew (save_pretrained)"
         )
         raise ValueError(msg)
