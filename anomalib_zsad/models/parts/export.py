@@ -19,6 +19,7 @@ from torchmetrics import Metric
 from anomalib_zsad.atomic import replace_together, unfinished_folder, whole_file
 from anomalib_zsad.models.parts import quantisation
 from anomalib_zsad.models.parts.encoder import encoders_in
+from anomalib_zsad.models.parts.exported_record import describe_graph
 from anomalib_zsad.models.parts.validity import check_scores
 from anomalib_zsad.seam.engine_export import CompressesItself
 
@@ -79,7 +80,7 @@ class ExportHooks(CompressesItself):
 
         def write(folder: Path) -> Path:
             path = super(ExportHooks, deployed).to_onnx(folder, model_file_name, input_size, **options)  # type: ignore[misc]
-            _forget_origin(path)
+            _describe(path, deployed)
             return path
 
         return _whole(write, export_root)
@@ -174,13 +175,17 @@ def _root_logger_kept() -> Iterator[None]:
         root.filters, root.handlers = filters, handlers
 
 
-def _forget_origin(path: Path) -> None:
-    """Drop what the exporter notes of every node: files of this machine, and up to two fifths of all bytes."""
+def _describe(path: Path, module: Any) -> None:
+    """Write the record of a model into its graph, and drop what the exporter notes of every node.
+
+    That names files of this machine, and is up to two fifths of all bytes.
+    """
     import onnx
 
     content = onnx.load(path, load_external_data=False)
     for each in (*content.graph.node, *content.graph.value_info):
         del each.metadata_props[:]
+    describe_graph(content, module)
     with whole_file(path) as temporary:
         onnx.save(content, temporary)
 

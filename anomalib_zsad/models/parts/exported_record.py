@@ -1,0 +1,48 @@
+"""What an exported graph says of the model it was made of."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from anomalib_zsad._version import __version__
+from anomalib_zsad.clip.weights import names_a_file
+from anomalib_zsad.evaluation.exported import KEY, ExportedRecord, after_post_processing
+from anomalib_zsad.evaluation.post_processor import thresholds_of
+from anomalib_zsad.models.parts.settings import settings_of
+
+
+def describe_graph(
+    graph: Any,  # onnx.ModelProto
+    module: Any,  # a Detector
+) -> None:
+    """Write the record of a model into the metadata of its graph; OpenVINO's conversion keeps it."""
+    graph.metadata_props.add(key=KEY, value=exported_record(module).to_text())
+
+
+def exported_record(
+    module: Any,  # a Detector
+) -> ExportedRecord:
+    """Make the record of a model, whose calibration has the scores that its graph gives."""
+    post_processor = module.post_processor
+    thresholds = thresholds_of(post_processor)
+    return ExportedRecord(
+        method=type(module).__name__,
+        version=__version__,
+        settings=_without_folders(settings_of(module)),
+        trained_on=module.trained_on,
+        thresholds={
+            **{level: thresholds.get(level) for level in ("image", "pixel")},
+            "fitted_on": list(module.thresholds_fitted_on),
+        },
+        calibration=after_post_processing(getattr(post_processor, "calibration", None), post_processor),
+    )
+
+
+def _without_folders(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Give files by their names alone, and the members of an ensemble by their methods."""
+    kept, pretrained = dict(settings), settings.get("pretrained")
+    if pretrained is not None and names_a_file(pretrained):
+        kept["pretrained"] = Path(pretrained).name
+    if kept.get("models"):
+        kept["models"] = [each["model"] for each in kept["models"]]
+    return kept
