@@ -3,7 +3,10 @@
 from pathlib import Path
 from typing import Any
 
+from anomalib.data import Batch
 from anomalib.models import AnomalibModule
+from lightning.pytorch.trainer.states import TrainerFn
+from lightning.pytorch.utilities.types import STEP_OUTPUT
 from torch import nn
 
 import anomalib_zsad.arguments as arg
@@ -13,12 +16,12 @@ from anomalib_zsad.models.clip_zero_shot.torch_model import ClipZeroShotModel, M
 from anomalib_zsad.models.parts.class_names import ClassNames, readable_words
 from anomalib_zsad.models.parts.class_prompts import ClassPrompts
 from anomalib_zsad.models.parts.common_arguments import documented
+from anomalib_zsad.models.parts.detector import Detector
 from anomalib_zsad.models.parts.encoder import Encoder
 from anomalib_zsad.models.parts.heads import ScoreHead
-from anomalib_zsad.models.parts.mixin import ZeroShotMixin
 
 
-class ClipZeroShot(ZeroShotMixin, AnomalibModule):  # type: ignore[misc]  # what the mixin replaces is typed narrowly
+class ClipZeroShot(Detector, AnomalibModule):  # type: ignore[misc]  # what the mixin replaces is typed narrowly
     """CLIP as it is, compared with prompts of a normal and an anomalous state: a baseline, nothing is trained.
 
     With its defaults it is the row "CLIP" of the papers' tables. "CLIP-AC" averages more states and templates, such as
@@ -79,7 +82,21 @@ class ClipZeroShot(ZeroShotMixin, AnomalibModule):  # type: ignore[misc]  # what
     @property
     def trainer_arguments(self) -> dict[str, Any]:
         """No epochs of training."""
-        return {"max_epochs": 1, "num_sanity_val_steps": 0}
+        return {**super().trainer_arguments, "max_epochs": 1}
+
+    def setup(self, stage: str) -> None:
+        """Refuse to train.
+
+        Raises:
+            ValueError: If it is to be trained.
+        """
+        if stage == TrainerFn.FITTING:
+            msg = f"{type(self).__name__} has nothing to train: run anomalib test without training"
+            raise ValueError(msg)
+        super().setup(stage)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> STEP_OUTPUT:
+        """Lightning wants one, before `setup` refuses."""
 
     def configure_optimizers(self) -> None:
         """Nothing is trained."""

@@ -8,37 +8,54 @@ from anomalib.pre_processing import PreProcessor
 from lightning.pytorch import Callback
 from lightning.pytorch.utilities.types import STEP_OUTPUT
 
+from anomalib_zsad.clip.embedded import USUAL_SIZE
+from anomalib_zsad.data.adopting import adopt
 from anomalib_zsad.evaluation.drift import DriftWarning
 from anomalib_zsad.evaluation.evaluator import ZeroShotEvaluator
 from anomalib_zsad.evaluation.post_processor import MonotonePostProcessor
 from anomalib_zsad.evaluation.predictions import PredictionWriter
 from anomalib_zsad.evaluation.visualizer import CategoryVisualizer
 from anomalib_zsad.models.parts.checkpoint import CheckedCheckpointIO
+from anomalib_zsad.models.parts.class_names import ClassNames
 from anomalib_zsad.models.parts.export import ExportHooks
 from anomalib_zsad.models.parts.hub import HubFolders
 from anomalib_zsad.models.parts.persistence import Persistence
+from anomalib_zsad.models.parts.pre_processor import ClipPreProcessor
 from anomalib_zsad.models.parts.termination import Termination
 from anomalib_zsad.models.parts.validity import check_scores
+from anomalib_zsad.seam.trainers import share_results_folder
 
 
 class Detector(ExportHooks, HubFolders, Persistence):
     """The plumbing of a model that scores images: components, steps, record and export.
 
-    A model brings `build`, which makes `model` of the hyper-parameters, `predict_batch`, `holds_nothing` and
-    `check_exportable`.
+    A model is declared as `class ClipZeroShot(Detector, AnomalibModule)`: anomalib lists direct subclasses only. It
+    brings `build`, which makes `model`, a torch module whose forward gives raw probabilities, of the hyper-parameters,
+    and `class_names`, where its prompts name classes.
     """
+
+    class_names: ClassNames | None = None
+    """What names the classes of images in prompts; None where no prompt names one."""
 
     trains_on_anomalies = False
     """Whether the training data must have anomalous images with masks."""
 
     def predict_batch(self, batch: Batch) -> InferenceBatch:
-        """Score the images of a batch."""
-        raise NotImplementedError
+        """Score the images of a batch, each as one of its class; what uses more of a batch says so here."""
+        names = self.names_of(batch)
+        return self.model(batch.image) if names is None else self.model(batch.image, names)
+
+    def names_of(self, batch: Batch) -> list[str] | None:
+        """Name the class of every image in the words of its prompts; None where no prompt names a class."""
+        return None if self.class_names is None else self.class_names.of(batch, self)
 
     @property
     def holds_nothing(self) -> bool:
-        """Whether scores would mean nothing."""
-        raise NotImplementedError
+        """Whether scores would mean nothing, as those of a model that has to be trained first."""
+        return False
+
+    def check_exportable(self) -> None:
+        """Refuse to export what would not score."""
 
     # What anomalib asks for
 
@@ -51,6 +68,11 @@ class Detector(ExportHooks, HubFolders, Persistence):
     def trainer_arguments(self) -> dict[str, Any]:
         """What the engine passes to the trainer, whatever the user gave it."""
         return {"num_sanity_val_steps": 0}
+
+    @classmethod
+    def configure_pre_processor(cls, image_size: int | tuple[int, int] | None = None) -> PreProcessor:
+        """Resize to a height and width in pixels (bicubic, antialias) and normalise as CLIP was trained."""
+        return ClipPreProcessor.of_size(image_size or USUAL_SIZE)
 
     @classmethod
     def configure_post_processor(cls) -> MonotonePostProcessor:
@@ -94,9 +116,11 @@ class Detector(ExportHooks, HubFolders, Persistence):
         return []
 
     def setup(self, stage: str) -> None:  # noqa: ARG002
-        """Have checkpoints checked before they are read."""
-        reader = CheckedCheckpointIO(self._module.checkpoint_safe_globals())
-        self._module.trainer.strategy.checkpoint_io = reader
+        """Have checkpoints checked before they are read, and images read by this package's rules."""
+        module = self._module
+        module.trainer.strategy.checkpoint_io = CheckedCheckpointIO(module.checkpoint_safe_globals())
+        share_results_folder(module.trainer)
+        adopt(module.trainer, module.pre_processor)
 
     def on_validation_epoch_end(self) -> None:
         """Note which data the thresholds are fitted to."""

@@ -1,29 +1,25 @@
-"""What the four models have in common towards anomalib and Lightning."""
+"""What the models that are trained have in common towards anomalib and Lightning."""
 
 import logging
 from collections.abc import Sized
 from typing import Any, ClassVar
 
 import torch
-from anomalib.data import Batch, InferenceBatch
-from anomalib.pre_processing import PreProcessor
+from anomalib.data import Batch
 from lightning.pytorch import Callback, Trainer, seed_everything
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.types import STEP_OUTPUT
 from torch import Tensor
 
-from anomalib_zsad.clip.embedded import USUAL_SIZE, embedded_file
-from anomalib_zsad.data.adopting import adopt
+from anomalib_zsad.clip.embedded import embedded_file
 from anomalib_zsad.data.trainable import check_before_setup, check_trainable
-from anomalib_zsad.models.parts.class_names import ClassNames
 from anomalib_zsad.models.parts.detector import Detector
 from anomalib_zsad.models.parts.encoder import encoders_in
 from anomalib_zsad.models.parts.feature_cache import FeatureCache, check_images_repeat, datasets_of
-from anomalib_zsad.models.parts.pre_processor import ClipPreProcessor
 from anomalib_zsad.models.parts.protocol import compare_batch_size
 from anomalib_zsad.models.parts.record import Record
 from anomalib_zsad.seam.given_optimizer import take_given_optimizer
-from anomalib_zsad.seam.trainers import attach, share_results_folder, trainer_of
+from anomalib_zsad.seam.trainers import attach, trainer_of
 
 logger = logging.getLogger(__name__)
 
@@ -41,28 +37,16 @@ class ZeroShotMixin(Detector):
     paper_batch_size: ClassVar[int | None] = None
     """Images in a training batch of the paper, where it is printed or released."""
 
-    class_names: ClassNames | None = None
-    """What names the classes of images in prompts; None where no prompt names one."""
-
     trains_on_anomalies = True
 
     def loss_terms(self, batch: Any) -> dict[str, Tensor]:
         """Compute the losses of a batch: "loss", which is minimised, and whatever else is worth logging."""
         raise NotImplementedError
 
-    def names_of(self, batch: Batch) -> list[str] | None:
-        """Name the class of every image in the words of its prompts; None where no prompt names a class."""
-        return None if self.class_names is None else self.class_names.of(batch, self)
-
     def take(self, record: Record) -> None:
         """Take over what was trained on, too."""
         super().take(record)
         self.trained_on = list(record["trained_on"])
-
-    def predict_batch(self, batch: Batch) -> InferenceBatch:
-        """Score the images of a batch, each as one of its class; what uses more of a batch says so here."""
-        names = self.names_of(batch)
-        return self.model(batch.image) if names is None else self.model(batch.image, names)
 
     @property
     def training_sets(self) -> list[str]:
@@ -95,11 +79,6 @@ class ZeroShotMixin(Detector):
     def trainer(self, trainer: Any) -> None:
         attach(self._module, trainer, self._module.hparams.get("epochs"))
 
-    @classmethod
-    def configure_pre_processor(cls, image_size: int | tuple[int, int] | None = None) -> PreProcessor:
-        """Resize to a height and width in pixels (bicubic, antialias) and normalise as CLIP was trained."""
-        return ClipPreProcessor.of_size(image_size or USUAL_SIZE)
-
     def configure_callbacks(self) -> list[Callback]:
         """Check what is known of the training data beforehand, and order the components.
 
@@ -127,7 +106,7 @@ class ZeroShotMixin(Detector):
     # Hooks
 
     def setup(self, stage: str) -> None:
-        """Have checkpoints checked before they are read and images read by this package's rules; seed the training.
+        """Refuse a training of nothing; seed the others.
 
         Raises:
             ValueError: If there is nothing to train.
@@ -136,9 +115,7 @@ class ZeroShotMixin(Detector):
         if stage == TrainerFn.FITTING and not self._learns:
             msg = f"{type(self).__name__} has nothing to train with these options: run anomalib test without training"
             raise ValueError(msg)
-        share_results_folder(trainer)
         super().setup(stage)
-        adopt(trainer, self._module.pre_processor)
         self._use_cache(None)  # of a training that did not come to its end
         if stage == TrainerFn.FITTING:
             seed_everything(self._module.hparams["seed"], workers=True, verbose=False)

@@ -22,7 +22,7 @@ _OLD_THRESHOLDS = {"post_processor._image_threshold": "image", "post_processor._
 
 
 def save_trained(
-    module: Any,  # a ZeroShotMixin
+    module: Any,  # a Detector
     path: str | Path,
 ) -> None:
     """Write what a model has learnt and remembers to an adapter file, a few megabytes of safetensors without memory."""
@@ -30,7 +30,7 @@ def save_trained(
 
 
 def load_trained(
-    module: Any,  # a ZeroShotMixin
+    module: Any,  # a Detector
     adapter: Adapter,
     origin: str,
 ) -> None:
