@@ -94,7 +94,7 @@ def adopt(trainer: Trainer, pre_processor: Any) -> None:
         adopt_splits(datamodule)
     for loader in loaders_given_to(trainer):
         _adopt_dataset(loader)
-        if isinstance(loader.dataset, ImageFiles) and loader.batch_size == 1 and _resizes_of(pre_processor):
+        if isinstance(loader.dataset, ImageFiles) and loader.batch_size == 1 and resizes_of(pre_processor):
             enlarge_batches(loader, loader.dataset.eval_batch_size)
     change_loaders(trainer, partial(_resize_one_by_one, pre_processor))
 
@@ -120,6 +120,11 @@ def adopt_files(dataset: PredictDataset) -> None:
         dataset.image_filenames = _without_foreign(dataset.image_filenames)
 
 
+def resizes_of(pre_processor: Any) -> list[Resize]:
+    """List the resizing of a pre-processor: none where it leaves images of several sizes as they are."""
+    return extract_transforms_by_type(getattr(pre_processor, "transform", None), Resize)
+
+
 def _without_foreign(paths: list[Any]) -> list[Any]:
     ours = [path for path, foreign in zip(paths, foreign_among(paths), strict=True) if not foreign]
     return ours or paths  # one that was named counts, whatever its name
@@ -136,10 +141,6 @@ def _adopt_dataset(loader: DataLoader) -> None:
         loader.collate_fn = CategoryBatch.collate
 
 
-def _resizes_of(pre_processor: Any) -> list[Resize]:
-    return extract_transforms_by_type(getattr(pre_processor, "transform", None), Resize)
-
-
 def _taken_over(dataset: AnomalibDataset, category: str) -> CategoryDataset:
     ours = take_over(dataset, category)
     ours.augmentations = dataset.augmentations
@@ -149,7 +150,7 @@ def _taken_over(dataset: AnomalibDataset, category: str) -> CategoryDataset:
 
 def _resize_one_by_one(pre_processor: Any, loader: Any) -> None:
     # A checkpoint, which is read after `setup`, may have brought another size.
-    resizes = _resizes_of(pre_processor)
+    resizes = resizes_of(pre_processor)
     if isinstance(loader, DataLoader) and resizes:
         collate: Any = loader.collate_fn
         loader.collate_fn = OneSize(collate.collate if isinstance(collate, OneSize) else collate, resizes[0])

@@ -51,11 +51,24 @@ def read_image(path: str | Path) -> tv_tensors.Image:
     if draw := next((draw for prefix, draw in _drawings.items() if str(path).startswith(prefix)), None):
         return image_of(draw(str(path)))
     with _reading(path):
-        picture = _open(path)
-        if _is_16_bit(picture):
-            grey = torch.from_numpy(_grey_16_bit(picture).astype(np.float32)) / _WHITE_16_BIT
-            return tv_tensors.Image(grey.expand(3, -1, -1).contiguous())
-        return image_of(_rgb(picture))
+        return _image_from(_open(path))
+
+
+def read_picture(picture: Image.Image, name: str) -> tv_tensors.Image:
+    """Read a picture of Pillow as `read_image` reads a file.
+
+    Args:
+        picture: Of any mode; it is left as it is.
+        name: What it is called in errors.
+
+    Returns:
+        RGB, shape (3, H, W), float32 in [0, 1].
+
+    Raises:
+        OSError: As in `read_image`.
+    """
+    with _reading(name):
+        return _image_from(ImageOps.exif_transpose(picture))
 
 
 def image_of(
@@ -63,6 +76,14 @@ def image_of(
 ) -> tv_tensors.Image:  # (3, H, W)
     """Turn 8-bit RGB pixels into an image as `read_image` returns it."""
     return to_dtype(to_image(pixels), torch.float32, scale=True)
+
+
+def grey_image_of(
+    pixels: np.ndarray,  # (H, W), 16 bits
+) -> tv_tensors.Image:  # (3, H, W)
+    """Turn 16-bit grey levels into an image as `read_image` returns it."""
+    grey = torch.from_numpy(pixels.astype(np.float32)) / _WHITE_16_BIT
+    return tv_tensors.Image(grey.expand(3, -1, -1).contiguous())
 
 
 def is_lossy(path: Path) -> bool:
@@ -126,6 +147,12 @@ def size_of(path: str | Path) -> tuple[int, int]:
     with _reading(path), _opened(path) as picture:
         width, height = picture.size
         return (width, height) if picture.getexif().get(_ORIENTATION, 1) >= _ON_ITS_SIDE else (height, width)
+
+
+def _image_from(picture: Image.Image) -> tv_tensors.Image:  # (3, H, W)
+    if _is_16_bit(picture):
+        return grey_image_of(_grey_16_bit(picture))
+    return image_of(_rgb(picture))
 
 
 def _open(path: str | Path) -> Image.Image:

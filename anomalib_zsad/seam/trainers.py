@@ -1,6 +1,7 @@
 """What Lightning's trainer keeps to itself: loaders before they run, the folder of results, the number of epochs."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -31,6 +32,19 @@ def attach(module: LightningModule, trainer: Any, epochs: int | None) -> None:
     LightningModule.trainer.fset(module, trainer)  # type: ignore[attr-defined]
     if getattr(trainer, "max_epochs", 0) is None:
         trainer.fit_loop.max_epochs = epochs
+
+
+@contextmanager
+def without_trainer(module: LightningModule) -> Iterator[None]:
+    """Have a module, and the modules in it, know of no trainer for a while."""
+    trainers = {each: trainer_of(each) for each in module.modules() if isinstance(each, LightningModule)}
+    try:
+        for each in trainers:
+            each._trainer = None
+        yield
+    finally:
+        for each, trainer in trainers.items():
+            each._trainer = trainer
 
 
 def share_results_folder(trainer: Any) -> None:

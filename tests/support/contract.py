@@ -323,6 +323,8 @@ class MethodContract:
         assert 0 <= predictions[0].pred_score.item() <= 1
         folder = engine_in(tmp_path).predict(model, data_path=picture.parent)
         assert [len(batch) for batch in folder] == [len(list(picture.parent.iterdir()))]
+        found = [each.score for each in model.detect(picture.parent)]
+        assert found == pytest.approx(folder[0].pred_score.tolist(), abs=1e-6)
         with torch.no_grad():
             for parameter in (each for each in model.parameters() if each.requires_grad):
                 parameter.fill_(float("nan"))

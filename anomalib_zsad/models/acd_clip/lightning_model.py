@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from anomalib.data import Batch, InferenceBatch
 from anomalib.models import AnomalibModule
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
@@ -175,6 +176,11 @@ class ACDClip(ZeroShotMixin, AnomalibModule):  # type: ignore[misc]  # what the 
         logits = self.model.logits(batch.image, self.names_of(batch))
         maps = self.model.anomaly_map(logits, size_of(batch.image))
         return self.loss(logits.image, maps, batch.gt_label, batch.gt_mask)
+
+    def predict_batch(self, batch: Batch) -> InferenceBatch:
+        """Score the images of a batch, as the domain of its dataset asks for."""
+        self.model.scoring = self._scoring
+        return super().predict_batch(batch)
 
     def setup(self, stage: str) -> None:
         """Score as the domain asks for, and vary the training images."""

@@ -17,6 +17,7 @@ from anomalib_zsad.evaluation.predictions import PredictionWriter
 from anomalib_zsad.evaluation.visualizer import CategoryVisualizer
 from anomalib_zsad.models.parts.checkpoint import CheckedCheckpointIO
 from anomalib_zsad.models.parts.class_names import ClassNames
+from anomalib_zsad.models.parts.detecting import Detecting
 from anomalib_zsad.models.parts.export import ExportHooks
 from anomalib_zsad.models.parts.hub import HubFolders
 from anomalib_zsad.models.parts.persistence import Persistence
@@ -26,7 +27,7 @@ from anomalib_zsad.models.parts.validity import check_scores
 from anomalib_zsad.seam.trainers import share_results_folder
 
 
-class Detector(ExportHooks, HubFolders, Persistence):
+class Detector(Detecting, ExportHooks, HubFolders, Persistence):
     """The plumbing of a model that scores images: components, steps, record and export.
 
     A model is declared as `class ClipZeroShot(Detector, AnomalibModule)`: anomalib lists direct subclasses only. It

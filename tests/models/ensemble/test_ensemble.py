@@ -147,6 +147,7 @@ def test_without_a_scale_there_are_no_scores(data, mvtec_root, tmp_path):
     for run in (
         lambda: engine_in(tmp_path).test(ensemble, datamodule=data),
         lambda: engine_in(tmp_path).predict(ensemble, data_path=picture),
+        lambda: ensemble.detect(picture),
         lambda: ensemble.to_torch(tmp_path),
     ):
         with pytest.raises(
@@ -258,6 +259,9 @@ def test_a_checkpoint_is_enough_to_test_and_to_predict(trained, data, mvtec_root
     assert 0 < prediction.pred_score.item() < 1
     assert prediction.anomaly_map.shape[-2:] == model.model.map_size == (64, 56)
     assert prediction.pred_label is not None
+    found = model.detect([picture, picture])
+    assert [each.score for each in found] == pytest.approx([prediction.pred_score.item()] * 2, abs=1e-6)
+    assert found[0].anomaly_map.shape == (32, 32)
 
 
 def test_the_command_line_needs_no_more_than_the_checkpoint(trained, mvtec_root, small_clip, tmp_path):
