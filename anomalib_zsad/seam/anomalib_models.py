@@ -16,8 +16,8 @@ def attend_within_windows(winclip: Any) -> None:
     """Let every window of an image attend to its own patches again, in place.
 
     anomalib's WinCLIP puts the patches of a window first and the windows second, as open_clip before 2.26.1 expected
-    them. Since then its transformer takes windows first, so that the windows of all images of a batch would attend to
-    one another.
+    them. Since then its transformer takes windows first: the class tokens of all windows would attend to one another
+    and to no patch, so that all windows of all images had the same embedding (docs/upstream/winclip-windows.md).
 
     Args:
         winclip: The torch model; unchanged where its transformer takes tokens first (open_clip before 2.26.1).
