@@ -8,6 +8,7 @@ from typing import Any
 SCHEME = "hf://"
 """What the names of repositories on the hub start with."""
 
+_NOT_ALLOWED = {401, 403}
 _REVISION = re.compile(r"[0-9A-Za-z_][\w.+/-]*", re.ASCII)
 
 
@@ -94,7 +95,9 @@ def reason_of(error: Exception, name: HubName) -> str:
         return "the hub has no such repository, or it is private: then log in (hf auth login, or HF_TOKEN)"
     if isinstance(error, RevisionNotFoundError):
         return f"the repository has no revision {name.revision}"
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+    reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    status = getattr(getattr(error, "response", None), "status_code", None)
+    return f"{reason}: log in (hf auth login, or HF_TOKEN)" if status in _NOT_ALLOWED else reason
 
 
 def _unreachable(options: dict[str, Any]) -> str:

@@ -79,9 +79,19 @@ class ZeroShotEvaluator(Evaluator):
         check_before_decisions(self.val_metrics)
         self.validation = ValidationScores()
         self.pixel_memory, self.intervals = pixel_memory, intervals
-        self.table: pd.DataFrame | None = None
+        self.forget()
         self.watch: Callable[[str, ScoredImage], None] | None = None
         self._start(awaited={})
+
+    def forget(self) -> None:
+        """Discard the results of the last test, which are not those of other weights."""
+        self.table: pd.DataFrame | None = None
+        self.tested_on: list[str] = []
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Discard the results of weights that are about to change."""
+        del trainer, pl_module
+        self.forget()
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Discard the scores of earlier epochs."""
@@ -145,7 +155,9 @@ class ZeroShotEvaluator(Evaluator):
             name, category = self._open.popitem()
             self._results[name] = category.result()
         self._share()
-        self._note_training_data(pl_module, getattr(trainer, "datamodule", None))
+        datamodule = getattr(trainer, "datamodule", None)
+        self._note_training_data(pl_module, datamodule)
+        self.tested_on = [] if datamodule is None else sorted(dataset_keys(datamodule))
         self.table = with_intervals(results_table(self._results), self._results)
         _log(trainer, pl_module, mean_values(self.table))
         if trainer.is_global_zero:

@@ -256,10 +256,12 @@ class MethodContract:
         expected = model.model(images())
         model.save_weights(tmp_path / "weights.safetensors")
         again = self.build(small_clip, weights=tmp_path / "weights.safetensors").eval()
-        assert torch.equal(again.model(images()).pred_score, expected.pred_score)
-        assert torch.equal(again.model(images()).anomaly_map, expected.anomaly_map)
-        assert again.trained_on == model.trained_on
-        assert torch.equal(again.post_processor.image_threshold, model.post_processor.image_threshold)
+        model.save_pretrained(tmp_path / "saved")
+        for other in (again, self.model_class.from_pretrained(tmp_path / "saved", pretrained=small_clip)):
+            assert torch.equal(other.model(images()).pred_score, expected.pred_score)
+            assert torch.equal(other.model(images()).anomaly_map, expected.anomaly_map)
+            assert other.trained_on == model.trained_on
+            assert torch.equal(other.post_processor.image_threshold, model.post_processor.image_threshold)
 
     @torch.no_grad()
     def test_settings_travel_with_what_was_learnt(self, small_clip: Path, tmp_path: Path) -> None:

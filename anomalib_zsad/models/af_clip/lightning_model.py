@@ -67,7 +67,8 @@ class AFClip(FewShotMixin, ZeroShotMixin, AnomalibModule):  # type: ignore[misc]
         cache_features: A folder to keep what the backbone computes in training, so that it is computed in the first
             epoch only (see `FeatureCache`); 11 MB an image at the defaults. None: computed in every epoch, as it must
             be with another `tuning` than the adaptor.
-        weights: An adapter file, written by `anomalib-zsad convert` or `save_weights`; or "released/visa" or
+        weights: An adapter file, written by `anomalib-zsad convert` or `save_weights`; a folder of `save_pretrained`;
+            "hf://user/name" or "hf://user/name@revision", a repository on the Hugging Face hub; or "released/visa" or
             "released/mvtec", trained by the authors on this dataset, fetched on first use. None: to be trained.
 
     Raises:

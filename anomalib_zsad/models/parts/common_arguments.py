@@ -21,7 +21,9 @@ _MEANINGS = {
     "cache_dtype": '"float16" or "bfloat16", what is kept there.',
     "image_threshold": "The raw image score above which an image is anomalous. None: as fitted to validation data.",
     "pixel_threshold": "The same of the pixels of a map.",
-    "weights": "An adapter file, written by `anomalib-zsad convert` or `save_weights`. None: to be trained.",
+    "weights": "An adapter file, written by `anomalib-zsad convert` or `save_weights`; a folder of "
+    '`save_pretrained`; or "hf://user/name" or "hf://user/name@revision", a repository on the Hugging Face hub. None: '
+    "to be trained.",
     "seed": "Of initialisation and training.",
     "choices": "What the paper leaves open.",
     "post_processor": "Ours with other options, anomalib's, or False for none.",

@@ -10,6 +10,7 @@ from torch import nn
 
 from anomalib_zsad.clip.backbone import FrozenClip
 from anomalib_zsad.clip.embedded import default_size
+from anomalib_zsad.evaluation.evaluator import ZeroShotEvaluator
 from anomalib_zsad.evaluation.post_processor import MonotonePostProcessor, take_calibration, thresholds_of
 from anomalib_zsad.models.parts import settings
 from anomalib_zsad.models.parts.checkpoint import CheckedCheckpointIO, check_backbone, check_complete, check_readable
@@ -175,6 +176,8 @@ class Persistence:
         super().on_load_checkpoint(checkpoint)  # type: ignore[misc]
         self.resize_images(record)
         self.take(record)
+        if isinstance(self._module.evaluator, ZeroShotEvaluator):
+            self._module.evaluator.forget()
 
     @property
     def _module(self) -> Any:  # this mixin is always mixed into an AnomalibModule

@@ -11,7 +11,7 @@ from anomalib_zsad.evaluation.post_processor import take_thresholds
 from anomalib_zsad.models.parts.adapter_file import Adapter, save_adapter
 from anomalib_zsad.models.parts.checkpoint import check_backbone
 from anomalib_zsad.models.parts.memory import MemoryBank
-from anomalib_zsad.models.parts.record import to_metadata
+from anomalib_zsad.models.parts.record import Record, to_metadata
 from anomalib_zsad.models.parts.validity import check_tensors
 
 logger = logging.getLogger(__name__)
@@ -24,9 +24,17 @@ _OLD_THRESHOLDS = {"post_processor._image_threshold": "image", "post_processor._
 def save_trained(
     module: Any,  # a Detector
     path: str | Path,
+    record: Record | None = None,
 ) -> None:
-    """Write what a model has learnt and remembers to an adapter file, a few megabytes of safetensors without memory."""
-    save_adapter(Path(path), {**_learnt(module), **_remembered(module)}, to_metadata(module.record()))
+    """Write what a model has learnt and remembers to an adapter file, a few megabytes of safetensors without memory.
+
+    Args:
+        module: The model.
+        path: The file.
+        record: What it says about the model. None: the model's own record.
+    """
+    metadata = to_metadata(module.record() if record is None else record)
+    save_adapter(Path(path), {**_learnt(module), **_remembered(module)}, metadata)
 
 
 def load_trained(
