@@ -14,6 +14,7 @@ ELSEWHERE = {
     "benchmark/store": "benchmark/test_run.py",
     "clip/digest": "clip/test_weights.py",
     "clip/fetching": "clip/test_weights.py",
+    "clip/hub": "models/parts/test_hub.py",
     "clip/known_weights": "clip/test_weights.py",
     "clip/loading": "clip/test_backbone.py",
     "clip/restricted": "clip/test_torch_file.py",
