@@ -8,7 +8,19 @@ from pathlib import Path
 PACKAGE = "anomalib_zsad"
 ROOT = Path(__file__).parents[1] / PACKAGE
 
-ORDER = ("functional", "clip", "data", "evaluation", "knowledge", "models", "benchmark", "synthetic", "commands", "cli")
+ORDER = (
+    "functional",
+    "clip",
+    "data",
+    "evaluation",
+    "knowledge",
+    "models",
+    "benchmark",
+    "synthetic",
+    "installation",
+    "commands",
+    "cli",
+)
 """A room imports itself, those to its left, and the modules for all.
 
 `knowledge` stands before `models` because KAnoCLIP's prompts are made of a knowledge base.

@@ -31,6 +31,7 @@ ELSEWHERE = {
     "evaluation/scored_image": "evaluation/test_intervals.py",
     "evaluation/table": "evaluation/test_evaluator.py",
     "functional/sweep_bounds": "evaluation/test_pixel_scores.py",
+    "installation/devices": "installation/test_examination.py",
     "knowledge/asking": "knowledge/test_build.py",
     "knowledge/connection": "knowledge/test_ollama_model.py",
     "knowledge/inspection": "knowledge/test_build.py",

@@ -5,14 +5,17 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
+from urllib.request import Request, urlopen
 
 from anomalib_zsad.clip.digest import check_digest, hash_file, record_digest
 from anomalib_zsad.clip.fetching import check_online, fetch
-from anomalib_zsad.clip.hub import HubName, MissingEntryError, hub_file
+from anomalib_zsad.clip.hub import HubName, MissingEntryError, hub_file, reason_of
 
 _SAFE = "open_clip_model.safetensors"
 _PICKLED = "open_clip_pytorch_model.bin"
 _QUICK_GELU = "-quickgelu"
+_SECONDS = 4
+"""To wait for an answer about a file."""
 
 
 @dataclass(frozen=True)
@@ -102,6 +105,45 @@ def download(publication: Publication, target: Path) -> Path:
             except OSError as error:
                 reasons.append(f"{way}: {error}")
     raise ConnectionError("; ".join(reasons))
+
+
+def size_there(publication: Publication) -> int:
+    """Ask how many bytes a download would bring, without bringing them.
+
+    Raises:
+        ConnectionError: If neither the hub nor the server of the url answers in a few seconds, or the network is
+            switched off; the message holds the reasons.
+    """
+    check_online()
+    reasons = []
+    for way, source, ask in (("hub", publication.repo, _size_on_hub), ("url", publication.url, _size_at)):
+        if source:
+            try:
+                return ask(publication)
+            except OSError as error:
+                reasons.append(f"{way}: {getattr(error, 'reason', error)}")
+    raise ConnectionError("; ".join(reasons))
+
+
+def _size_on_hub(publication: Publication) -> int:
+    from huggingface_hub import get_hf_file_metadata, hf_hub_url
+    from huggingface_hub.utils import EntryNotFoundError
+
+    name = HubName(publication.repo)
+    for file in publication.files:
+        try:
+            return get_hf_file_metadata(hf_hub_url(publication.repo, file), timeout=_SECONDS).size or 0
+        except EntryNotFoundError:  # noqa: PERF203
+            continue  # not every repository has the file in each format
+        except Exception as error:  # as in `hub_file`
+            raise ConnectionError(reason_of(error, name)) from error
+    msg = f"none of {', '.join(publication.files)} is there"
+    raise ConnectionError(msg)
+
+
+def _size_at(publication: Publication) -> int:
+    with urlopen(Request(publication.url, method="HEAD"), timeout=_SECONDS) as response:
+        return int(response.headers.get("Content-Length") or 0)
 
 
 def _from_hub(publication: Publication, target: Path) -> Path:  # noqa: ARG001

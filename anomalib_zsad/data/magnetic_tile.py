@@ -93,6 +93,9 @@ class _Tiles(Source):
     name = "MagneticTile"
     categories = (_CATEGORY,)
 
+    def has_category(self, category: str) -> bool:  # noqa: ARG002
+        return (self.root / _FREE / "Imgs").is_dir()
+
     def prepare(self, category: str) -> None:  # noqa: ARG002
         for kind in (*self.train_defects, *self.test_defects, _FREE):
             if not (self.root / kind / "Imgs").is_dir():

@@ -1,0 +1,1 @@
+"""What this machine has of all that the package uses: the command `anomalib-zsad doctor`."""

@@ -1,0 +1,165 @@
+"""The examination of `anomalib-zsad doctor`: what is here, what is wrong, and what each command would need."""
+
+import platform
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from anomalib_zsad._version import __version__
+from anomalib_zsad.installation.packages import Package, installed, required
+from anomalib_zsad.installation.page import Finding, Section, State
+from anomalib_zsad.knowledge.ollama_model import ModelMissingError, OllamaModel
+
+if TYPE_CHECKING:
+    from anomalib_zsad.installation.datasets import FoundSet
+
+_SHOWN = ("anomalib", "torch", "torchvision", "lightning", "open_clip_torch")
+_EXTRAS = ("export", "notebooks")
+"""Of users; the others are for development."""
+_USUAL = ("VisA", "MVTec")
+"""What the papers train on."""
+_ASKED = ("llama3.1", "llava-llama3")
+"""The models that `knowledge build` asks by default."""
+_SECONDS = 2
+"""To wait for an Ollama server."""
+
+
+@dataclass(frozen=True)
+class Examination:
+    """What was found.
+
+    Args:
+        sections: For the page.
+        can_predict: Whether `anomalib predict` would run, given a checkpoint or an adapter.
+    """
+
+    sections: Sequence[Section]
+    can_predict: bool
+
+
+def examine() -> Examination:
+    """Look at this installation. Nothing large is read, and at most a few questions go to the network."""
+    system, versions = Section(f"anomalib-zsad {__version__} on {platform.platform()}", _python()), _versions()
+    try:
+        import anomalib_zsad.models  # noqa: F401  # as predict does
+    except Exception as error:  # whatever a broken installation raises
+        reason = " ".join(str(error).split()) or type(error).__name__
+        broken = Finding("import", f"anomalib_zsad cannot be imported ({type(error).__name__}: {reason})", "fault")
+        return Examination([system, Section("Versions", [*versions, broken])], can_predict=False)
+    from anomalib_zsad.installation.datasets import find_datasets
+    from anomalib_zsad.installation.devices import find_devices
+    from anomalib_zsad.installation.weights import clip_weights, home, published_adapters
+
+    clip, adapters, datasets, ollama = clip_weights(), published_adapters(), find_datasets(), _ollama()
+    faults = [finding for finding in (*versions, clip) if finding.state == "fault"]
+    sections = [
+        system,
+        Section("Versions", versions),
+        Section("Devices", find_devices()),
+        Section(f"Weights (below {home()}, or in the hub's cache)", [clip, *adapters]),
+        Section(f"Datasets (below {Path('datasets').resolve()})", _datasets(datasets)),
+        Section("Extras", [*map(_extra, _EXTRAS), ollama]),
+        Section("Commands", _commands(faults, adapters, datasets, ollama)),
+        Section("Known conflicts", _conflicts()),
+    ]
+    return Examination(sections, not faults)
+
+
+def _python() -> list[Finding]:
+    return [Finding("python", f"{platform.python_version()} at {sys.executable}")]
+
+
+def _versions() -> list[Finding]:
+    asked = required()
+    if not asked:
+        return [Finding("anomalib-zsad", "is not installed, only on Python's path: pip install .", "fault")]
+    shown = [each for each in asked if each.name in _SHOWN or not each.fits]
+    return [
+        Finding(each.name, each.installed or "", "ok") if each.fits else Finding(each.name, _wrong(each), "fault")
+        for each in shown
+    ]
+
+
+def _wrong(package: Package) -> str:
+    found = "missing" if package.installed is None else package.installed
+    return f'{found}: expected {package.wanted}, pip install "{package.name}{package.wanted}"'
+
+
+def _datasets(datasets: "Sequence[FoundSet]") -> list[Finding]:
+    here = [
+        Finding(each.name, f"{each.categories} of {each.known} categories at {each.root}: {each.option}")
+        for each in datasets
+        if each.categories
+    ]
+    absent = ", ".join(each.name for each in datasets if not each.categories)
+    return [*here, Finding("not found", absent, "absent")] if absent else here
+
+
+def _extra(name: str) -> Finding:
+    packages = required(name)
+    wrong = [each for each in packages if not each.fits]
+    if not packages:
+        return Finding(name, "anomalib-zsad is not installed", "absent")
+    if wrong:
+        state: State = "absent" if any(each.installed is None for each in wrong) else "fault"
+        return Finding(name, f'{", ".join(map(str, wrong))}: pip install "anomalib-zsad[{name}]"', state)
+    return Finding(name, ", ".join(map(str, packages)))
+
+
+def _ollama() -> Finding:
+    try:
+        server = OllamaModel(_ASKED[0], timeout=_SECONDS)
+        for name in _ASKED:
+            server.name = name
+            server.check()
+    except ModelMissingError as error:
+        return Finding("ollama", str(error), "absent")
+    except (OSError, ValueError) as error:
+        return Finding("ollama", str(error), "absent")
+    return Finding("ollama", f"answers, and has {' and '.join(_ASKED)}")
+
+
+def _commands(
+    faults: Sequence[Finding], adapters: Sequence[Finding], datasets: "Sequence[FoundSet]", ollama: Finding
+) -> list[Finding]:
+    blocked = f"needs {' and '.join(finding.name for finding in faults)}, see above; then " if faults else ""
+    state: State = "fault" if faults else "ok"
+    here = sorted((each for each in datasets if each.categories), key=lambda each: each.name not in _USUAL)
+    trainable = here[0].option if here else "--data VisA, which is downloaded"
+    named = next((finding.name for finding in adapters if finding.state == "ok"), adapters[0].name)
+    exporting = [each for each in required("export") if each.installed is None]
+    lacking = f"; onnx and openvino need {', '.join(each.name for each in exporting)}" if exporting else ""
+    return [
+        Finding("predict", f"{blocked}--model.weights {named} or --ckpt_path, and --data: an image or a folder", state),
+        Finding("train", f"{blocked}labelled defects with masks: {trainable}", state),
+        Finding("test", f"{blocked}--ckpt_path or --model.weights, and a dataset: {trainable}", state),
+        Finding("calibrate", f"{blocked}as predict, and normal images: 99 or more for --false_alarms 0.01", state),
+        Finding(
+            "benchmark", f"{blocked}the datasets of its --config; those of configs/benchmark/demo.yaml are drawn", state
+        ),
+        Finding(
+            "export",
+            f"{blocked}--ckpt_path or --model.weights{lacking}",
+            "absent" if exporting and not faults else state,
+        ),
+        Finding("knowledge", "build: an Ollama server; the knowledge that comes along needs none", ollama.state),
+        Finding("demo", "nothing: pictures are drawn, and a small CLIP comes along"),
+    ]
+
+
+def _conflicts() -> list[Finding]:
+    found = []
+    of_anomalib = [each for each in required("full", "anomalib") if each.name.replace("-", "_") == "open_clip_torch"]
+    if of_anomalib and not of_anomalib[0].fits:
+        text = (
+            f"{of_anomalib[0].installed} is not {of_anomalib[0].wanted}, which anomalib's own WinCLIP needs: "
+            f"without it its scores are wrong and no error says so. The models of anomalib_zsad work with both"
+        )
+        found.append(Finding("open_clip_torch", text, "absent"))
+    pandas = installed("pandas")
+    if pandas is not None and int(pandas.split(".")[0]) >= 3:
+        text = f"{pandas}: anomalib's Tabular and MVTecLOCO need pandas 2, unless anomalib_zsad is imported beside them"
+        found.append(Finding("pandas", text, "absent"))
+    return found
