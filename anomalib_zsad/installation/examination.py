@@ -124,28 +124,23 @@ def _ollama() -> Finding:
 def _commands(
     faults: Sequence[Finding], adapters: Sequence[Finding], datasets: "Sequence[FoundSet]", ollama: Finding
 ) -> list[Finding]:
-    blocked = f"needs {' and '.join(finding.name for finding in faults)}, see above; then " if faults else ""
+    needed = f"needs {' and '.join(finding.name for finding in faults)}, see above; then " if faults else ""
     state: State = "fault" if faults else "ok"
     here = sorted((each for each in datasets if each.categories), key=lambda each: each.name not in _USUAL)
-    trainable = here[0].option if here else "--data VisA, which is downloaded"
+    data = here[0].option if here else "--data VisA, which is downloaded"
     named = next((finding.name for finding in adapters if finding.state == "ok"), adapters[0].name)
-    exporting = [each for each in required("export") if each.installed is None]
-    lacking = f"; onnx and openvino need {', '.join(each.name for each in exporting)}" if exporting else ""
+    trained = f"--model.weights {named} or --ckpt_path"
+    exporting = [each.name for each in required("export") if each.installed is None]
+    lacking = f"; onnx and openvino need {', '.join(exporting)}" if exporting else ""
     return [
-        Finding("predict", f"{blocked}--model.weights {named} or --ckpt_path, and --data: an image or a folder", state),
-        Finding("train", f"{blocked}labelled defects with masks: {trainable}", state),
-        Finding("test", f"{blocked}--ckpt_path or --model.weights, and a dataset: {trainable}", state),
-        Finding("calibrate", f"{blocked}as predict, and normal images: 99 or more for --false_alarms 0.01", state),
-        Finding(
-            "benchmark", f"{blocked}the datasets of its --config; those of configs/benchmark/demo.yaml are drawn", state
-        ),
-        Finding(
-            "export",
-            f"{blocked}--ckpt_path or --model.weights{lacking}",
-            "absent" if exporting and not faults else state,
-        ),
-        Finding("knowledge", "build: an Ollama server; the knowledge that comes along needs none", ollama.state),
-        Finding("demo", "nothing: pictures are drawn, and a small CLIP comes along"),
+        Finding("predict", f"{needed}takes {trained}, and --data, an image or a folder", state),
+        Finding("train", f"{needed}takes labelled defects with masks: {data}", state),
+        Finding("test", f"{needed}takes {trained}, and a dataset: {data}", state),
+        Finding("calibrate", f"{needed}takes what predict takes, and normal images: 99 for --false_alarms 0.01", state),
+        Finding("benchmark", f"{needed}takes the datasets of its --config", state),
+        Finding("export", f"{needed}takes {trained}{lacking}", "absent" if exporting and not faults else state),
+        Finding("knowledge", "build needs an Ollama server; the knowledge that comes along needs none", ollama.state),
+        Finding("demo", "needs nothing: pictures are drawn, and a small CLIP comes along"),
     ]
 
 

@@ -44,8 +44,8 @@ def test_the_page_and_the_status_of_a_machine_that_can_predict(alone: Path, caps
     assert "\x1b" not in page
     assert f"torch{' ' * 18}{torch.__version__.split('+')[0]}" in page
     for line in (
-        "  predict                --model.weights released/visa or --ckpt_path",
-        "  train                  labelled defects with masks: --data VisA\n",
+        "  predict                takes --model.weights released/visa or --ckpt_path",
+        "  train                  takes labelled defects with masks: --data VisA\n",
         "  VisA                   1 of 12 categories at datasets/visa: --data VisA\n",
         "- ollama                 Ollama cannot be reached at http://127.0.0.1:9",
     ):
