@@ -48,12 +48,13 @@ if TYPE_CHECKING:
     from anomalib_zsad.models import (
         ACDClip,
         AFClip,
+        AnomalyClip,
         ClipZeroShot,
         Ensemble,
         KAnoClip,
         WMoEClip,
     )
-    from anomalib_zsad.models.choices import ACDChoices, AFChoices, KAnoChoices, WMoEChoices
+    from anomalib_zsad.models.choices import ACDChoices, AFChoices, AnomalyChoices, KAnoChoices, WMoEChoices
     from anomalib_zsad.models.parts.calibrating import calibrate
     from anomalib_zsad.synthetic import Synthetic
 
@@ -72,6 +73,8 @@ __all__ = [
     "AFChoices",
     "AFClip",
     "AllCategories",
+    "AnomalyChoices",
+    "AnomalyClip",
     "Auxiliary",
     "BMADSegmentation",
     "Br35H",

@@ -27,6 +27,13 @@ class Attention:
         inside, outside = attention.in_proj_weight + into, attention.out_proj.weight + out
         return cls(attention.num_heads, inside, attention.in_proj_bias, outside, attention.out_proj.bias)
 
+    @classmethod
+    def of_values(cls, attention: nn.MultiheadAttention) -> "Attention":
+        """Attend with the values as queries and keys too, instead of as the block does."""
+        weight, bias = (each.chunk(3)[2] for each in (attention.in_proj_weight, attention.in_proj_bias))
+        outside = attention.out_proj
+        return cls(attention.num_heads, weight.repeat(3, 1), bias.repeat(3), outside.weight, outside.bias)
+
     def out_proj(
         self,
         x: Tensor,  # (B, T, C)

@@ -32,7 +32,7 @@ Pair = tuple[tv_tensors.Image, tv_tensors.Mask | None]
 class CategoryDataset(AnomalibDataset):
     """Labelled images of any number of categories, each sample with the name of its own.
 
-    With `soft_masks` every sample also has its mask resized as the image is (`SoftMask`).
+    With a kind of `SoftMask` in `soft_masks` every sample also has its mask resized as images are.
 
     Args:
         samples: One row an image, as `Source.read` lists them, with a column `category`; `mask_path` may be a list.
@@ -43,7 +43,7 @@ class CategoryDataset(AnomalibDataset):
         ValueError: An anomalous image has no mask while others of its category have one.
     """
 
-    soft_masks = False
+    soft_masks: type[SoftMask] | None = None
 
     def __init__(self, samples: pd.DataFrame, task: str | None = None) -> None:
         self._start()
@@ -89,7 +89,7 @@ class CategoryDataset(AnomalibDataset):
     def __getitem__(self, index: int) -> CategoryItem:
         row = self.samples.iloc[index]
         image, mask = self._pair(row)
-        soft = SoftMask.of(mask) if self.soft_masks and mask is not None else None
+        soft = self.soft_masks.of(mask) if self.soft_masks is not None and mask is not None else None
         if self.augmentations:
             image, mask, soft = self._varied(self.augmentations, index, image, mask, soft)
         return CategoryItem(

@@ -1,6 +1,6 @@
 """Masks that are resized as images are, for training targets that the nearest pixel is too coarse for."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor
 from torchvision import tv_tensors
@@ -14,6 +14,8 @@ class SoftMask(tv_tensors.Mask):
     Resizing is bicubic with antialias and keeps to [0, 1]; every other transform takes it for a mask.
     """
 
+    interpolation: ClassVar[InterpolationMode] = InterpolationMode.BICUBIC
+
     @classmethod
     def of(
         cls,
@@ -23,7 +25,12 @@ class SoftMask(tv_tensors.Mask):
         return cls((mask.as_subclass(Tensor) != 0).float())
 
 
-@register_kernel(functional=resize, tv_tensor_cls=SoftMask)
+class BilinearMask(SoftMask):
+    """The same, resized bilinear with antialias."""
+
+    interpolation = InterpolationMode.BILINEAR
+
+
 def _resize(
     mask: SoftMask,  # (..., h, w)
     size: list[int] | None,
@@ -32,5 +39,9 @@ def _resize(
     antialias: Any = True,  # noqa: ARG001  # likewise
 ) -> SoftMask:  # (..., H, W)
     values = mask.as_subclass(Tensor)[None]
-    values = resize(values, size, InterpolationMode.BICUBIC, max_size=max_size, antialias=True)
-    return SoftMask(values[0].clamp(0, 1))
+    values = resize(values, size, mask.interpolation, max_size=max_size, antialias=True)
+    return type(mask)(values[0].clamp(0, 1))
+
+
+for _kind in (SoftMask, BilinearMask):
+    register_kernel(functional=resize, tv_tensor_cls=_kind)(_resize)

@@ -2,6 +2,7 @@
 
 from anomalib_zsad.models.acd_clip import ACDClip
 from anomalib_zsad.models.af_clip import AFClip
+from anomalib_zsad.models.anomaly_clip import AnomalyClip
 from anomalib_zsad.models.clip_zero_shot import ClipZeroShot
 from anomalib_zsad.models.commands import settings_beside, with_new_place
 from anomalib_zsad.models.ensemble import Ensemble
@@ -13,7 +14,7 @@ from anomalib_zsad.seam.engine_export import export_the_given_model
 from anomalib_zsad.seam.errors import tell_errors_in_one_message
 from anomalib_zsad.seam.results import version_first_tests
 
-__all__ = ["ACDClip", "AFClip", "ClipZeroShot", "Ensemble", "KAnoClip", "WMoEClip"]
+__all__ = ["ACDClip", "AFClip", "AnomalyClip", "ClipZeroShot", "Ensemble", "KAnoClip", "WMoEClip"]
 
 build_models_as_trained(settings_beside)
 explain_refusals(with_new_place)

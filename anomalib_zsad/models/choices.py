@@ -2,7 +2,8 @@
 
 from anomalib_zsad.models.acd_clip.choices import ACDChoices
 from anomalib_zsad.models.af_clip.choices import AFChoices
+from anomalib_zsad.models.anomaly_clip.choices import AnomalyChoices
 from anomalib_zsad.models.kano_clip.choices import KAnoChoices
 from anomalib_zsad.models.wmoe_clip.choices import WMoEChoices
 
-__all__ = ["ACDChoices", "AFChoices", "KAnoChoices", "WMoEChoices"]
+__all__ = ["ACDChoices", "AFChoices", "AnomalyChoices", "KAnoChoices", "WMoEChoices"]

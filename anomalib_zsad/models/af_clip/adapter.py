@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from anomalib_zsad.clip.backbone import FrozenClip
+from anomalib_zsad.models.parts.text_side import words_beside
 
 
 class WindowAggregation(nn.Module):
@@ -195,19 +196,11 @@ class StatePrompts(nn.Module):
 
     def __init__(self, clip: FrozenClip, texts: Sequence[str], length: int = 12) -> None:
         super().__init__()
-        tokens = clip.tokenize(texts)
-        end = tokens.argmax(dim=-1) + length  # the end-of-text token has the highest number
-        if length < 0 or int(end.max()) >= clip.context_length:
-            msg = (
-                f"prompt_length must lie between 0 and {clip.context_length - 1 - int(end.max()) + length} "
-                f"for this backbone and these prompts, got {length}"
-            )
-            raise ValueError(msg)
+        words, end = words_beside(clip, texts, length)
         vectors = torch.randn(1, length, clip.text_width) * 0.01
         self.vectors = nn.Parameter(vectors, requires_grad=length > 0)
-        words = clip.embed_tokens(tokens)[:, : int(end.max()) + 1 - length]
         self.register_buffer("end", end, persistent=False)
-        self.register_buffer("words", words.detach(), persistent=False)
+        self.register_buffer("words", words, persistent=False)
 
     def forward(self, clip: FrozenClip) -> Tensor:  # (S, D), unit length
         """Encode the prompts."""

@@ -6,14 +6,13 @@ from typing import Any
 
 import torch
 from anomalib.models import AnomalibModule
-from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 
 from anomalib_zsad import arguments as arg
 from anomalib_zsad.clip.backbone import FrozenClip
 from anomalib_zsad.clip.embedded import embedded_file
-from anomalib_zsad.data.category_dataset import CategoryDataset
+from anomalib_zsad.data.soft_mask import SoftMask
 from anomalib_zsad.evaluation.post_processor import MonotonePostProcessor
 from anomalib_zsad.models.af_clip.adapter import Adaptor, StatePrompts, WindowAggregation
 from anomalib_zsad.models.af_clip.choices import AFChoices
@@ -82,6 +81,7 @@ class AFClip(FewShotMixin, ZeroShotMixin, AnomalibModule):  # type: ignore[misc]
     """
 
     paper_batch_size = 8
+    soft_masks = SoftMask
     published = PUBLICATIONS
     model: AFClipModel
     loss: AFClipLoss
@@ -170,17 +170,9 @@ class AFClip(FewShotMixin, ZeroShotMixin, AnomalibModule):  # type: ignore[misc]
         load_trained(model, adapter, origin=f"{prompt} and {adaptor}")
         return model
 
-    def setup(self, stage: str) -> None:
-        """Have the training masks resized as the images are, for the published targets."""
-        super().setup(stage)
-        images = getattr(self._module.trainer.datamodule, "train_data", None)
-        if stage == TrainerFn.FITTING and isinstance(images, CategoryDataset):
-            images.soft_masks = True
-
     def loss_terms(self, batch: Any) -> dict[str, Tensor]:
         """Compute the losses, eq. 15."""
-        soft = getattr(batch, "soft_mask", None)
-        return self.loss(self.model.logits(batch.image), batch.gt_label, batch.gt_mask if soft is None else soft)
+        return self.loss(self.model.logits(batch.image), batch.gt_label, self.training_masks(batch))
 
     def configure_optimizers(self) -> Optimizer:
         """Train the adaptor and the prompt vectors with Adam."""

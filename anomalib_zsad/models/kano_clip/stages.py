@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from anomalib_zsad.clip.backbone import FrozenClip
 from anomalib_zsad.models.kano_clip.choices import KAnoChoices
+from anomalib_zsad.models.parts.encoder import vv_start
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class StageTokens:
         Raises:
             ValueError: If V-V attention is to start at a block that the backbone does not have.
         """
-        start = _vv_start(choices.vv_start_layer, clip) if use_vv else None
+        start = vv_start(choices.vv_start_layer, clip) if use_vv else None
         projects = choices.patch_projection == "clip"
         return cls(start, choices.vv_ffn, choices.cls_source, choices.cls_ln_post, projects)
 
@@ -59,12 +60,3 @@ class StageTokens:
                 token = clip.project(token) if self.cls_ln_post else token @ clip.projection
                 own = torch.cat([token, own[:, 1:]], dim=1)
             return [*(project(tokens.float()) for tokens in stages), own]
-
-
-def _vv_start(layer: int | None, clip: FrozenClip) -> int:
-    if layer is None:
-        return clip.quarters()[0]
-    if not 1 <= layer <= clip.n_blocks:
-        msg = f"vv_start_layer must name a block from 1 to {clip.n_blocks} of this backbone, got {layer}"
-        raise ValueError(msg)
-    return layer

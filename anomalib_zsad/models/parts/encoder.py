@@ -81,6 +81,20 @@ class Encoder(nn.Module):
             return [tokens.float() for tokens in self.read(self.clip, images, self.layers)]
 
 
+def vv_start(layer: int | None, clip: FrozenClip) -> int:
+    """Name the block from which on V-V attention gathers a second stream; None: the last of the first quarter.
+
+    Raises:
+        ValueError: If the backbone has no such block.
+    """
+    if layer is None:
+        return clip.quarters()[0]
+    if not 1 <= layer <= clip.n_blocks:
+        msg = f"vv_start_layer must name a block from 1 to {clip.n_blocks} of this backbone, got {layer}"
+        raise ValueError(msg)
+    return layer
+
+
 def encoders_in(model: nn.Module) -> list[Encoder]:
     """List the encoders of a model: one of a method, those of the members of an ensemble."""
     return [part for part in model.modules() if isinstance(part, Encoder)]

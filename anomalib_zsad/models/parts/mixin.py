@@ -12,6 +12,8 @@ from lightning.pytorch.utilities.types import STEP_OUTPUT
 from torch import Tensor
 
 from anomalib_zsad.clip.embedded import embedded_file
+from anomalib_zsad.data.category_dataset import CategoryDataset
+from anomalib_zsad.data.soft_mask import SoftMask
 from anomalib_zsad.data.trainable import check_before_setup, check_trainable
 from anomalib_zsad.models.parts.detector import Detector
 from anomalib_zsad.models.parts.encoder import encoders_in
@@ -37,11 +39,22 @@ class ZeroShotMixin(Detector):
     paper_batch_size: ClassVar[int | None] = None
     """Images in a training batch of the paper, where it is printed or released."""
 
+    soft_masks: ClassVar[type[SoftMask] | None] = None
+    """How masks of training images are resized for the published targets; None: to the nearest pixel."""
+
     trains_on_anomalies = True
 
     def loss_terms(self, batch: Any) -> dict[str, Tensor]:
         """Compute the losses of a batch: "loss", which is minimised, and whatever else is worth logging."""
         raise NotImplementedError
+
+    def training_masks(
+        self,
+        batch: Any,
+    ) -> Tensor:  # (B, H, W)
+        """Give the masks of a batch, resized as `soft_masks` says where the dataset can: then shares of a pixel."""
+        soft = getattr(batch, "soft_mask", None)
+        return batch.gt_mask if soft is None else soft
 
     def take(self, record: Record) -> None:
         """Take over what was trained on, too."""
@@ -118,6 +131,9 @@ class ZeroShotMixin(Detector):
         super().setup(stage)
         self._use_cache(None)  # of a training that did not come to its end
         if stage == TrainerFn.FITTING:
+            images = getattr(trainer.datamodule, "train_data", None)
+            if isinstance(images, CategoryDataset):
+                images.soft_masks = self.soft_masks
             seed_everything(self._module.hparams["seed"], workers=True, verbose=False)
             # For what others draw: all that is drawn here depends on the seed, the epoch and the image alone.
             torch.manual_seed(self._module.hparams["seed"] + trainer.global_rank)

@@ -89,6 +89,32 @@ def prompt_tokens(
     return tokens[:, : int(end.max()) + 1], end
 
 
+def words_beside(
+    clip: FrozenClip,
+    texts: Sequence[str],
+    length: int,
+) -> tuple[Tensor, Tensor]:  # (P, T, Ct) and (P,)
+    """Embed texts that learnable vectors stand beside, up to the last end of one.
+
+    Args:
+        clip: The frozen CLIP.
+        texts: The words of each prompt.
+        length: Vectors in front of the words.
+
+    Returns:
+        The embeddings, without the vectors, and the positions of their ends, with the vectors.
+
+    Raises:
+        ValueError: If vectors and words do not fit into the text tower's context.
+    """
+    tokens, end = prompt_tokens(clip, texts)
+    most = clip.context_length - 1 - int(end.max())
+    if not 0 <= length <= most:
+        msg = f"prompt_length must lie between 0 and {most} for this backbone and these prompts, got {length}"
+        raise ValueError(msg)
+    return clip.embed_tokens(tokens).detach(), end + length
+
+
 def encode_sentences(clip: FrozenClip, texts: Sequence[str]) -> Tensor:  # (P, D)
     """Encode plain texts, as the encoder gives them; what CLIP's context cannot hold is cut off."""
     tokens, end = prompt_tokens(clip, texts)

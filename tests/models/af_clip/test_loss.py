@@ -7,6 +7,7 @@ from torch.nn import functional as F
 from torchvision.transforms.v2 import InterpolationMode, Resize
 
 from anomalib_zsad.data.category_dataset import CategoryDataset
+from anomalib_zsad.data.soft_mask import SoftMask
 from anomalib_zsad.models.af_clip.adapter import PlainTokens
 from anomalib_zsad.models.af_clip.loss import AFClipLoss, _alignment, patch_targets
 from anomalib_zsad.models.af_clip.torch_model import Logits
@@ -73,7 +74,7 @@ def test_a_training_has_the_published_targets_of_a_mask_file(tmp_path):
     samples = samples.assign(mask_path=[str(tmp_path / "masks" / "a.png"), ""], label_index=[1, 0])
     data = CategoryDataset(samples.assign(split="test", category="things"))
     data.augmentations = Resize((56, 56), interpolation=InterpolationMode.BICUBIC, antialias=True)
-    data.soft_masks = True
+    data.soft_masks = SoftMask
     batch = data.collate_fn([data[0], data[1]])
 
     published = torch.from_numpy(mask / 255)[None, None].float()

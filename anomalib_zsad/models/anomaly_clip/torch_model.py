@@ -1,0 +1,84 @@
+"""What AnomalyCLIP computes: cosines of patches and of the class token with two learnt prompts."""
+
+from typing import NamedTuple
+
+import torch
+from anomalib.data import InferenceBatch
+from torch import Tensor, nn
+
+from anomalib_zsad.functional.scoring import cosines, probability, size_of, smooth_upsample
+from anomalib_zsad.models.anomaly_clip.adapter import ObjectPrompts
+from anomalib_zsad.models.parts.encoder import Encoder, Taps
+from anomalib_zsad.models.parts.heads import ScoreHead
+from anomalib_zsad.models.parts.text_side import TextSide
+
+
+class Logits(NamedTuple):
+    """What training and scoring start from."""
+
+    image: Tensor  # (B, S) of the class token
+    patches: Tensor  # (L, B, gh, gw, S)
+
+
+class AnomalyClipModel(nn.Module):
+    """AnomalyCLIP: normalised images in, scores in [0, 1] out.
+
+    Source: "AnomalyCLIP: Object-agnostic Prompt Learning for Zero-shot Anomaly Detection" (arXiv 2310.18961), eq. 1 and
+    the maps of section 3.3.
+
+    Args:
+        encoder: The frozen CLIP, read as `JointTokens` does.
+        prompts: Section 3.2 and eq. 3.
+        head: The blur of the final map.
+        temperature: Divides every cosine.
+    """
+
+    def __init__(self, encoder: Encoder, prompts: ObjectPrompts, head: ScoreHead, temperature: float = 0.07) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.prompts = prompts
+        self.text = TextSide()
+        self.head = head
+        self.temperature = temperature
+
+    def forward(
+        self,
+        images: Tensor,  # (B, 3, H, W), normalised
+    ) -> InferenceBatch:
+        """Score images: `pred_score` (B,) and `anomaly_map` (B, 1, H, W), both in [0, 1]."""
+        return self.score(self.logits(images), size_of(images))
+
+    def logits(
+        self,
+        images: Tensor,  # (B, 3, H, W), normalised
+    ) -> Logits:
+        """Compare images with both prompts."""
+        return self.compare(self.encoder(images))
+
+    def compare(
+        self,
+        taps: Taps,  # L x (B, 1 + N, D), from the encoder
+    ) -> Logits:
+        """Compare the class token and the patches of every layer with both prompts, eq. 1."""
+        with torch.autocast(taps.tokens[0].device.type, enabled=False):
+            text = self.text_features()[None]
+            similar = torch.stack([cosines(tokens, text) for tokens in taps.tokens]) / self.temperature
+        return Logits(similar[0, :, 0], similar[:, :, 1:].unflatten(2, taps.grid))
+
+    def score(self, logits: Logits, size: tuple[int, int]) -> InferenceBatch:
+        """Turn logits into scores of the image and of its pixels; the mean over the layers, so that 1 is the most."""
+        return self.head(probability(logits.image), probability(logits.patches).mean(0), size)
+
+    def training_maps(self, logits: Logits, size: tuple[int, int]) -> Tensor:  # (L, B, H, W)
+        """Bring the map of every layer to the size of the masks, without blur."""
+        with torch.autocast(logits.patches.device.type, enabled=False):
+            return smooth_upsample(probability(logits.patches), size, sigma=0)
+
+    def text_features(self) -> Tensor:  # (S, D), unit length
+        """Encode the prompts; without gradients once for every state of the prompts."""
+        return self.text(self.prompts, self.encoder.clip)
+
+    def fold_text(self) -> None:
+        """Keep the encoded prompts without what encodes them, for export: they do not depend on the image."""
+        self.text.fold(self.prompts, self.encoder.clip)
+        self.encoder.drop_text()
