@@ -78,7 +78,9 @@ EXPORTS: dict[str, Callable[[Any, Path], Path]] = {
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--method", default="AFClip", choices=["AFClip", "ACDClip", "KAnoClip", "WMoEClip"])
+    parser.add_argument(
+        "--method", default="AFClip", choices=["AFClip", "ACDClip", "AnomalyClip", "KAnoClip", "WMoEClip"]
+    )
     parser.add_argument("--backbone", default="ViT-L-14-336")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument(

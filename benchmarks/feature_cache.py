@@ -23,7 +23,7 @@ from typing import Any
 import torch
 
 SIZE = 518
-METHODS = ("AFClip", "KAnoClip", "WMoEClip")
+METHODS = ("AFClip", "AnomalyClip", "KAnoClip", "WMoEClip")
 KINDS = ("uncached", "fill", "hit", "own")
 
 

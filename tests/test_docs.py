@@ -185,7 +185,8 @@ def test_the_reference_has_every_command() -> None:
 @pytest.mark.parametrize("page", PAGES)
 def test_options_in_prose_exist(page: str) -> None:
     every_help = "".join(help_of(*command) for command in subcommands())
-    models = [resolve(f"anomalib_zsad.{name}") for name in ("AFClip", "ACDClip", "WMoEClip", "KAnoClip", "Ensemble")]
+    methods = import_module("anomalib_zsad.models").__all__
+    models = [resolve(f"anomalib_zsad.{name}") for name in methods]
     names = {"model": parameters(models), "data": parameters(public_datamodules())}
     text = re.sub(r"`(?:\.venv/bin/)?(?:python|ruff|pytest) [^`]*`", "", prose(page))
     for option in set(re.findall(r"(?<![\w-])--[a-zA-Z_][\w.-]*\w", text)):

@@ -43,15 +43,34 @@ def convert_acd_clip(*, checkpoint: Path, out: Path) -> int:
         checkpoint: the authors' file, one an epoch
         out: the adapter file to write, *.safetensors
     """
-    from anomalib_zsad.clip.digest import hash_file
     from anomalib_zsad.models.acd_clip.released import groups_in, read_released
+
+    tensors = read_released(checkpoint)
+    return _convert(checkpoint, "ACDClip", tensors, {"n_groups": groups_in(tensors)}, out)
+
+
+@command("convert anomaly-clip")
+def convert_anomaly_clip(*, checkpoint: Path, out: Path) -> int:
+    """AnomalyCLIP: one released checkpoint. Pickles are read without running them.
+
+    Args:
+        checkpoint: the authors' epoch_15.pth
+        out: the adapter file to write, *.safetensors
+    """
+    from anomalib_zsad.models.anomaly_clip.released import read_released, settings_in
+
+    tensors = read_released(checkpoint).tensors
+    return _convert(checkpoint, "AnomalyClip", tensors, settings_in(tensors), out)
+
+
+def _convert(checkpoint: Path, method: str, tensors: "dict[str, torch.Tensor]", settings: dict, out: Path) -> int:
+    """Write an adapter file of the tensors of one checkpoint, and say so."""
+    from anomalib_zsad.clip.digest import hash_file
     from anomalib_zsad.models.parts.adapter_file import save_adapter
     from anomalib_zsad.models.parts.record import new_record, to_metadata
 
-    tensors = read_released(checkpoint)
     origin = {"checkpoint_sha256": hash_file(checkpoint), "origin": f"released by the authors: {checkpoint.name}"}
-    record = new_record("ACDClip", settings={"n_groups": groups_in(tensors)})
-    save_adapter(out, tensors, {**to_metadata(record), **origin})
+    save_adapter(out, tensors, {**to_metadata(new_record(method, settings=settings)), **origin})
     return _print_written(out, tensors)
 
 

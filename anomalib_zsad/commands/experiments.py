@@ -10,7 +10,7 @@ from typing import Literal
 
 from anomalib_zsad.commands.typed import command
 
-Paper = Literal["acdclip", "afclip", "kanoclip", "wmoeclip"]
+Paper = Literal["acdclip", "afclip", "anomalyclip", "kanoclip", "wmoeclip"]
 
 
 @command("few-shot", names={"arguments": "-- ARGUMENTS"})

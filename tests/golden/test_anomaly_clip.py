@@ -5,7 +5,7 @@ import torch
 
 from anomalib_zsad.data.item import CategoryBatch
 from anomalib_zsad.models import AnomalyClip
-from tests.golden.reading import assert_near, golden, golden_clip_file
+from tests.golden.golden_files import assert_near, golden, golden_clip_file
 
 LAYERS = (2, 4, 6, 8)
 SETTINGS = {"image_size": 84, "choices": {"vv_start_layer": 2}}

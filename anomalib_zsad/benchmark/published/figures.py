@@ -19,6 +19,7 @@ MODELS = {
     "ACD-CLIP": "ACDClip",
     "WMoE-CLIP": "WMoEClip",
     "KAnoCLIP": "KAnoClip",
+    "AnomalyCLIP": "AnomalyClip",
     "CLIP": "ClipZeroShot",
     "CLIP-AC": "ClipZeroShot",
     "WinCLIP": "WinClip",

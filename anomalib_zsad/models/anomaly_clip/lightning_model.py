@@ -17,6 +17,7 @@ from anomalib_zsad.models.anomaly_clip.adapter import ObjectPrompts
 from anomalib_zsad.models.anomaly_clip.choices import AnomalyChoices
 from anomalib_zsad.models.anomaly_clip.dpam import JointTokens, Variant
 from anomalib_zsad.models.anomaly_clip.loss import AnomalyClipLoss
+from anomalib_zsad.models.anomaly_clip.publication import PUBLICATIONS
 from anomalib_zsad.models.anomaly_clip.released import check_words, read_released, settings_in
 from anomalib_zsad.models.anomaly_clip.torch_model import AnomalyClipModel
 from anomalib_zsad.models.parts.adapter_file import Adapter
@@ -51,8 +52,9 @@ class AnomalyClip(ZeroShotMixin, AnomalibModule):  # type: ignore[misc]  # what 
         lr: Adam's learning rate.
         cache_features: A folder to keep what the backbone computes in training, so that it is computed in the first
             epoch only (see `FeatureCache`); 2 MB an image at the defaults. None: computed in every epoch.
-        weights: An adapter file, written by `anomalib-zsad convert` or `save_weights`; or "released/visa" or
-            "released/mvtec", trained by the authors on this dataset, fetched on first use. None: to be trained.
+        weights: An adapter file, written by `anomalib-zsad convert` or `save_weights`; "released/anomalyclip-visa" or
+            "released/anomalyclip-mvtec", trained by the authors on this dataset, fetched on first use. None: to be
+            trained.
 
     Raises:
         ValueError: If an argument does not fit the backbone.
@@ -66,6 +68,7 @@ class AnomalyClip(ZeroShotMixin, AnomalibModule):  # type: ignore[misc]  # what 
 
     paper_batch_size = 8
     soft_masks = BilinearMask
+    published = PUBLICATIONS
     model: AnomalyClipModel
     loss: AnomalyClipLoss
 

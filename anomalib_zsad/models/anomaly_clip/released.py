@@ -41,17 +41,14 @@ def read_released(checkpoint: Path) -> Released:
     found = {name: tuple(value.shape) for name, value in state.items()}
     expected = _shapes(found)
     if wrong := sorted(name for name in found.keys() | expected.keys() if found.get(name) != expected.get(name)):
-        shapes = (each.get(wrong[0], "no such tensor") for each in (expected, found))
-        msg = f"{checkpoint}: expected a checkpoint of AnomalyCLIP, where {wrong[0]} has shape %s, got %s" % tuple(
-            shapes
-        )
+        wanted, got = (each.get(wrong[0], "none") for each in (expected, found))
+        msg = f"{checkpoint}: expected a checkpoint of AnomalyCLIP with {wrong[0]} of shape {wanted}, got {got}"
         raise ValueError(msg)
     deep = [state[name] for name in expected if name.startswith(_DEEP)]
     tensors = {"prompts.vectors": torch.cat([state[name][0] for name in _VECTORS])}
     tensors.update({"prompts.deep.tokens": torch.stack(deep)} if deep else {})
-    words = torch.cat(
-        [torch.cat([state[each][0] for each in pair], dim=1) for pair in zip(_STARTS, _WORDS, strict=True)]
-    )
+    starts, rest = (torch.cat([state[name][0] for name in names]) for names in (_STARTS, _WORDS))
+    words = torch.cat([starts, rest], dim=1)
     return Released({name: _plain(tensor) for name, tensor in tensors.items()}, _plain(words))
 
 

@@ -28,6 +28,9 @@ SPOTS = [
     ("acdclip", 2, "ACD-CLIP", "Baseline", "0-shot", "MVTec", {P_ROC: 82.3, I_ROC: 81.2}),
     ("wmoeclip", 1, "WMoE-CLIP", "", "0-shot", "HeadCT", {I_ROC: 98.2, I_F1: 92.9, I_AP: 98.1}),
     ("wmoeclip", 1, "WMoE-CLIP", "", "0-shot", "Kvasir", {P_ROC: 88.2, P_PRO: 62.2, P_AP: 62.3}),
+    ("anomalyclip", 1, "AnomalyCLIP", "", "0-shot", "SDD", {I_ROC: 84.7, I_AP: 80.0, P_ROC: 90.6, P_PRO: 67.8}),
+    ("anomalyclip", 2, "AnomalyCLIP", "", "0-shot", "COVID19", {I_ROC: 80.1, I_AP: 58.7}),
+    ("anomalyclip", 2, "AnomalyCLIP", "", "0-shot", "TN3K", {P_ROC: 81.5, P_PRO: 50.4}),
     (
         "wmoeclip",
         1,
@@ -54,7 +57,9 @@ def figures():
 def test_a_row_has_every_column(figures):
     assert list(figures.columns) == list(COLUMNS)
     assert not figures.drop(columns="deviation").isna().any().any()
-    assert list(figures["paper"].unique()) == list(PAPERS) == ["acdclip", "afclip", "kanoclip", "wmoeclip"]
+    assert (
+        list(figures["paper"].unique()) == list(PAPERS) == ["acdclip", "afclip", "anomalyclip", "kanoclip", "wmoeclip"]
+    )
 
 
 def test_one_paper_is_its_part_of_all(figures):
@@ -81,6 +86,9 @@ def test_the_number_of_figures_is_that_of_the_printed_cells(figures):
         ("afclip", 4): 40,
         ("afclip", 5): 16,
         ("afclip", 6): 8,
+        # 7 rows of 4; 10 rows of 2.
+        ("anomalyclip", 1): 28,
+        ("anomalyclip", 2): 20,
         # 7 by 6 pairs; the same less the pixel figures of three datasets; 5 by 4.
         ("kanoclip", 1): 84,
         ("kanoclip", 2): 63,

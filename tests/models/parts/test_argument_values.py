@@ -7,11 +7,17 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from anomalib_zsad import ACDClip, AFClip, KAnoClip, WMoEClip
+from anomalib_zsad import ACDClip, AFClip, AnomalyClip, KAnoClip, WMoEClip
 from tests.models.kano_clip.building import SMALL
 from tests.support.argument_values import WRONG, arguments_of, come_to, value_for
 
-FITTING: dict[type, dict[str, Any]] = {AFClip: {}, ACDClip: {"n_groups": 2}, WMoEClip: {}, KAnoClip: SMALL}
+FITTING: dict[type, dict[str, Any]] = {
+    AFClip: {},
+    AnomalyClip: {},
+    ACDClip: {"n_groups": 2},
+    WMoEClip: {},
+    KAnoClip: SMALL,
+}
 
 
 @pytest.mark.parametrize("kind", FITTING)

@@ -14,7 +14,7 @@ from anomalib.data import MVTecAD
 from anomalib.deploy import CompressionType, OpenVINOInferencer
 
 from anomalib_zsad.data import Auxiliary, VisA
-from anomalib_zsad.models import ACDClip, AFClip, KAnoClip, WMoEClip
+from anomalib_zsad.models import ACDClip, AFClip, AnomalyClip, KAnoClip, WMoEClip
 from anomalib_zsad.models.parts import export
 from anomalib_zsad.models.parts.feature_cache import FeatureCache
 from tests.support.choices import with_choices
@@ -72,6 +72,11 @@ class TestWMoEClip(ExportContract):
     @torch.no_grad()
     def test_the_graph_agrees_for_any_number_of_images(self, model, graph):
         assert_agrees_for_any_number_of_images(model, graph)
+
+
+class TestAnomalyClip(ExportContract):
+    model_class = AnomalyClip
+    matrices = 5  # out of V-V attention too, which OpenVINO stores a second time
 
 
 class TestKAnoClip(ExportContract):

@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from torchvision.transforms.v2 import Compose, RandomHorizontalFlip, Resize
 
 from anomalib_zsad.data import MVTec, VisA
-from anomalib_zsad.models import ACDClip, AFClip, KAnoClip, WMoEClip
+from anomalib_zsad.models import ACDClip, AFClip, AnomalyClip, KAnoClip, WMoEClip
 from anomalib_zsad.models.parts.feature_cache import FeatureCache
 from tests.support.contract import TRAINED_ON, UNSEEN, engine_in
 from tests.support.small_clip import IMAGE_SIZE
@@ -22,6 +22,7 @@ from tests.support.small_clip import IMAGE_SIZE
 IMAGES = torch.randn(6, 3, 4, 4, generator=torch.Generator().manual_seed(0))
 METHODS = {
     AFClip: {"lr": 1e-3},
+    AnomalyClip: {},
     KAnoClip: {"choices": {"deform_kernel": 3, "deform_stride": 2}},
     WMoEClip: {"lr": 1e-3},
 }

@@ -3,7 +3,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from anomalib_zsad.models import ACDClip, AFClip, KAnoClip, WMoEClip
+from anomalib_zsad.models import ACDClip, AFClip, AnomalyClip, KAnoClip, WMoEClip
 from anomalib_zsad.models.parts.protocol import compare_batch_size
 
 
@@ -22,5 +22,5 @@ def test_a_batch_of_another_size_than_the_papers_is_told(size, processes, steps,
 
 
 def test_the_papers_batch_sizes():
-    sizes = {method: method.paper_batch_size for method in (AFClip, ACDClip, WMoEClip, KAnoClip)}
-    assert sizes == {AFClip: 8, ACDClip: 6, WMoEClip: 32, KAnoClip: None}  # KAnoCLIP's is not printed
+    sizes = {method: method.paper_batch_size for method in (AFClip, ACDClip, AnomalyClip, WMoEClip, KAnoClip)}
+    assert sizes == {AFClip: 8, ACDClip: 6, AnomalyClip: 8, WMoEClip: 32, KAnoClip: None}  # KAnoCLIP's is not printed
