@@ -1,3 +1,5 @@
+from typing import get_args
+
 import anomalib.models
 import pytest
 from anomalib.data.datasets.image.bmad import CATEGORIES as BMAD_CATEGORIES
@@ -5,6 +7,7 @@ from anomalib.data.datasets.image.bmad import CATEGORIES as BMAD_CATEGORIES
 import anomalib_zsad
 from anomalib_zsad.benchmark.published import PAPERS, published_figures
 from anomalib_zsad.benchmark.published.figures import COLUMNS, MODELS
+from anomalib_zsad.commands.experiments import Paper
 from anomalib_zsad.evaluation.table import RANKING
 
 INDUSTRIAL = {"MVTec", "VisA", "BTAD", "MPDD", "RSDD", "SDD", "KSDD2", "DAGM", "DTDSynthetic"}
@@ -60,6 +63,10 @@ def test_a_row_has_every_column(figures):
     assert (
         list(figures["paper"].unique()) == list(PAPERS) == ["acdclip", "afclip", "anomalyclip", "kanoclip", "wmoeclip"]
     )
+
+
+def test_the_command_compares_with_each_paper():
+    assert get_args(Paper) == PAPERS
 
 
 def test_one_paper_is_its_part_of_all(figures):
