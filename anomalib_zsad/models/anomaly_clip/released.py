@@ -40,7 +40,7 @@ def read_released(checkpoint: Path) -> Released:
     state = {name: value for name, value in _state(checkpoint).items() if not re.fullmatch(_UNUSED, name)}
     found = {name: tuple(value.shape) for name, value in state.items()}
     expected = _shapes(found)
-    if wrong := sorted(name for name in found.keys() | expected.keys() if found.get(name) != expected.get(name)):
+    if wrong := [name for name in {**expected, **found} if found.get(name) != expected.get(name)]:
         wanted, got = (each.get(wrong[0], "none") for each in (expected, found))
         msg = f"{checkpoint}: expected a checkpoint of AnomalyCLIP with {wrong[0]} of shape {wanted}, got {got}"
         raise ValueError(msg)
@@ -82,11 +82,11 @@ def check_words(
         raise ValueError(msg)
 
 
-def _shapes(found: dict[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
+def _shapes(found: dict[str, tuple[int, ...]]) -> dict[str, tuple[int | str, ...]]:
     """Give the shapes that tensors must have for those that are there to fit together."""
 
-    def side(name: str, axis: int) -> int:
-        return next(iter(found.get(name, ())[axis : axis + 1]), 0)
+    def side(name: str, axis: int) -> int | str:
+        return next(iter(found.get(name, ())[axis : axis + 1]), "n")
 
     width, deep = side("ctx_pos", 3), sum(name.startswith(_DEEP) for name in found)
     return {

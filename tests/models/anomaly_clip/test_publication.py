@@ -26,7 +26,7 @@ def test_each_name_finds_the_prompts_of_its_training(small_clip, tmp_path, monke
         with pytest.raises(FileNotFoundError, match=r"epoch_15.pth is not on this machine .*fetch https://raw\.github"):
             AnomalyClip(pretrained=small_clip, image_size=IMAGE_SIZE, weights=name)
         ((file, path),) = published.files.items()
-        file.parent.mkdir(parents=True)
+        file.parent.mkdir(parents=True, exist_ok=True)
         torch.save(checkpoint(seed), file)
         monkeypatch.setitem(PUBLICATIONS, name, replace(published, blobs={path: git_blob_id(file)}))
         loaded[name] = AnomalyClip(pretrained=small_clip, image_size=IMAGE_SIZE, weights=name)
