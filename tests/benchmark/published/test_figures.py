@@ -13,7 +13,7 @@ from anomalib_zsad.evaluation.table import RANKING
 INDUSTRIAL = {"MVTec", "VisA", "BTAD", "MPDD", "RSDD", "SDD", "KSDD2", "DAGM", "DTDSynthetic"}
 BMAD = {f"BMAD {category}" for category in BMAD_CATEGORIES}
 WITHOUT_MASKS = {"BrainMRI", "Br35H", "HeadCT", "COVID19"}
-WITHOUT_NORMALS = {"ISIC", "ColonDB", "ClinicDB", "Kvasir", "Endo"}
+WITHOUT_NORMALS = {"ISIC", "ColonDB", "ClinicDB", "Kvasir", "Endo", "TN3K"}
 
 I_ROC, I_AP, I_F1 = "image_AUROC", "image_AP", "image_F1Max"
 P_ROC, P_AP, P_PRO = "pixel_AUROC", "pixel_AP", "pixel_AUPRO_200"
