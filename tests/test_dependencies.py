@@ -18,11 +18,12 @@ ROOT = Path(__file__).parents[1]
 
 def test_what_is_imported_is_declared_and_the_reverse() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    required, exporting = names(project["dependencies"]), names(project["optional-dependencies"]["export"])
+    required = names(project["dependencies"])
+    optional = names([each for extra in ("export", "serve") for each in project["optional-dependencies"][extra]])
     distributions = packages_distributions()
     imported = {package: canonical(distributions[package]) for package in sorted(imported_packages())}
 
-    undeclared = {package for package, of in imported.items() if not of & (required | exporting)}
+    undeclared = {package for package, of in imported.items() if not of & (required | optional)}
     assert not undeclared
     assert required <= set().union(*imported.values())
 

@@ -13,6 +13,7 @@ ORDER = (
     "clip",
     "data",
     "evaluation",
+    "line",
     "knowledge",
     "models",
     "benchmark",

@@ -31,7 +31,7 @@ def few_shot(
     """
     from anomalib_zsad.benchmark.draws import repeat_draws
 
-    with _logged_to_stderr("anomalib_zsad.benchmark"):
+    with logged_to_stderr("anomalib_zsad.benchmark"):
         repeat_draws(arguments, shots, draws, out)
     print(f"every run and category: {out / 'few_shot.csv'}, the table: {out / 'few_shot.md'}")
     return 0
@@ -118,7 +118,7 @@ def _benchmark(
     if list_cells:
         print("\n".join(cell.name for cell in grid.cells()))
         return 0
-    with _logged_to_stderr("anomalib_zsad.benchmark"):
+    with logged_to_stderr("anomalib_zsad.benchmark"):
         if cell is not None:
             return run_named_cell(grid, folder, cell, accelerator)
         if jobs is not None:
@@ -150,7 +150,7 @@ def _ended_by_sigterm() -> Iterator[None]:
 
 
 @contextmanager
-def _logged_to_stderr(name: str) -> Iterator[None]:
+def logged_to_stderr(name: str) -> Iterator[None]:
     """Show the progress that a logger reports; anomalib and Lightning show only their own."""
     handler, logger = logging.StreamHandler(), logging.getLogger(name)
     handler.setFormatter(logging.Formatter("%(message)s"))

@@ -36,7 +36,7 @@ def calibrate(
     for path in normal:
         images_of(path)  # before anything slow
     checkpoint = [] if ckpt_path is None else ["--ckpt_path", str(ckpt_path)]
-    built = _built(["--model", model, *checkpoint, *arguments, "--data", str(normal[0])])
+    built = built_model(["--model", model, *checkpoint, *arguments, "--data", str(normal[0])])
     if ckpt_path is not None:
         built.load_checkpoint(ckpt_path)
     calibration = calibrate_model(built, normal, false_alarms)
@@ -50,7 +50,7 @@ def calibrate(
     return 0
 
 
-def _built(words: Sequence[str]) -> Any:
+def built_model(words: Sequence[str]) -> Any:
     """Build the model of a command line of `anomalib predict`."""
     from anomalib.cli import AnomalibCLI
 

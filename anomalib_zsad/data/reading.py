@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -52,6 +53,27 @@ def read_image(path: str | Path) -> tv_tensors.Image:
         return image_of(draw(str(path)))
     with _reading(path):
         return _image_from(_open(path))
+
+
+def decode_image(content: bytes, name: str, max_pixels: int | None = None) -> tv_tensors.Image:
+    """Read the content of an image file as `read_image` reads a file.
+
+    Args:
+        content: The bytes.
+        name: What it is called in errors.
+        max_pixels: More are refused before they are decoded.
+
+    Returns:
+        RGB, shape (3, H, W), float32 in [0, 1].
+
+    Raises:
+        OSError: As in `read_image`.
+    """
+    with _reading(name), _opened(BytesIO(content)) as picture:
+        if max_pixels is not None and picture.width * picture.height > max_pixels:
+            msg = f"expected at most {max_pixels} pixels, got {picture.width} x {picture.height}"
+            raise ValueError(msg)
+        return _image_from(ImageOps.exif_transpose(picture))
 
 
 def read_picture(picture: Image.Image, name: str) -> tv_tensors.Image:
@@ -163,8 +185,10 @@ def _open(path: str | Path) -> Image.Image:
 
 
 @contextmanager
-def _opened(path: str | Path) -> Iterator[Image.Image]:
-    if not Path(path).is_file() and Path(path).exists():  # opening a pipe would wait for somebody to write into it
+def _opened(path: str | Path | BytesIO) -> Iterator[Image.Image]:
+    if (
+        not isinstance(path, BytesIO) and not Path(path).is_file() and Path(path).exists()
+    ):  # opening a pipe would wait for somebody to write into it
         msg = "it is no regular file"
         raise ValueError(msg)
     with warnings.catch_warnings():

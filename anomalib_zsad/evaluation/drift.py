@@ -30,8 +30,16 @@ class DriftGuard:
         self.window = window
         self.level = level
         self.has_drifted = False
+        self.tests = 0
+        """Windows that were tested."""
+        self.last_p_value: float | None = None
+        """Of the test of the last window."""
         self._recent: list[float] = []
-        self._tests = 0
+
+    @property
+    def waiting(self) -> int:
+        """Images of the window that is not complete yet."""
+        return len(self._recent)
 
     def add(
         self,
@@ -51,10 +59,10 @@ class DriftGuard:
         return drifted
 
     def _test(self) -> list[float]:
-        self._tests += 1
-        p_value = float(ks_2samp(self._recent, self.calibration.image_scores).pvalue)
+        self.tests += 1
+        self.last_p_value = p_value = float(ks_2samp(self._recent, self.calibration.image_scores).pvalue)
         self._recent.clear()
-        return [p_value] if p_value < self.level / (self._tests * (self._tests + 1)) else []
+        return [p_value] if p_value < self.level / (self.tests * (self.tests + 1)) else []
 
 
 class DriftWarning(Callback):

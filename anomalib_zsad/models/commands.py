@@ -10,8 +10,9 @@ from jsonargparse import Namespace
 
 from anomalib_zsad.arguments import choices_of, new_place
 from anomalib_zsad.models.parts import settings
+from anomalib_zsad.models.parts.adapter_file import load_adapter
 from anomalib_zsad.models.parts.checkpoint import check_readable
-from anomalib_zsad.models.parts.record import from_checkpoint
+from anomalib_zsad.models.parts.record import KEY, from_checkpoint
 
 _MODELS = "anomalib_zsad.models"
 
@@ -34,6 +35,25 @@ def settings_beside(class_path: str, given: Mapping[str, Any], checkpoint: Path)
     given = {name: vars(value) if isinstance(value, Namespace) else value for name, value in given.items()}
     record, what = from_checkpoint(check_readable(checkpoint), kind.__name__), f"the checkpoint {checkpoint}"
     return settings.take(kind, given, record, what)
+
+
+def method_in(path: Path) -> str:
+    """Name the class of the model that a checkpoint (.ckpt) or an adapter file (.safetensors) is of.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is of no model of this package.
+    """
+    if path.suffix == ".safetensors":
+        found: Any = load_adapter(path)[1]["method"]
+    else:
+        record = check_readable(path).get(KEY)
+        found = record.get("method") if isinstance(record, Mapping) else None
+    known = import_module(_MODELS).__all__
+    if found not in known:
+        msg = f"{path}: expected a checkpoint or an adapter file of {', '.join(known)}, got one of {found}"
+        raise ValueError(msg)
+    return found
 
 
 def with_new_place(message: str) -> str:

@@ -1,0 +1,1 @@
+"""Images that come one by one: a model behind one call, a line that is watched, a server."""
