@@ -3,6 +3,7 @@
 import pytest
 import torch
 from anomalib.models.components.feature_extractors import timm as extractors
+from anomalib.models.image.anomalyvfm import lightning_model as vfm_lightning
 from anomalib.models.image.anomalyvfm import torch_model as vfm
 from torch import Tensor, nn
 
@@ -36,6 +37,7 @@ def untrained(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         extractors.timm, "create_model", lambda *given, **more: create(*given, **more | {"pretrained": False})
     )
+    monkeypatch.setattr(vfm_lightning, "DEFAULT_IMAGE_SIZE", DRAWN["image_size"])
     monkeypatch.setattr(vfm, "BaseModel", SmallFoundation)
     monkeypatch.setattr(vfm, "hf_hub_download", lambda **_: "")
     monkeypatch.setattr(vfm, "load_file", lambda _: {})
