@@ -119,7 +119,7 @@ def test_verify_without_the_file_says_what_to_fetch(capsys):
 @pytest.mark.parametrize(
     ("words", "reason"),
     [
-        ([], "weights,convert,doctor,few-shot"),
+        ([], "convert,doctor,few-shot"),
         (["convert"], "af-clip,acd-clip"),
         (["weights", "lift", "ViT-B-32"], "invalid choice: 'lift'"),
         (["weights", "where", "ViT-B-32", "openai", "more"], "Unrecognized arguments: more"),

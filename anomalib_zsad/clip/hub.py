@@ -83,6 +83,18 @@ def hub_file(name: HubName, file: str, **options: Any) -> Path:
         raise ConnectionError(reason_of(error, name)) from error
 
 
+def cache_of(repo: str) -> Path:
+    """Say where the hub's cache keeps a repository; nothing needs to be there."""
+    from huggingface_hub import constants
+
+    return Path(constants.HF_HUB_CACHE) / f"models--{repo.replace('/', '--')}"
+
+
+def unfinished_in(repo: str) -> list[Path]:
+    """List the downloads of a repository that broke off."""
+    return sorted((cache_of(repo) / "blobs").glob("*.incomplete"))
+
+
 def reason_of(error: Exception, name: HubName) -> str:
     """Say in one line why the hub refused."""
     from huggingface_hub.utils import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError

@@ -21,7 +21,7 @@ __all__ = ["Located", "home", "how_to_fetch", "locate", "names_a_file", "resolve
 
 HOME_VARIABLE = "ANOMALIB_ZSAD_HOME"
 
-_SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")
+WEIGHT_SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ def locate(backbone: str, pretrained: str | Path) -> Located | None:
 
 def names_a_file(pretrained: str | Path) -> bool:
     """Whether this is the name of a file, not a tag."""
-    looks_like_one = Path(pretrained).suffix in _SUFFIXES or any(c in str(pretrained) for c in "/\\")
+    looks_like_one = Path(pretrained).suffix in WEIGHT_SUFFIXES or any(c in str(pretrained) for c in "/\\")
     return isinstance(pretrained, Path) or looks_like_one or _expanded(pretrained, "pretrained").is_file()
 
 
@@ -143,7 +143,7 @@ def _expanded(path: str | Path, what: str) -> Path:
 
 
 def _at_home(backbone: str, tag: str) -> Path | None:
-    files = (home() / name / f"{tag}{suffix}" for name in same_weights(backbone) for suffix in _SUFFIXES)
+    files = (home() / name / f"{tag}{suffix}" for name in same_weights(backbone) for suffix in WEIGHT_SUFFIXES)
     return next((file for file in files if file.is_file()), None)
 
 

@@ -3,6 +3,6 @@
 They load with the command line: whatever is slow to import, the function itself imports.
 """
 
-from anomalib_zsad.commands import backbones, convert, doctor, experiments, knowledge_bases, lines, thresholds
+from anomalib_zsad.commands import convert, doctor, experiments, knowledge_bases, lines, thresholds, weights
 
-__all__ = ["backbones", "convert", "doctor", "experiments", "knowledge_bases", "lines", "thresholds"]
+__all__ = ["convert", "doctor", "experiments", "knowledge_bases", "lines", "thresholds", "weights"]

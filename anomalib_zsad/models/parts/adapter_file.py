@@ -1,7 +1,8 @@
 """Adapter files: what a method has learnt, as safetensors with a few words about it."""
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -10,6 +11,8 @@ from torch import Tensor
 
 from anomalib_zsad.atomic import whole_file
 from anomalib_zsad.models.parts.record import Record, from_metadata
+
+T = TypeVar("T")
 
 FORMAT = "anomalib_zsad"
 """What the metadata of our files say under "format"."""
@@ -72,17 +75,30 @@ def load_adapter(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         FileNotFoundError: If there is no such file.
         ValueError: If it is truncated or another kind of file.
     """
+    return _read(path, lambda file: {name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118  # no mapping
+
+
+def read_metadata(path: Path) -> dict[str, str]:
+    """Read the metadata of an adapter file, whose length is checked.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is truncated or another kind of file.
+    """
+    return _read(path, lambda _: None)[1]
+
+
+def _read(path: Path, read: Callable[[Any], T]) -> tuple[T, dict[str, str]]:
     if not path.is_file():
         msg = f"{path}: expected an adapter file of anomalib_zsad, found none"
         raise FileNotFoundError(msg)
     try:
         with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # not a mapping
+            metadata, content = file.metadata() or {}, read(file)
     except SafetensorError as error:
         msg = f"{path}: expected an adapter file of anomalib_zsad, but it is truncated or no safetensors file ({error})"
         raise ValueError(msg) from error
     if metadata.get("format") != FORMAT or "method" not in metadata:
         msg = f"{path}: expected an adapter file of anomalib_zsad, got a safetensors file with the metadata {metadata}"
         raise ValueError(msg)
-    return tensors, metadata
+    return content, metadata

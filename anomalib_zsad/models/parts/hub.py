@@ -19,7 +19,7 @@ from anomalib_zsad.models.parts.model_card import model_card
 from anomalib_zsad.models.parts.publication import PREFIX
 from anomalib_zsad.models.parts.record import Record
 from anomalib_zsad.models.parts.trained_weights import save_trained
-from anomalib_zsad.models.parts.weights_source import CARD, CONFIG, WEIGHTS, repository
+from anomalib_zsad.models.parts.weights_source import CARD, CONFIG, WEIGHTS, fetched_repository, repository
 
 
 class HubFolders:
@@ -67,7 +67,9 @@ class HubFolders:
             "force_download": force_download,
             "local_files_only": local_files_only,
         }
-        folder = repository(_hub_name(name, revision), **{key: value for key, value in options.items() if value})
+        chosen = {key: value for key, value in options.items() if value}
+        found = _hub_name(name, revision)
+        folder = fetched_repository(found, **chosen) if chosen else repository(found)
         return cls(weights=str(folder), **arguments).eval()  # type: ignore[call-arg,attr-defined]
 
     def save_pretrained(

@@ -7,13 +7,16 @@ from typing import Any
 
 from anomalib_zsad.clip.hub import SCHEME, HubName, MissingEntryError, hub_file
 from anomalib_zsad.clip.weights import home
-from anomalib_zsad.models.parts.adapter_file import Adapter, read_adapter
+from anomalib_zsad.models.parts.adapter_file import Adapter, read_adapter, read_metadata
 from anomalib_zsad.models.parts.publication import PREFIX, Publication, published_adapter
-from anomalib_zsad.models.parts.record import Record, checked
+from anomalib_zsad.models.parts.record import Record, checked, from_metadata
 from anomalib_zsad.paths import path_component
 
 CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
 """The files of a folder of `save_pretrained`, and of a repository: the record, an adapter file and the model card."""
+
+CARRIED = "hub"
+"""The folder for repositories in `home()`."""
 
 _LONGEST_CONFIG = 16 << 20  # bytes
 _TABLE: Mapping[str, Publication] = {}
@@ -52,19 +55,46 @@ def read_folder(folder: Path, method: str) -> Adapter:
         FileNotFoundError: If one of its files is missing.
         ValueError: If a file is damaged, of another method, or the two do not belong together.
     """
-    config = _config(folder, method)
+    config = checked(_config(folder), f"{folder / CONFIG}: expected the record", method)
     adapter = read_adapter(folder / WEIGHTS, method)
-    if differing := _differing(config, adapter.record):
-        msg = (
-            f"{folder / CONFIG}: expected the record of {WEIGHTS} beside it, but {', '.join(differing)} differ: "
-            f"one of the two was changed or is of another model, save both anew (save_pretrained)"
-        )
-        raise ValueError(msg)
+    _check_same(folder, config, adapter.record)
     return adapter
 
 
-def repository(name: HubName, **options: Any) -> Path:
+def check_folder(folder: Path) -> None:
+    """Check a folder of `save_pretrained`, of any method, without reading its tensors.
+
+    Raises:
+        FileNotFoundError: If one of its files is missing.
+        ValueError: If one is damaged, or the two do not belong together.
+    """
+    config, path = _config(folder), folder / WEIGHTS
+    method = str(config.get("method"))
+    record = from_metadata(read_metadata(path), method, str(path))
+    _check_same(folder, checked(config, f"{folder / CONFIG}: expected the record", method), record)
+
+
+def method_of(folder: Path) -> str | None:
+    """Name the method that a folder holds a model of; None where its config.json is of another library, or damaged."""
+    try:
+        config = _config(folder)
+    except (OSError, ValueError):
+        return None
+    return config["method"] if {"method", "trained_on", "thresholds"} <= config.keys() else None
+
+
+def repository(name: HubName) -> Path:
     """Return the folder with the files of a repository: in `home()`, in the hub's cache, or fetched into it.
+
+    Raises:
+        FileNotFoundError: If they cannot be had.
+    """
+    folder = carried_folder(name, home())
+    return folder if folder.is_dir() else fetched_repository(name)
+
+
+def fetched_repository(name: HubName, **options: Any) -> Path:
+    """Return the folder with the files of a repository in the hub's cache; fetch what is not there.
 
     Args:
         name: The repository.
@@ -73,8 +103,6 @@ def repository(name: HubName, **options: Any) -> Path:
     Raises:
         FileNotFoundError: If they cannot be had.
     """
-    if (carried := carried_folder(name)).is_dir() and not options:
-        return carried
     try:
         config = hub_file(name, CONFIG, **options)
         # The main branch may move on in between.
@@ -87,13 +115,13 @@ def repository(name: HubName, **options: Any) -> Path:
         raise FileNotFoundError(msg) from error
 
 
-def carried_folder(name: HubName, base: Path | None = None) -> Path:
-    """Say where a repository is kept for machines without a network: in a folder that is, or becomes, `home()`."""
+def carried_folder(name: HubName, base: Path) -> Path:
+    """Say where a repository is for machines without a network, in a folder that is, or becomes, `home()`."""
     revision = "" if name.revision is None else f"@{path_component(name.revision)}"
-    return (base or home()) / "hub" / f"{name.repo.replace('/', '--')}{revision}"
+    return base / CARRIED / f"{name.repo.replace('/', '--')}{revision}"
 
 
-def _config(folder: Path, method: str) -> Record:
+def _config(folder: Path) -> Record:
     path = folder / CONFIG
     if not path.is_file():
         msg = f"{folder}: expected a folder of save_pretrained with {CONFIG} and {WEIGHTS}, found no {CONFIG}"
@@ -105,10 +133,17 @@ def _config(folder: Path, method: str) -> Record:
     except (ValueError, RecursionError) as error:
         msg = f"{path}: expected the record of a model as JSON, but it is damaged ({error})"
         raise ValueError(msg) from error
-    return checked(config, f"{path}: expected the record", method)
+    if not isinstance(config, dict):
+        msg = f"{path}: expected the record of a model, got {str(config)[:60]!r}"
+        raise ValueError(msg)
+    return config
 
 
-def _differing(one: Record, other: Record) -> list[str]:
-    written = ({name: json.dumps(value, sort_keys=True) for name, value in each.items()} for each in (one, other))
-    first, second = written
-    return sorted(name for name in first.keys() | second.keys() if first.get(name) != second.get(name))
+def _check_same(folder: Path, one: Record, other: Record) -> None:
+    first, second = ({name: json.dumps(each[name], sort_keys=True) for name in each} for each in (one, other))
+    if differing := sorted(name for name in first.keys() | second.keys() if first.get(name) != second.get(name)):
+        msg = (
+            f"{folder / CONFIG}: expected the record of {WEIGHTS} beside it, but {', '.join(differing)} differ: "
+            f"one of the two was changed or is of another model, save both anew (save_pretrained)"
+        )
+        raise ValueError(msg)
