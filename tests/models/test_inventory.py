@@ -83,14 +83,9 @@ def test_what_is_fetched_to_a_folder_is_found_there_without_a_network(
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "no hub"))
     monkeypatch.setenv("ANOMALIB_ZSAD_HOME", str(elsewhere))
-    assert states() == {
-        "ViT-B-32:openai": "complete",
-        "ViT-L-14-336:openai": "absent",
-        "zsad-tiny": "complete",
-        "released/visa": "complete",
-        "released/mvtec": "absent",
-        NAME: "complete",
-    }
+    complete = {name for name, state in states().items() if state == "complete"}
+    assert complete == {"ViT-B-32:openai", "zsad-tiny", "released/visa", NAME}
+    assert states()["ViT-L-14-336:openai"] == states()["released/mvtec"] == "absent"
     assert locate("ViT-B-32", "openai").path.is_relative_to(elsewhere)
     for name in (NAME, "released/visa"):
         assert score_alike(AFClip(weights=name, pretrained=small_clip, image_size=IMAGE_SIZE).eval(), model)
@@ -119,7 +114,7 @@ def test_what_is_fetched_is_not_fetched_again(hub, tmp_path, capsys):
         ("ViT-B-32:../x.pt", "expected a tag of open_clip after the colon|expected BACKBONE"),
         ("../x", "expected BACKBONE[:TAG], released/<name> or hf://user/name[@revision], got '../x'"),
         ("user/af-clip", "expected BACKBONE[:TAG], released/<name> or hf://user/name[@revision], got 'user/af-clip'"),
-        ("released/x", "expected one of released/mvtec, released/visa, got 'released/x'"),
+        ("released/x", "released/mvtec, released/visa, got 'released/x'"),
         ("hf://user/x@../y", "expected a branch, a tag or a commit"),
     ],
 )
