@@ -19,6 +19,7 @@ from anomalib_zsad.data.reading import read_image
 from anomalib_zsad.evaluation.drawing import ItemDrawing
 
 _LEAST_SIDE, _USUAL_SIDE, _LARGEST_SIDE = 96, 320, 512  # of a field of a picture, in pixels
+_LETTERS = 20  # pixels
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -153,6 +154,7 @@ def _field_size(height: int, width: int) -> tuple[int, int]:
 
 @lru_cache(maxsize=8)
 def _drawing(size: tuple[int, int], overlays: tuple[str, ...]) -> ItemDrawing:
-    visualizer = ImageVisualizer(fields=["image"], field_size=size)
+    letters = max(min(size[0] // 16, _LETTERS), 8)  # of titles: anomalib's own grow beyond a field
+    visualizer = ImageVisualizer(fields=["image"], field_size=size, text_config={"size": letters})
     visualizer.overlay_fields = [("image", [name]) for name in overlays]  # the constructor takes none for its default
     return ItemDrawing(visualizer)
