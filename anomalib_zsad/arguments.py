@@ -123,6 +123,8 @@ Weight = Annotated[float, Range(ge=0, le=1000)]
 Exponent = Annotated[float, Range(ge=0, le=100)]
 Positive = Annotated[float, Range(ge=1e-6, le=1e6)]
 Temperature = Annotated[float, Range(ge=1e-3, le=1000)]
+Overlap = Annotated[float, Range(ge=0, le=0.9)]
+"""The share of a window that its neighbour covers, too."""
 Sigma = Annotated[float, Range(ge=0, le=1000)]
 """A standard deviation in pixels; 0 for no blur."""
 PositiveSigma = Annotated[float, Range(ge=0.01, le=1000)]

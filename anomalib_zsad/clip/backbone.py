@@ -168,7 +168,7 @@ class FrozenClip(nn.Module):
         if height % patch_height or width % patch_width or not height or not width:
             msg = (
                 f"image_size must be a multiple of the patch size {patch_height} x {patch_width} on both sides, "
-                f"got {height} x {width}"
+                f"and so must tile where it is given, got {height} x {width}"
             )
             raise ValueError(msg)
         return height // patch_height, width // patch_width

@@ -10,7 +10,7 @@ from anomalib.data import AnomalibDataModule, AnomalibDataset, ImageItem, Predic
 from anomalib.data.transforms.utils import extract_transforms_by_type
 from lightning.pytorch import Trainer
 from torch.utils.data import DataLoader
-from torchvision.transforms.v2 import Resize, Transform
+from torchvision.transforms.v2 import Compose, Resize, Transform
 
 from anomalib_zsad import arguments as arg
 from anomalib_zsad.data.categories import is_read_here, take_over
@@ -19,7 +19,7 @@ from anomalib_zsad.data.item import ANY_CATEGORY, CategoryBatch, category_of
 from anomalib_zsad.data.reading import read_image
 from anomalib_zsad.image_files import foreign_among
 from anomalib_zsad.seam.datamodules import read_as
-from anomalib_zsad.seam.trainers import change_loaders, enlarge_batches, loaders_given_to, replace_dataset
+from anomalib_zsad.seam.trainers import change_batch_size, change_loaders, loaders_given_to, replace_dataset
 
 _SPLITS = ("train_data", "val_data", "test_data")
 
@@ -95,8 +95,8 @@ def adopt(trainer: Trainer, pre_processor: Any) -> None:
     for loader in loaders_given_to(trainer):
         _adopt_dataset(loader)
         if isinstance(loader.dataset, ImageFiles) and loader.batch_size == 1 and resizes_of(pre_processor):
-            enlarge_batches(loader, loader.dataset.eval_batch_size)
-    change_loaders(trainer, partial(_resize_one_by_one, pre_processor))
+            change_batch_size(loader, loader.dataset.eval_batch_size)
+    change_loaders(trainer, partial(_bring_to_one_size, trainer, pre_processor))
 
 
 def adopt_splits(datamodule: AnomalibDataModule) -> None:
@@ -148,9 +148,29 @@ def _taken_over(dataset: AnomalibDataset, category: str) -> CategoryDataset:
     return ours
 
 
-def _resize_one_by_one(pre_processor: Any, loader: Any) -> None:
+def _bring_to_one_size(trainer: Trainer, pre_processor: Any, loader: Any) -> None:
+    """Let the images of a batch have one size: the model's, or with images that keep theirs, one image is a batch."""
     # A checkpoint, which is read after `setup`, may have brought another size.
+    if not isinstance(loader, DataLoader):
+        return
+    of_training = getattr(pre_processor, "train_transform", None)
     resizes = resizes_of(pre_processor)
-    if isinstance(loader, DataLoader) and resizes:
+    if of_training is not None and trainer.training:
+        (resize,) = extract_transforms_by_type(of_training, Resize)
+        _resize_in_dataset(loader.dataset, resizes, resize)
+        resizes = [resize]
+    if resizes:
         collate: Any = loader.collate_fn
         loader.collate_fn = OneSize(collate.collate if isinstance(collate, OneSize) else collate, resizes[0])
+    elif of_training is not None and loader.batch_size not in {None, 1}:
+        change_batch_size(loader, 1)
+
+
+def _resize_in_dataset(dataset: Any, others: Sequence[Resize], resize: Resize) -> None:
+    """Let a dataset resize its images, in the workers, to another size than anomalib has told it."""
+    if not isinstance(dataset, AnomalibDataset):
+        return
+    known = dataset.augmentations
+    steps = known.transforms if isinstance(known, Compose) else [] if known is None else [known]
+    steps = [step for step in steps if not any(step is other for other in others)]
+    dataset.augmentations = Compose([*steps, resize])

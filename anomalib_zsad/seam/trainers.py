@@ -86,7 +86,7 @@ def replace_dataset(loader: DataLoader, dataset: Dataset) -> None:
     vars(loader)["dataset"] = dataset
 
 
-def enlarge_batches(loader: DataLoader, batch_size: int) -> None:
+def change_batch_size(loader: DataLoader, batch_size: int) -> None:
     """Give a loader batches of another size, which it refuses as an attribute."""
     vars(loader).update(batch_size=batch_size, batch_sampler=BatchSampler(loader.sampler, batch_size, drop_last=False))
 

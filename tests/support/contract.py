@@ -149,6 +149,26 @@ class MethodContract:
         torch.testing.assert_close(together.anomaly_map, maps, atol=1e-5, rtol=0)
 
     @torch.no_grad()
+    def test_tiles_are_scored_alike_however_many_at_a_time(self, small_clip: Path) -> None:
+        plain, tiled = (
+            self.build(small_clip, **size).eval() for size in ({}, {"image_size": None, "tile": IMAGE_SIZE})
+        )
+        tiled.load_state_dict(plain.state_dict())
+        large = images(3, (90, 120))
+        results = []
+        for tiled.model.tile_batch in (1, 4, None):
+            results.append(tiled.model(large))
+        results.append(
+            InferenceBatch(*(torch.cat(each) for each in zip(*(tiled.model(one[None]) for one in large), strict=True)))
+        )
+        for result in results:
+            assert result.anomaly_map.shape == (3, 1, 90, 120)
+            torch.testing.assert_close(result.pred_score, results[0].pred_score, atol=1e-5, rtol=0)
+            torch.testing.assert_close(result.anomaly_map, results[0].anomaly_map, atol=1e-5, rtol=0)
+        assert (plain.model(large[..., :84, :112]).anomaly_map - results[0].anomaly_map[..., :84, :112]).abs().max() > 0
+        assert torch.equal(plain.model(images()).anomaly_map, tiled.model(images()).anomaly_map)
+
+    @torch.no_grad()
     def test_evaluation_draws_no_random_number(self, model: Any) -> None:
         model.eval()
         results = []

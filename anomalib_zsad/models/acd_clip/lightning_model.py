@@ -102,6 +102,9 @@ class ACDClip(ZeroShotMixin, AnomalibModule):  # type: ignore[misc]  # what the 
         lr_text: arg.Rate = 5e-4,
         lr_vision: arg.Rate = 1e-3,
         epochs: arg.OfRun[arg.Epochs] = 20,
+        tile: arg.ImageSize | None = None,
+        tile_overlap: arg.Overlap = 0.25,
+        tile_batch: arg.OfRun[arg.Count] = 8,
         precision: Precision = "fp32",
         gradient_checkpointing: arg.OfRun[bool] = False,
         image_threshold: arg.Share | None = None,
@@ -120,7 +123,7 @@ class ACDClip(ZeroShotMixin, AnomalibModule):  # type: ignore[misc]  # what the 
         given: Any = self.hparams
         choices = self.choices = ACDChoices(**given.choices)
         clip = FrozenClip.load(
-            given.backbone, given.pretrained, given.image_size, choices.activation, position_resize="bicubic_antialias"
+            given.backbone, given.pretrained, self.model_size, choices.activation, position_resize="bicubic_antialias"
         )
         _check_groups(given.n_groups, clip)
         with torch.random.fork_rng(devices=[]):

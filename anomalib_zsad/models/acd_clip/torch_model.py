@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import torch
 from anomalib.data import InferenceBatch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from anomalib_zsad.data.names import Domain
@@ -14,6 +14,7 @@ from anomalib_zsad.functional.scoring import blur_then_upsample, log_odds, proba
 from anomalib_zsad.models.acd_clip.adapter import TextAdapter, Variant, VisionAdapter
 from anomalib_zsad.models.parts.encoder import Encoder
 from anomalib_zsad.models.parts.text_side import TextSide
+from anomalib_zsad.models.parts.tiling import Tileable, tiled
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ class Logits(NamedTuple):
     patches: Tensor  # (B, G, gh, gw, S), one map a group
 
 
-class ACDClipModel(nn.Module):
+class ACDClipModel(Tileable):
     """ACD-CLIP: normalised images and the names of their classes in, scores in [0, 1] out.
 
     Source: "ACD-CLIP: Decoupling Representation and Dynamic Fusion for Zero-Shot Anomaly Detection", eq. 1-6.
@@ -81,6 +82,7 @@ class ACDClipModel(nn.Module):
         self.temperature = temperature
         self.scoring = scoring
 
+    @tiled
     def forward(
         self,
         images: Tensor,  # (B, 3, H, W), normalised

@@ -11,6 +11,7 @@ from anomalib_zsad.clip.digest import hash_file
 from anomalib_zsad.data.item import ANY_CATEGORY, categories_of
 from anomalib_zsad.models.af_clip.references import draw, files_of, normal_images_of, read_references
 from anomalib_zsad.models.parts.record import Record
+from anomalib_zsad.models.parts.tiling import said_of
 from anomalib_zsad.printing import printable
 from anomalib_zsad.seam.open_post_processor import raw_thresholds
 from anomalib_zsad.seam.trainers import datamodule_of
@@ -137,7 +138,7 @@ class FewShotMixin:
     def _recollect(self, category: str) -> None:
         """Make the memory that of a category."""
         wanted = self._wanted(category)
-        if self.memory_of is not None and wanted.items() <= self.memory_of.items():
+        if self.memory_of is not None and wanted.items() <= {"tile": None, **self.memory_of}.items():
             return
         if wanted["reference"] is not None:
             paths = files_of(wanted["reference"])
@@ -154,6 +155,7 @@ class FewShotMixin:
     def _wanted(self, category: str) -> dict[str, Any]:
         """Say what the memory should be of; what a checkpoint brought counts where nothing else was asked for."""
         options = {name: self._options[name] for name in ("k_shot", "reference", "seed", "coreset_ratio")}
+        options["tile"] = said_of(self._module.model.tiler)
         if options["reference"] is not None:
             given = options["reference"]
             options["reference"] = list(map(str, given)) if isinstance(given, list | tuple) else str(given)
@@ -177,6 +179,12 @@ class FewShotMixin:
             msg = (
                 f"the memory holds references of {self.memory_of['category']}, got an image of {category}: "
                 f"pass k_shot (with a datamodule) or reference to replace them"
+            )
+            raise ValueError(msg)
+        if options["tile"] != self.memory_of.get("tile"):
+            msg = (
+                f"the memory holds references tiled as {self.memory_of.get('tile')} (tile and stride), got images "
+                f"tiled as {options['tile']}: pass k_shot (with a datamodule) or reference to replace them"
             )
             raise ValueError(msg)
         return {}

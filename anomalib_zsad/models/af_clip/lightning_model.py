@@ -110,6 +110,9 @@ class AFClip(FewShotMixin, ZeroShotMixin, AnomalibModule):  # type: ignore[misc]
         reference: arg.OfRun[str | Path | Sequence[str | Path] | None] = None,
         alpha: arg.Weight = 0.1,
         coreset_ratio: arg.ShareInside | None = None,
+        tile: arg.ImageSize | None = None,
+        tile_overlap: arg.Overlap = 0.25,
+        tile_batch: arg.OfRun[arg.Count] = 8,
         precision: Precision = "fp32",
         cache_features: arg.OfRun[str | Path | None] = None,
         cache_dtype: arg.OfRun[CacheDtype] = "float16",
@@ -130,7 +133,7 @@ class AFClip(FewShotMixin, ZeroShotMixin, AnomalibModule):  # type: ignore[misc]
         choices = self.choices = AFChoices(**given.choices)
         _check_cacheable(given.tuning, given.cache_features)
         clip = FrozenClip.load(
-            given.backbone, given.pretrained, given.image_size, activation="quick_gelu", position_resize="bilinear"
+            given.backbone, given.pretrained, self.model_size, activation="quick_gelu", position_resize="bilinear"
         )
         layers = clip.check_layers(clip.quarters() if given.feature_layers is None else given.feature_layers)
         has_adaptor = given.adaptor and given.tuning == "adaptor"

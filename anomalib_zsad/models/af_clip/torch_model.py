@@ -13,6 +13,7 @@ from anomalib_zsad.models.parts.encoder import Encoder, Taps
 from anomalib_zsad.models.parts.heads import ScoreHead
 from anomalib_zsad.models.parts.memory import MemoryBank
 from anomalib_zsad.models.parts.text_side import TextSide
+from anomalib_zsad.models.parts.tiling import Tileable, tiled, views_of
 
 
 class Logits(NamedTuple):
@@ -24,7 +25,7 @@ class Logits(NamedTuple):
     distances: Tensor | None = None  # (B, gh, gw) in [0, 1], from the memory; None without one
 
 
-class AFClipModel(nn.Module):
+class AFClipModel(Tileable):
     """AF-CLIP and, once it remembers normal images, AF-CLIP+: normalised images in, scores in [0, 1] out.
 
     Source: "AF-CLIP: Zero-Shot Anomaly Detection via Anomaly-Focused CLIP Adaptation" (arXiv 2507.19949), eq. 3-12 and
@@ -64,6 +65,7 @@ class AFClipModel(nn.Module):
         self.temperature = temperature
         self.alpha = alpha
 
+    @tiled
     def forward(
         self,
         images: Tensor,  # (B, 3, H, W), normalised
@@ -122,9 +124,13 @@ class AFClipModel(nn.Module):
         images: Iterable[Tensor],  # of (1, 3, H, W), normalised
         coreset_ratio: float | None = None,
     ) -> None:
-        """Fill the memory with the aggregated patches of normal images, before the adaptor, eq. 16."""
+        """Fill the memory with the aggregated patches of normal images, before the adaptor, eq. 16.
+
+        Of images that are tiled it holds those of the whole picture and of all tiles.
+        """
         with torch.inference_mode(mode=False):
-            patches = (self._patches(self.encoder(image)).squeeze(1) for image in images)
+            views = (view for image in images for view in views_of(image, self.tiler))
+            patches = (self._patches(self.encoder(view)).squeeze(1) for view in views)
             self.memory.fill(patches, coreset_ratio)
 
     def text_features(self) -> Tensor:  # (S, D), unit length

@@ -58,6 +58,9 @@ class ClipZeroShot(Detector, AnomalibModule):  # type: ignore[misc]  # what the 
         class_names: dict[str, str] | str | Path | None = None,
         temperature: arg.Temperature = 0.01,
         blur_sigma: arg.Sigma = 4.0,
+        tile: arg.ImageSize | None = None,
+        tile_overlap: arg.Overlap = 0.25,
+        tile_batch: arg.OfRun[arg.Count] = 8,
         image_threshold: arg.Share | None = None,
         pixel_threshold: arg.Share | None = None,
         post_processor: MonotonePostProcessor | nn.Module | bool = True,
@@ -69,7 +72,7 @@ class ClipZeroShot(Detector, AnomalibModule):  # type: ignore[misc]  # what the 
     def build(self) -> None:
         """Make the torch model of the arguments."""
         given: Any = self.hparams
-        clip = FrozenClip.load(given.backbone, given.pretrained, given.image_size)
+        clip = FrozenClip.load(given.backbone, given.pretrained, self.model_size)
         self.class_names = ClassNames(readable_words, given.class_names, given.class_name)
         self.model = ClipZeroShotModel(
             Encoder(clip, [clip.n_blocks]),

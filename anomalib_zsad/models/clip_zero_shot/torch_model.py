@@ -13,6 +13,7 @@ from anomalib_zsad.models.parts.class_prompts import ClassPrompts
 from anomalib_zsad.models.parts.encoder import Encoder
 from anomalib_zsad.models.parts.heads import ScoreHead
 from anomalib_zsad.models.parts.text_side import TextSide, encode_sentences
+from anomalib_zsad.models.parts.tiling import Tileable, tiled
 
 
 class MeanPrompts(nn.Module):
@@ -40,7 +41,7 @@ class MeanPrompts(nn.Module):
         }
 
 
-class ClipZeroShotModel(nn.Module):
+class ClipZeroShotModel(Tileable):
     """Normalised images and the names of their classes in, scores in [0, 1] out.
 
     The class token gives the image's score, the patches of the last block, projected as it is, the map.
@@ -68,6 +69,7 @@ class ClipZeroShotModel(nn.Module):
         self.head = head
         self.temperature = temperature
 
+    @tiled
     def forward(
         self,
         images: Tensor,  # (B, 3, H, W), normalised

@@ -147,8 +147,8 @@ class Ensemble(Detector, AnomalibModule):  # type: ignore[misc]  # what the mixi
 
     def setup(self, stage: str) -> None:
         """Have checkpoints checked before they are read, and let the members see the data."""
-        self._attach_members()
         super().setup(stage)
+        self._attach_members()  # they read images one by one, which the ensemble's own pre-processor does not
 
     @torch.no_grad()
     def on_validation_start(self) -> None:

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple, cast
 
 import torch
 from anomalib.data import InferenceBatch
+from anomalib.data.utils.tiler import Tiler
 from anomalib.models import AnomalibModule
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -49,6 +50,27 @@ class EnsembleModel(nn.Module):
     def train(self, mode: bool = True) -> "EnsembleModel":  # noqa: ARG002
         """Stay in eval mode: members are trained before."""
         return super().train(mode=False)
+
+    @property
+    def tiler(self) -> Tiler | None:
+        """How the members tile images, where they do it alike; anomalib's `TilerConfigurationCallback` sets it.
+
+        Raises:
+            ValueError: Where it is set: if a member is not of this package.
+        """
+        tilers = [getattr(each.model, "tiler", None) for each in self._members()]
+        return tilers[0] if len(set(map(id, tilers))) == 1 else None
+
+    @tiler.setter
+    def tiler(self, tiler: Tiler | None) -> None:
+        for member in self._members():
+            if not isinstance(member, Detector):
+                msg = (
+                    f"tiler: expected members of this package, got {type(member).__name__}: tile it before its training"
+                )
+                raise ValueError(msg)
+        for member in self._members():
+            member.model.tiler = tiler
 
     def forward(
         self,

@@ -17,6 +17,7 @@ from anomalib_zsad.functional.scoring import probability, size_of
 from anomalib_zsad.knowledge.base import GENERIC, KnowledgeBase
 from anomalib_zsad.models.kano_clip import KAnoClip
 from anomalib_zsad.models.parts.text_side import encode_sentences
+from anomalib_zsad.models.parts.tiling import views_of
 
 
 @dataclass(frozen=True)
@@ -157,7 +158,7 @@ def explain(
 def _look(model: KAnoClip, picture: Tensor, name: str) -> _Seen:
     inner: Any = model.model
     prepare: Any = model.pre_processor
-    images = prepare.transform(picture[None]).to(model.device)
+    images = next(views_of(prepare.transform(picture[None]).to(model.device), inner.tiler))  # not its tiles
     size = size_of(images)
     text = inner.text_features([name])
     taps = inner.encoder(images)

@@ -99,6 +99,9 @@ class KAnoClip(KnowledgeMixin, ZeroShotMixin, AnomalibModule):  # type: ignore[m
         lr_prompts: arg.Rate = 1e-3,
         lr_adapters: arg.Rate = 5e-4,
         epochs: arg.OfRun[arg.Epochs] = 15,
+        tile: arg.ImageSize | None = None,
+        tile_overlap: arg.Overlap = 0.25,
+        tile_batch: arg.OfRun[arg.Count] = 8,
         precision: Precision = "fp32",
         cache_features: arg.OfRun[str | Path | None] = None,
         cache_dtype: arg.OfRun[CacheDtype] = "float16",
@@ -117,8 +120,11 @@ class KAnoClip(KnowledgeMixin, ZeroShotMixin, AnomalibModule):  # type: ignore[m
         """Make the torch model, the loss and what training needs of the arguments."""
         given: Any = self.hparams
         choices = self.choices = KAnoChoices(**given.choices)
+        if given.tile is not None and choices.map_norm == "minmax":
+            msg = "choices.map_norm='minmax' would stretch the map of each tile: expected 'softmax', got 'minmax'"
+            raise ValueError(msg)
         clip = FrozenClip.load(
-            given.backbone, given.pretrained, given.image_size, choices.activation, position_resize="bicubic_antialias"
+            given.backbone, given.pretrained, self.model_size, choices.activation, position_resize="bicubic_antialias"
         )
         layers = clip.check_layers(clip.quarters() if given.feature_layers is None else given.feature_layers)
         encoder = Encoder(clip, layers, given.precision, StageTokens.of(choices, clip, given.use_vv))

@@ -16,6 +16,7 @@ from anomalib_zsad.models.kano_clip.prompts import FixedPrompts, KnowledgePrompt
 from anomalib_zsad.models.parts.encoder import Encoder, Taps
 from anomalib_zsad.models.parts.heads import ScoreHead
 from anomalib_zsad.models.parts.text_side import TextSide
+from anomalib_zsad.models.parts.tiling import Tileable, tiled
 
 
 class Logits(NamedTuple):
@@ -40,7 +41,7 @@ class Scores(NamedTuple):
         return self.text, (self.smooth if smooth else self.maps).amax(dim=(-2, -1))
 
 
-class KAnoClipModel(nn.Module):
+class KAnoClipModel(Tileable):
     """KAnoCLIP: normalised images and the names of their classes in, scores in [0, 1] out.
 
     Source: "KAnoCLIP: Zero-Shot Anomaly Detection through Knowledge-Driven Prompt Learning and Enhanced Cross-Modal
@@ -80,6 +81,7 @@ class KAnoClipModel(nn.Module):
         self.text_side = TextSide(class_name)
         self.head = ScoreHead(sigma, peak_weight=1.0)  # eq. 10 and 12
 
+    @tiled
     def forward(
         self,
         images: Tensor,  # (B, 3, H, W), normalised

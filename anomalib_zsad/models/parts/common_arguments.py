@@ -10,11 +10,15 @@ _MEANINGS = {
     "backbone": "An open_clip model name; not used where `pretrained` is a file, whose shapes tell the architecture.",
     "pretrained": "A tag of open_clip, a file with the weights of a CLIP, or None for untrained weights (tests only).",
     "image_size": "Height and width in pixels that images are resized to; multiples of the patch size. None: 518, or "
-    "over the small CLIP of this package the 168 that it was trained at.",
+    "over the small CLIP of this package the 168 that it was trained at; with `tile` images keep their size.",
     "class_name": "The class of all images. None: the sample's own, else the datamodule's, else \"object\".",
     "class_names": "Words for classes in the prompts that take precedence, by category: a mapping or a YAML file.",
     "betas": "Adam's betas.",
     "epochs": "Epochs of training, where the trainer's `max_epochs` does not say otherwise.",
+    "tile": "Height and width in pixels of windows that images are scored in, beside the whole picture; multiples of "
+    "the patch size. Training sees whole images of this size. None: images are scored as a whole.",
+    "tile_overlap": "The share of a tile that the next one covers, too.",
+    "tile_batch": "The most tiles that are scored at a time: fewer take less memory.",
     "precision": '"bf16" runs the frozen vision tower in bfloat16; what learns stays in float32.',
     "cache_features": "A folder to keep what the backbone computes in training, so that it is computed in the first "
     "epoch only (see `FeatureCache`); 11 MB an image at the defaults. None: computed in every epoch.",

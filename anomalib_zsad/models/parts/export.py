@@ -20,6 +20,7 @@ from anomalib_zsad.atomic import replace_together, unfinished_folder, whole_file
 from anomalib_zsad.models.parts import quantisation
 from anomalib_zsad.models.parts.encoder import encoders_in
 from anomalib_zsad.models.parts.exported_record import describe_graph
+from anomalib_zsad.models.parts.tiling import Tileable
 from anomalib_zsad.models.parts.validity import check_scores
 from anomalib_zsad.seam.engine_export import CompressesItself
 
@@ -73,7 +74,11 @@ class ExportHooks(CompressesItself):
             **options: Those of `torch.onnx.export`.
         """
         _expect_installed("ONNX", "onnx", "onnxscript")
+        _check_tiles(self, input_size)
         deployed = _deployable(self)
+        for part in deployed.model.modules():
+            if isinstance(part, Tileable):
+                part.tile_batch = None  # a graph is one pass
         for encoder in encoders_in(deployed.model):
             encoder.precision = "fp32"  # the runtime decides
         options.setdefault("opset_version", OPSET)
@@ -151,6 +156,21 @@ def _deployable(module: Any) -> Any:
         copy.model.fold_text()
         check_scores(copy(torch.full((1, 3, _PROBE, _PROBE), 0.5)), SimpleNamespace(image_path=["a grey image"]))
     return copy
+
+
+def _check_tiles(module: Any, input_size: tuple[int, int] | None) -> None:
+    """Refuse a graph whose number of tiles would be open.
+
+    Raises:
+        ValueError: If images keep their size, and no size is given.
+    """
+    settings = (getattr(part, "hparams", {}) for part in module.modules())
+    if input_size is None and any(each.get("tile") and each.get("image_size") is None for each in settings):
+        msg = (
+            "tile: a graph holds a fixed number of tiles, so expected the size of the images, --input_size [H,W] or "
+            "--model.image_size, got neither"
+        )
+        raise ValueError(msg)
 
 
 def _whole(write: Callable[[Path], Path], export_root: Path | str) -> Path:

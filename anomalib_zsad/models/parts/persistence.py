@@ -17,6 +17,7 @@ from anomalib_zsad.models.parts.checkpoint import CheckedCheckpointIO, check_bac
 from anomalib_zsad.models.parts.pre_processor import ClipPreProcessor
 from anomalib_zsad.models.parts.publication import Publication
 from anomalib_zsad.models.parts.record import KEY, Record, from_checkpoint, new_record
+from anomalib_zsad.models.parts.tiling import Tileable
 from anomalib_zsad.models.parts.trained_weights import load_trained, save_trained
 from anomalib_zsad.models.parts.weights_source import read_weights
 from anomalib_zsad.seam.trainers import trainer_of
@@ -25,6 +26,7 @@ logger = logging.getLogger(__name__)
 
 _FILES = {"weights", "pretrained"}
 """Arguments that name a file with weights."""
+_SIZES = ("image_size", "tile")
 
 
 class Persistence:
@@ -61,8 +63,9 @@ class Persistence:
         if weights is not None:
             self._use_settings(weights.record, f"the weights {file}")
         if components.get("pre_processor", True) is True:
-            size = module.hparams["image_size"] or default_size(module.hparams["backbone"])
-            module.pre_processor = module.configure_pre_processor(size)
+            module.pre_processor = module.configure_pre_processor(self.model_size)
+            if self._tile is not None:
+                self._resize_images()
         self._rebuild()
         if weights is not None:
             load_trained(self, weights, origin=str(file))
@@ -126,9 +129,14 @@ class Persistence:
 
     def resize_images(self, record: Record) -> None:
         """Let the default pre-processor of a checkpoint resize to the size that this model was given."""
-        ours, pre_processor = self._clip.identity["image_size"], self._module.pre_processor
-        if record["backbone"]["image_size"] != ours and isinstance(pre_processor, ClipPreProcessor):
-            pre_processor.resize_to(self._clip.image_size)
+        ours, theirs = (
+            {name: each.get(name) for name in _SIZES} for each in (self._module.hparams, record["settings"])
+        )
+        is_tiled = ours["tile"] is not None or theirs["tile"] is not None
+        if record["backbone"]["image_size"] != self._clip.identity["image_size"] or (
+            is_tiled and settings.differing(ours, theirs)
+        ):
+            self._resize_images()
 
     def save_weights(self, path: str | Path) -> None:
         """Write what was learnt, with its thresholds, to a file for `weights=`: a few megabytes of safetensors."""
@@ -187,6 +195,21 @@ class Persistence:
     def _clip(self) -> FrozenClip:
         return cast("Any", self.model).encoder.clip
 
+    @property
+    def model_size(self) -> int | tuple[int, int]:
+        """Height and width in pixels of what the torch model looks at: a tile, or the whole image."""
+        given = self._module.hparams
+        return self._tile or given["image_size"] or default_size(given["backbone"])
+
+    @property
+    def _tile(self) -> int | tuple[int, int] | None:
+        return self._module.hparams.get("tile")
+
+    def _resize_images(self) -> None:
+        """Let the default pre-processor resize as the arguments say; images to be tiled may keep their size."""
+        if isinstance(pre_processor := self._module.pre_processor, ClipPreProcessor):
+            pre_processor.resize_to(self.model_size if self._tile is None else self._module.hparams["image_size"])
+
     def _is_test_after_resumed_fit(self) -> bool:
         """Whether anomalib's `train` passes the checkpoint that it resumed from to the test as well."""
         return False
@@ -198,8 +221,13 @@ class Persistence:
 
     def _rebuild(self) -> None:
         module = self._module
+        held = getattr(module, "model", None)
         self.build()
         module.model.to(module.device)
+        if isinstance(module.model, Tileable) and "tile" in module.hparams:
+            module.model.tile_as(module.hparams, getattr(held, "tiler", None))
+        if isinstance(module.pre_processor, ClipPreProcessor):
+            module.pre_processor.train_at(self._tile)
         thresholds = {level: module.hparams[f"{level}_threshold"] for level in ("image", "pixel")}
         if isinstance(module.post_processor, MonotonePostProcessor):
             module.post_processor.fix_thresholds(**thresholds)

@@ -25,21 +25,43 @@ class ClipPreProcessor(PreProcessor):
         transform: What to do with images of floats in [0, 1].
     """
 
+    train_transform: Transform | None
+    """What to do with training images, where that is something else: those that are tiled are trained on as a whole."""
+
     def __init__(self, transform: Transform) -> None:
         super().__init__(transform)
+        self.train_transform = None
         self.export_transform = _with_antialias(transform, self.export_transform)
 
     @classmethod
-    def of_size(cls, image_size: int | tuple[int, int]) -> "ClipPreProcessor":
-        """Resize to a height and width in pixels (bicubic, antialias) and normalise as CLIP was trained."""
+    def of_size(cls, image_size: int | tuple[int, int] | None) -> "ClipPreProcessor":
+        """Resize to a height and width in pixels (bicubic, antialias) and normalise as CLIP was trained.
+
+        Args:
+            image_size: One number where they are the same; None: images keep their size.
+        """
+        normalize = Normalize(mean=list(CLIP_MEAN), std=list(CLIP_STD))
+        if image_size is None:
+            return cls(Compose([normalize]))
         size = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
         resize = Resize(size, interpolation=InterpolationMode.BICUBIC, antialias=True)
-        return cls(Compose([resize, Normalize(mean=list(CLIP_MEAN), std=list(CLIP_STD))]))
+        return cls(Compose([resize, normalize]))
 
-    def resize_to(self, image_size: tuple[int, int]) -> None:
+    def resize_to(self, image_size: int | tuple[int, int] | None) -> None:
         """Do as `of_size` from now on."""
         other = self.of_size(image_size)
         self.transform, self.export_transform = other.transform, other.export_transform
+
+    def train_at(self, image_size: int | tuple[int, int] | None) -> None:
+        """Resize training images to another size from now on; None: as all images."""
+        self.train_transform = None if image_size is None else self.of_size(image_size).transform
+
+    def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
+        """Transform a batch of training images."""
+        if self.train_transform is None:
+            super().on_train_batch_start(trainer, pl_module, batch, batch_idx)
+        else:
+            batch.image, batch.gt_mask = self.train_transform(batch.image, batch.gt_mask)
 
     def load_checkpoint_config(self, config: dict[str, Any]) -> None:
         """Restore the transform of a checkpoint."""

@@ -105,6 +105,8 @@ def joined(
         raise ValueError(msg)
     if "backbone" in given:
         saved.pop("pretrained", None)
+    if given.get("tile") is not None and saved.get("tile") is None:
+        saved.pop("image_size", None)  # what the model looked at, as it now looks at a tile
     taken = {name: _like(defaults[name], value) for name, value in saved.items() if name not in given}
     try:
         taken = flat(arg.check_arguments(kind.__init__, nested(taken)))

@@ -101,6 +101,9 @@ class WMoEClip(ZeroShotMixin, AnomalibModule):  # type: ignore[misc]  # what the
         rec_weight: arg.Weight = 1.0,
         lr: arg.Rate = 2e-4,
         epochs: arg.OfRun[arg.Epochs] = 20,
+        tile: arg.ImageSize | None = None,
+        tile_overlap: arg.Overlap = 0.25,
+        tile_batch: arg.OfRun[arg.Count] = 8,
         precision: Precision = "fp32",
         cache_features: arg.OfRun[str | Path | None] = None,
         cache_dtype: arg.OfRun[CacheDtype] = "float16",
@@ -120,7 +123,7 @@ class WMoEClip(ZeroShotMixin, AnomalibModule):  # type: ignore[misc]  # what the
         given: Any = self.hparams
         choices = self.choices = WMoEChoices(**given.choices)
         clip = FrozenClip.load(
-            given.backbone, given.pretrained, given.image_size, "quick_gelu", position_resize="bicubic_antialias"
+            given.backbone, given.pretrained, self.model_size, "quick_gelu", position_resize="bicubic_antialias"
         )
         layers = clip.check_layers(clip.quarters() if given.feature_layers is None else given.feature_layers)
         last = [] if clip.n_blocks in layers else [clip.n_blocks]
@@ -157,7 +160,7 @@ class WMoEClip(ZeroShotMixin, AnomalibModule):  # type: ignore[misc]  # what the
         if self.choices.inference_sampling != "monte_carlo":
             return self.model(batch.image)
         noise, _ = self.model.draw(generators_of(batch, "evaluation", self.hparams["seed"], 0))
-        return self.model.score(self.model.logits(batch.image, noise), size_of(batch.image))
+        return self.model(batch.image, noise)
 
     def loss_terms(self, batch: Any) -> dict[str, Tensor]:
         """Compute the losses, eq. 11."""

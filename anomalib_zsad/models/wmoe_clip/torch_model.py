@@ -13,6 +13,7 @@ from anomalib_zsad.functional.seeds import standard_normal
 from anomalib_zsad.models.parts.encoder import Encoder, Taps
 from anomalib_zsad.models.parts.heads import ScoreHead
 from anomalib_zsad.models.parts.text_side import TextSide
+from anomalib_zsad.models.parts.tiling import Tileable, tiled
 from anomalib_zsad.models.wmoe_clip.adapter import Attended, PatchProjections, WaveletCrossAttention
 from anomalib_zsad.models.wmoe_clip.choices import WMoEChoices
 from anomalib_zsad.models.wmoe_clip.experts import Routed, SemanticExperts
@@ -29,7 +30,7 @@ class Logits(NamedTuple):
     routed: Routed | None  # None without SA-MoE
 
 
-class WMoEClipModel(nn.Module):
+class WMoEClipModel(Tileable):
     """WMoE-CLIP: normalised images in, scores in [0, 1] out.
 
     Source: "WMoE-CLIP: Wavelet-Enhanced Mixture-of-Experts Prompt Learning for Zero-Shot Anomaly Detection"
@@ -83,12 +84,14 @@ class WMoEClipModel(nn.Module):
         noise = torch.randn(1, *self._noise_shape, generator=torch.Generator().manual_seed(seed))
         self.register_buffer("fixed_noise", noise, persistent=False)
 
+    @tiled
     def forward(
         self,
         images: Tensor,  # (B, 3, H, W), normalised
+        noise: Tensor | None = None,  # (B, m, D)
     ) -> InferenceBatch:
         """Score images: `pred_score` (B,) and `anomaly_map` (B, 1, H, W), both in [0, 1]."""
-        return self.score(self.logits(images), size_of(images))
+        return self.score(self.logits(images, noise), size_of(images))
 
     def logits(
         self,
