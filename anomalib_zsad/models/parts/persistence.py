@@ -164,8 +164,12 @@ class Persistence:
         a fresh one. Those before it do, so that a training that was interrupted goes on as if it had not been.
         """
         super().on_save_checkpoint(checkpoint)  # type: ignore[misc]
-        trainer = self._module.trainer
-        if trainer.max_epochs and trainer.current_epoch + trainer.is_last_batch >= trainer.max_epochs > 0:
+        trainer = trainer_of(self._module)  # a member of an ensemble may have none
+        if (
+            trainer is not None
+            and trainer.max_epochs
+            and trainer.current_epoch + trainer.is_last_batch >= trainer.max_epochs > 0
+        ):
             checkpoint["optimizer_states"] = []
         checkpoint[KEY] = self.record()
 
