@@ -89,6 +89,9 @@ class AnomalyClip(ZeroShotMixin, AnomalibModule):  # type: ignore[misc]  # what 
         lambda_local: arg.Weight = 4.0,
         lr: arg.Rate = 1e-3,
         epochs: arg.OfRun[arg.Epochs] = 15,
+        tile: arg.ImageSize | None = None,
+        tile_overlap: arg.Overlap = 0.25,
+        tile_batch: arg.OfRun[arg.Count] = 8,
         precision: Precision = "fp32",
         cache_features: arg.OfRun[str | Path | None] = None,
         cache_dtype: arg.OfRun[CacheDtype] = "float16",
@@ -108,7 +111,7 @@ class AnomalyClip(ZeroShotMixin, AnomalibModule):  # type: ignore[misc]  # what 
         given: Any = self.hparams
         choices = self.choices = AnomalyChoices(**given.choices)
         clip = FrozenClip.load(
-            given.backbone, given.pretrained, given.image_size, activation="quick_gelu", position_resize="bilinear"
+            given.backbone, given.pretrained, self.model_size, activation="quick_gelu", position_resize="bilinear"
         )
         layers = clip.check_layers([clip.n_blocks] if given.feature_layers is None else given.feature_layers)
         read = JointTokens(vv_start(choices.vv_start_layer, clip), given.variant)

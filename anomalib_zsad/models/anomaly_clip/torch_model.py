@@ -4,13 +4,14 @@ from typing import NamedTuple
 
 import torch
 from anomalib.data import InferenceBatch
-from torch import Tensor, nn
+from torch import Tensor
 
 from anomalib_zsad.functional.scoring import cosines, probability, size_of, smooth_upsample
 from anomalib_zsad.models.anomaly_clip.adapter import ObjectPrompts
 from anomalib_zsad.models.parts.encoder import Encoder, Taps
 from anomalib_zsad.models.parts.heads import ScoreHead
 from anomalib_zsad.models.parts.text_side import TextSide
+from anomalib_zsad.models.parts.tiling import Tileable, tiled
 
 
 class Logits(NamedTuple):
@@ -20,7 +21,7 @@ class Logits(NamedTuple):
     patches: Tensor  # (L, B, gh, gw, S)
 
 
-class AnomalyClipModel(nn.Module):
+class AnomalyClipModel(Tileable):
     """AnomalyCLIP: normalised images in, scores in [0, 1] out.
 
     Source: "AnomalyCLIP: Object-agnostic Prompt Learning for Zero-shot Anomaly Detection" (arXiv 2310.18961), eq. 1 and
@@ -41,6 +42,7 @@ class AnomalyClipModel(nn.Module):
         self.head = head
         self.temperature = temperature
 
+    @tiled
     def forward(
         self,
         images: Tensor,  # (B, 3, H, W), normalised
