@@ -45,3 +45,14 @@ def test_shares_of_a_pixel_count_from_above_one_half():
     shares = torch.tensor([[[0.0, 0.0, 0.0]], [[0.5, 0.51, 1.0]]])
     whole = torch.tensor([[[False] * 3], [[False, True, True]]])
     assert torch.equal(loss(image, maps, LABEL, shares)["loss"], loss(image, maps, LABEL, whole)["loss"])
+
+
+def test_halves_of_a_batch_have_its_loss_in_the_mean():
+    """So that processes, each with its part, train as one does."""
+    generator = torch.Generator().manual_seed(0)
+    image, maps = torch.randn(4, 2, generator=generator), torch.rand(2, 4, 5, 5, generator=generator)
+    label, mask = torch.tensor([0, 1, 1, 0]), torch.zeros(4, 5, 5, dtype=torch.uint8)
+    mask[1, :2], mask[2, 1:4, 3] = 1, 1
+    loss = AnomalyClipLoss()
+    halves = [loss(image[i : i + 2], maps[:, i : i + 2], label[i : i + 2], mask[i : i + 2])["loss"] for i in (0, 2)]
+    torch.testing.assert_close(loss(image, maps, label, mask)["loss"], torch.stack(halves).mean())

@@ -1,9 +1,11 @@
+import os
 import re
 
 import pytest
 import torch
 
 from anomalib_zsad import AnomalyClip
+from anomalib_zsad.cli import main
 from anomalib_zsad.clip.backbone import FrozenClip
 from anomalib_zsad.models.anomaly_clip.released import read_released, settings_in
 from tests.support.small_clip import IMAGE_SIZE
@@ -66,6 +68,15 @@ def test_a_model_is_built_as_it_was_trained(state, write, small_clip):
     assert model.trained_on == ["unknown"]
 
 
+def test_the_command_makes_an_adapter_file_of_it(state, write, small_clip, tmp_path, capsys):
+    out = tmp_path / "weights.safetensors"
+    assert main(["convert", "anomaly-clip", "--checkpoint", str(write(state)), "--out", str(out)]) == 0
+    assert f"{out}: 2 tensors, {2 * 12 * 64 + 4 * 64} parameters" in capsys.readouterr().out
+    model = AnomalyClip(pretrained=small_clip, image_size=IMAGE_SIZE, weights=out)
+    assert torch.equal(model.model.prompts.vectors[1], state["ctx_neg"][0, 0])
+    assert model.hparams["prompt_depth"] == 2  # of the record
+
+
 def test_the_words_of_another_backbone_are_refused(state, write, small_clip, other_clip):
     given = {"image_size": IMAGE_SIZE}
     with pytest.raises(ValueError, match=r"epoch_15\.pth: expected a checkpoint over this backbone and these words"):
@@ -115,7 +126,7 @@ class Call:
 def test_files_that_are_none_are_refused_and_not_run(state, write, tmp_path):
     mark = tmp_path / "it_ran"
     with pytest.raises(ValueError, match=r"plain tensors, but reading it asks for .*mkdir"):
-        read_released(write({**state, "a": Call(__import__("os").mkdir, str(mark))}))
+        read_released(write({**state, "a": Call(os.mkdir, str(mark))}))
     assert not mark.exists()
     path = write(state)
     path.write_bytes(path.read_bytes()[:1000])
