@@ -1,5 +1,6 @@
 """New images of a folder: each whole, once, in the order in which they were written."""
 
+import stat
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -25,12 +26,14 @@ class _Seen:
         identity: Its size in bytes and the time of its last change in nanoseconds.
         since: When it was first seen so; seconds of the monotonic clock, as the next one.
         next_try: When to read it.
+        has_failed: Whether it could not be read so far.
     """
 
     path: Path
     identity: list[int]
     since: float
     next_try: float
+    has_failed: bool = False
 
 
 class Folder:
@@ -113,14 +116,15 @@ class Folder:
         """Take note of a file that is new or has changed; of a folder that is new, of those in it."""
         name = self._name(path)
         try:
-            if path.is_dir() and not path.is_symlink():
-                for image in images_below(path):
-                    self._look(image, now)
-            is_file = path.is_file()
-            identity = _identity(path) if is_file else []
+            found = path.stat()
         except OSError:  # it is gone
-            is_file = False
-        if not is_file or not self._is_meant(path) or self._done.get(name) == identity:
+            self._pending.pop(name, None)
+            return
+        if stat.S_ISDIR(found.st_mode) and not path.is_symlink():
+            for image in images_below(path):
+                self._look(image, now)
+        identity = [found.st_size, found.st_mtime_ns]
+        if self._done.get(name) == identity or not stat.S_ISREG(found.st_mode) or not self._is_meant(path):
             self._pending.pop(name, None)
             return
         seen = self._pending.get(name)
@@ -128,20 +132,27 @@ class Folder:
             self._pending[name] = _Seen(path, identity, now, now + self.settle)
 
     def _ripe(self, now: float) -> list[_Seen]:
-        for seen in list(self._pending.values()):  # not every change is reported
-            self._look(seen.path, now)
-        ripe = (seen for seen in self._pending.values() if seen.next_try <= now)
-        return sorted(ripe, key=lambda seen: (seen.identity[1], seen.path))
+        """List what is to be read, in the order of writing; what may be whole soon is waited for, damaged files not."""
+        for seen in [each for each in self._pending.values() if each.next_try <= now]:
+            self._look(seen.path, now)  # not every change is reported
+        ripe = []
+        for seen in sorted(self._pending.values(), key=lambda seen: (seen.identity[1], seen.path)):
+            if seen.next_try <= now:
+                ripe.append(seen)
+            elif not seen.has_failed:
+                break
+        return ripe
 
     def _read(self, seen: _Seen, now: float) -> Arrival | None:
         name, pixels, reason = self._name(seen.path), None, None
         try:
             pixels = read_image(seen.path)
-            unchanged = _identity(seen.path) == seen.identity
+            found = seen.path.stat()
+            unchanged = [found.st_size, found.st_mtime_ns] == seen.identity
         except OSError as error:
             reason, unchanged = str(error), seen.path.exists()
         if not unchanged or (pixels is None and now < seen.since + self.patience):
-            seen.next_try = now + self.settle
+            seen.next_try, seen.has_failed = now + self.settle, True
             return None
         self._done[name] = seen.identity
         del self._pending[name]
@@ -171,8 +182,3 @@ def _matches(parts: Sequence[str], pattern: Sequence[str]) -> bool:
     if pattern[0] == "**":
         return any(_matches(parts[skipped:], pattern[1:]) for skipped in range(len(parts) + 1))
     return bool(parts) and fnmatchcase(parts[0], pattern[0]) and _matches(parts[1:], pattern[1:])
-
-
-def _identity(path: Path) -> list[int]:
-    stat = path.stat()
-    return [stat.st_size, stat.st_mtime_ns]

@@ -40,6 +40,11 @@ class Page:
         )
         self._template = environment.get_template("page.html")
 
+    @property
+    def has_drifted(self) -> bool:
+        """Whether the guard has spoken, in this run or an earlier one."""
+        return self.guard is not None and self.guard.has_drifted
+
     def test(self, score: float) -> float | None:
         """Give the next score to the guard; return the p-value of a window that ends with it and has drifted."""
         return next(iter(self.guard.add([score])), None) if self.guard else None

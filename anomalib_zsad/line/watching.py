@@ -89,14 +89,17 @@ def _row(arrival: Arrival, number: int, scorer: Scorer, page: Page) -> tuple[Row
             error = reason_of(failure)
     if error is not None:
         logger.warning("%s: no score: %s", arrival.image, error)
-    if scored is not None and (drift := page.test(scored.score)) is not None:
-        logger.warning(
-            "The images up to %s do not score like the calibration (%s): Kolmogorov-Smirnov p = %.2g. The share of "
-            "defects is high or the scene has changed: calibrate again.",
-            arrival.image,
-            scorer.calibration,
-            drift,
-        )
+    if scored is not None:
+        had_drifted = page.has_drifted
+        drift = page.test(scored.score)
+        if page.has_drifted and not had_drifted:
+            logger.warning(
+                "The images up to %s do not score like the calibration (%s): Kolmogorov-Smirnov p = %.2g. The share of "
+                "defects is high or the scene has changed: calibrate again.",
+                arrival.image,
+                scorer.calibration,
+                drift,
+            )
     row = Row(
         number=number,
         time=datetime.now().astimezone().isoformat(timespec="milliseconds"),

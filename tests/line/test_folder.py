@@ -130,6 +130,24 @@ def test_changes_that_are_not_reported_are_found_by_listing(tmp_path, monkeypatc
         assert collected.wait_for(1) == ["a.png"]
 
 
+def test_a_file_whose_change_was_not_reported_keeps_its_place(tmp_path, monkeypatch):
+    slow, quick = tmp_path / "slow.png", tmp_path / "quick.png"
+    slow.write_bytes(encoded()[:500])
+
+    def reporting_one(*_, stop_event, **__):
+        yield set()
+        slow.write_bytes(encoded())
+        os.utime(slow, (time.time() - 1, time.time() - 1))
+        quick.write_bytes(encoded())
+        yield {(1, str(quick))}
+        while not stop_event.wait(0.02):
+            yield set()
+
+    monkeypatch.setattr(folder, "watch", reporting_one)
+    with Collected(Folder(str(tmp_path), settle=0.2, patience=1, listing=60)) as collected:
+        assert collected.wait_for(2) == ["slow.png", "quick.png"]
+
+
 def test_a_folder_that_vanishes_is_one_error(tmp_path):
     place = tmp_path / "in"
     place.mkdir()
