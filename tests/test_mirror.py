@@ -12,6 +12,8 @@ ELSEWHERE = {
     "benchmark/one_category": "benchmark/test_grid.py",
     "benchmark/schedule": "benchmark/test_run.py",
     "benchmark/store": "benchmark/test_run.py",
+    "benchmark/entries": "benchmark/test_grid.py",
+    "clip/blocks": "clip/test_backbone.py",
     "clip/digest": "clip/test_weights.py",
     "clip/fetching": "clip/test_weights.py",
     "clip/carrying": "models/test_inventory.py",

@@ -5,7 +5,8 @@ from pathlib import Path
 import pandas as pd
 from anomalib.models import WinClip
 
-from anomalib_zsad.benchmark.grid import Benchmark, Entry
+from anomalib_zsad.benchmark.entries import Entry
+from anomalib_zsad.benchmark.grid import Benchmark
 from anomalib_zsad.benchmark.published import compare
 from anomalib_zsad.benchmark.report import summarise
 from anomalib_zsad.evaluation.markdown import markdown_table, write_markdown

@@ -7,7 +7,8 @@ from anomalib.data import AnomalibDataModule
 from anomalib.models import AnomalibModule
 from pydantic import TypeAdapter, ValidationError
 
-from anomalib_zsad.benchmark.grid import Benchmark, Spec
+from anomalib_zsad.benchmark.entries import Spec
+from anomalib_zsad.benchmark.grid import Benchmark
 from anomalib_zsad.yaml_file import read_yaml
 
 

@@ -1,4 +1,4 @@
-"""The frozen CLIP: taps, edits and text encoding. The only file that touches open_clip's internals."""
+"""The frozen CLIP: taps, edits and text encoding."""
 
 from collections.abc import Callable, Sequence
 from copy import deepcopy
@@ -9,22 +9,13 @@ from typing import Any, Literal, cast
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.utils.checkpoint import checkpoint
 
 from anomalib_zsad.arguments import ImageSize, checked
-from anomalib_zsad.clip.attention import Attention, self_attention, with_value_attention
+from anomalib_zsad.clip.blocks import Activation, Attend, Edit, run_blocks, run_with_value_stream
 from anomalib_zsad.clip.embedded import default_size
 from anomalib_zsad.clip.loading import load_shared
 
-Activation = Literal["quick_gelu", "gelu"]
 PositionResize = Literal["bilinear", "bicubic_antialias"]
-Edit = Callable[[int, Tensor], Tensor]
-"""`edit(block, tokens) -> tokens`: what replaces the residual stream after a block, counted from 1."""
-Attend = Callable[[int, nn.MultiheadAttention], nn.MultiheadAttention | Attention]
-"""`attend(block, attention) -> attention`: the weights that a block attends with, counted from 1."""
-
-QUICK_GELU = 1.702
-"""QuickGELU(x) = x * sigmoid(1.702 x)."""
 
 
 class FrozenClip(nn.Module):
@@ -206,7 +197,7 @@ class FrozenClip(nn.Module):
         length = stream.shape[1]
         if beside is not None:
             stream = torch.cat([stream, beside.expand(stream.shape[0], -1, -1).to(stream.dtype)], dim=1)
-        taps = self._run_blocks(blocks, stream, layers, edit, False, checkpointing, attend)
+        taps = run_blocks(blocks, stream, layers, self.activation, edit, attend, checkpointing=checkpointing)
         return [tap[:, :length] for tap in taps]
 
     def encode_patches_vv(
@@ -226,19 +217,8 @@ class FrozenClip(nn.Module):
 
         Source: KAnoCLIP eq. 5-8.
         """
-        stream = local = self._embed(images)
-        taps = {}
-        for index, block in enumerate(self._vision.transformer.resblocks, start=1):
-            if index < start:
-                stream = local = self._block(block, stream, causal=False)
-            else:
-                attended, of_values = with_value_attention(block.attn, block.ln_1(stream))
-                stream, local = stream + block.ls_1(attended), local + block.ls_1(of_values)
-                stream = self._feed_forward(block, stream)
-                local = self._feed_forward(block, local) if feed_forward else local
-            if index in layers:
-                taps[index] = local
-        return [taps[layer] for layer in layers], stream
+        blocks, stream = self._vision.transformer.resblocks, self._embed(images)
+        return run_with_value_stream(blocks, stream, layers, self.activation, start, feed_forward)
 
     def without_text(self) -> "FrozenClip":
         """Copy this CLIP without its text tower; the weights of the vision tower are shared."""
@@ -278,7 +258,7 @@ class FrozenClip(nn.Module):
     ) -> list[Tensor]:  # x (P, T, Ct)
         """Read the residual stream of the text tower right after the given blocks (1-based, no ln_final)."""
         stream = words + self._clip.positional_embedding[: words.shape[1]]
-        return self._run_blocks(self._clip.transformer.resblocks, stream, layers, edit, causal=True)
+        return run_blocks(self._clip.transformer.resblocks, stream, layers, self.activation, edit, causal=True)
 
     def encode_text(
         self,
@@ -329,60 +309,12 @@ class FrozenClip(nn.Module):
         patches = F.interpolate(patches, size=grid, mode=mode, align_corners=False, antialias=antialias)
         return torch.cat([embedding[:1], patches[0].flatten(1).T])
 
-    def _run_blocks(
-        self,
-        blocks: Any,  # nn.ModuleList of open_clip's blocks
-        stream: Tensor,  # (B, T, C)
-        layers: Sequence[int],
-        edit: Edit | None,
-        causal: bool,
-        checkpointing: bool = False,
-        attend: Attend | None = None,
-    ) -> list[Tensor]:
-        taps = {}
-        for index, block in enumerate(blocks[: max(layers)], start=1):
-            given = (block, stream, causal, attend(index, block.attn) if attend else block.attn)
-            if checkpointing and stream.requires_grad:
-                stream = checkpoint(self._block, *given, use_reentrant=False, preserve_rng_state=False)
-            else:
-                stream = self._block(*given)
-            stream = edit(index, stream) if edit else stream
-            if index in layers:
-                taps[index] = stream
-        return [taps[layer] for layer in layers]
-
-    def _block(self, block: Any, stream: Tensor, causal: bool, attention: Any = None) -> Tensor:
-        stream = stream + block.ls_1(self_attention(attention or block.attn, block.ln_1(stream), causal))
-        return self._feed_forward(block, stream)
-
-    def _feed_forward(self, block: Any, stream: Tensor) -> Tensor:
-        return stream + block.ls_2(self._mlp(block.mlp, block.ln_2(stream)))
-
-    def _mlp(self, mlp: Any, x: Tensor) -> Tensor:
-        if self.activation == "gelu":
-            return mlp.c_proj(F.gelu(mlp.c_fc(x)))
-        # x * sigmoid(a x) = silu(a x) / a: both factors go into the matrix products, one pass over the wide tensor
-        # is left of three.
-        wide = _scaled_linear(x, mlp.c_fc, alpha=QUICK_GELU, beta=QUICK_GELU)
-        wide = F.silu(wide, inplace=not wide.requires_grad)
-        return _scaled_linear(wide, mlp.c_proj, alpha=1 / QUICK_GELU, beta=1.0)
-
 
 @lru_cache
 def _tokenizer(context_length: int) -> Callable[[list[str]], Tensor]:
     from open_clip.tokenizer import SimpleTokenizer
 
     return SimpleTokenizer(context_length=context_length)  # it reads its 49,000 merges anew each time
-
-
-def _scaled_linear(
-    x: Tensor,  # (B, T, C)
-    linear: nn.Linear,
-    alpha: float,
-    beta: float,
-) -> Tensor:
-    out = torch.addmm(linear.bias, x.flatten(0, 1), linear.weight.T, alpha=alpha, beta=beta)
-    return out.unflatten(0, x.shape[:2])
 
 
 def _expect_no_weights(clip: FrozenClip, keys: Any) -> None:

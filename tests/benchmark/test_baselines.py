@@ -8,7 +8,8 @@ from anomalib.models.image.anomalyvfm import torch_model as vfm
 from torch import Tensor, nn
 
 from anomalib_zsad.benchmark.cell_run import CellRunner
-from anomalib_zsad.benchmark.grid import Benchmark, Cell, Entry, Protocol, Spec
+from anomalib_zsad.benchmark.entries import Entry, Protocol, Spec
+from anomalib_zsad.benchmark.grid import Benchmark, Cell
 
 QUIET = {"accelerator": "cpu", "enable_progress_bar": False, "enable_model_summary": False}
 DRAWN = {"root": None, "categories": ["tile"], "test_good": 2, "test_defective": 1, "image_size": 112}

@@ -2,7 +2,8 @@ import pandas as pd
 import pytest
 
 from anomalib_zsad.benchmark.beside_paper import write_comparison
-from anomalib_zsad.benchmark.grid import Benchmark, Entry, Protocol, Spec
+from anomalib_zsad.benchmark.entries import Entry, Protocol, Spec
+from anomalib_zsad.benchmark.grid import Benchmark
 from anomalib_zsad.benchmark.published import PAPERS
 from anomalib_zsad.cli import main
 

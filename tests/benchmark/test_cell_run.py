@@ -10,7 +10,8 @@ from anomalib.engine import Engine
 from anomalib_zsad.benchmark.case_files import read_cases
 from anomalib_zsad.benchmark.cases import KINDS
 from anomalib_zsad.benchmark.cell_run import CellRunner
-from anomalib_zsad.benchmark.grid import Benchmark, Entry, Protocol, Spec
+from anomalib_zsad.benchmark.entries import Entry, Protocol, Spec
+from anomalib_zsad.benchmark.grid import Benchmark
 from anomalib_zsad.benchmark.run import run_benchmark
 from anomalib_zsad.clip import loading
 from anomalib_zsad.clip.loading import _from_file as from_file

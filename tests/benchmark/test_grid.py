@@ -8,7 +8,8 @@ from anomalib.data import AnomalibDataModule, MVTecAD
 from anomalib.models import AnomalibModule
 
 from anomalib_zsad.benchmark.config_file import read_benchmark
-from anomalib_zsad.benchmark.grid import Benchmark, Cell, Entry, Protocol, Spec, build_model
+from anomalib_zsad.benchmark.entries import Entry, Protocol, Spec
+from anomalib_zsad.benchmark.grid import Benchmark, Cell, build_model
 from anomalib_zsad.cli import main
 from anomalib_zsad.models import AFClip
 

@@ -7,7 +7,7 @@ import pytest
 
 from anomalib_zsad.benchmark import schedule
 from anomalib_zsad.benchmark.child_process import PYTHON
-from anomalib_zsad.benchmark.grid import Entry
+from anomalib_zsad.benchmark.entries import Entry
 from anomalib_zsad.benchmark.launch import Launcher
 from anomalib_zsad.benchmark.run import run_benchmark
 from anomalib_zsad.evaluation.table import METRICS

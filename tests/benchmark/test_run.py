@@ -12,7 +12,8 @@ import pytest
 import yaml
 
 from anomalib_zsad.benchmark.child_process import PYTHON, TAKEN
-from anomalib_zsad.benchmark.grid import Benchmark, Entry, Protocol, Spec
+from anomalib_zsad.benchmark.entries import Entry, Protocol, Spec
+from anomalib_zsad.benchmark.grid import Benchmark
 from anomalib_zsad.benchmark.launch import Launcher
 from anomalib_zsad.benchmark.run import run_benchmark, run_cell
 from anomalib_zsad.benchmark.schedule import plan

@@ -5,7 +5,8 @@ from anomalib.models.image.winclip import torch_model
 from torchvision.transforms import Compose
 
 from anomalib_zsad.benchmark.cell_run import CellRunner
-from anomalib_zsad.benchmark.grid import Benchmark, Cell, Entry, Protocol, Spec, build_model
+from anomalib_zsad.benchmark.entries import Entry, Protocol, Spec
+from anomalib_zsad.benchmark.grid import Benchmark, Cell, build_model
 from tests.support.small_clip import ARCHITECTURE
 
 QUIET = {"accelerator": "cpu", "enable_progress_bar": False, "enable_model_summary": False}

@@ -104,8 +104,8 @@ class FewShotMixin:
 
     def record(self) -> Record:
         """Say what the memory holds, too, and with how many references the thresholds were fitted."""
-        said = super().record()  # type: ignore[misc]
-        return {**said, "memory_of": self.memory_of, "threshold_shots": self.threshold_shots}
+        record: Record = super().record()  # type: ignore[misc]
+        return {**record, "memory_of": self.memory_of, "threshold_shots": self.threshold_shots}
 
     def take(self, record: Record) -> None:
         """Take over what the memory holds."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
 from anomalib_zsad import arguments as arg
-from anomalib_zsad.clip.backbone import Activation
+from anomalib_zsad.clip.blocks import Activation
 from anomalib_zsad.functional.losses import ScoreReduction
 
 

@@ -106,7 +106,8 @@ class KnowledgeMixin:
 
     def record(self) -> Record:
         """Name the knowledge that the prompts were drawn to, too."""
-        return {**super().record(), "knowledge_sha256": self.knowledge_sha256}  # type: ignore[misc]
+        record: Record = super().record()  # type: ignore[misc]
+        return {**record, "knowledge_sha256": self.knowledge_sha256}
 
     def take(self, record: Record) -> None:
         """Take over the name of the knowledge that the prompts were drawn to."""

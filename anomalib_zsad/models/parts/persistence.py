@@ -133,7 +133,8 @@ class Persistence:
             {name: each.get(name) for name in _SIZES} for each in (self._module.hparams, record["settings"])
         )
         is_tiled = ours["tile"] is not None or theirs["tile"] is not None
-        if record["backbone"]["image_size"] != self._clip.identity["image_size"] or (
+        saved = (record["backbone"] or {}).get("image_size")
+        if saved != self._clip.identity["image_size"] or (
             is_tiled and settings.differing(ours, theirs)
         ):
             self._resize_images()

@@ -1,60 +1,73 @@
-"""The record of a model: plain data about what was learnt, alike in a checkpoint and in an adapter file.
-
-| entry | content |
-|---|---|
-| method | the class of the model |
-| version | of this package |
-| settings | the arguments that change a score, by name |
-| backbone | the identity of the frozen CLIP (`FrozenClip.identity`); None: not known |
-| trained_on | "dataset/category" of the training data |
-| thresholds | image and pixel, raw or None, what they were `fitted_on`, and the options of the post-processor |
-
-A model may add entries of its own (`Persistence.record`).
-"""
+"""The record of a model: plain data about what was learnt, alike in a checkpoint and in an adapter file."""
 
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
+from typing_extensions import NotRequired, TypedDict  # pydantic wants these before Python 3.12
 
 from anomalib_zsad import arguments as arg
 from anomalib_zsad._version import __version__
-
-Record = dict[str, Any]
 
 KEY = "anomalib_zsad"
 """The entry of a checkpoint that holds the record."""
 _METADATA_KEY = "record"
 _UNKNOWN = ["unknown"]
+_FUTURE = ConfigDict(extra="allow")
+"""Entries of a later version are kept, where it has not changed the others."""
 
 
-class _Thresholds(BaseModel, extra="allow"):
-    image: arg.Share | None = None
-    pixel: arg.Share | None = None
-    fitted_on: list[str] = []
-    options: dict[str, Any] = {}
+@with_config(_FUTURE)
+class Backbone(TypedDict, total=False):
+    """The identity of a frozen CLIP, as in `FrozenClip.identity`."""
+
+    fingerprint: str
+    backbone: str | None
+    pretrained: str | None
+    image_size: Any
 
 
-class _Backbone(BaseModel, extra="allow"):
-    fingerprint: str = ""
-    backbone: str | None = None
-    pretrained: str | None = None
+@with_config(_FUTURE)
+class Thresholds(TypedDict, total=False):
+    """Raw thresholds, as in `evaluation.post_processor.thresholds_of`; None: not known.
+
+    `fitted_on` names the data they were fitted to, `options` are those of the post-processor.
+    """
+
+    image: arg.Share | None
+    pixel: arg.Share | None
+    fitted_on: list[str]
+    options: dict[str, Any]
 
 
-class _Record(BaseModel, extra="allow"):
+@with_config(_FUTURE)
+class Record(TypedDict):
+    """What is stored with trained weights. What only some models have, they add in `Persistence.record`.
+
+    `method` is the class of the model, `version` that of this package, `settings` are the arguments that change a
+    score, `trained_on` names the training data as "dataset/category". A backbone of None is not known.
+    """
+
     method: str
     version: str
     settings: dict[str, Any]
-    backbone: _Backbone | None
+    backbone: Backbone | None
     trained_on: list[str]
-    thresholds: _Thresholds
+    thresholds: Thresholds
+    memory_of: NotRequired[Any]
+    threshold_shots: NotRequired[int]
+    knowledge_sha256: NotRequired[str | None]
+    members: NotRequired[list[dict[str, Any]]]
+
+
+_RECORD = TypeAdapter(Record)
 
 
 def new_record(method: str, **entries: Any) -> Record:
     """Make a record; what is not given is not known."""
-    unknown: Record = {"settings": {}, "backbone": None, "trained_on": list(_UNKNOWN), "thresholds": {}}
-    return {"method": method, "version": __version__, **unknown, **entries}
+    unknown: dict[str, Any] = {"settings": {}, "backbone": None, "trained_on": list(_UNKNOWN), "thresholds": {}}
+    return cast("Record", {"method": method, "version": __version__, **unknown, **entries})
 
 
 def from_checkpoint(checkpoint: Mapping[str, Any], method: str) -> Record:
@@ -120,11 +133,10 @@ def checked(record: Any, expected: str, method: str) -> Record:
         msg = f"{expected} of {method}, got one of {record['method']}"
         raise ValueError(msg)
     try:
-        _Record.model_validate(record, strict=True)
+        return _RECORD.validate_python(record, strict=True)
     except ValidationError as error:
         fault = error.errors(include_url=False)[0]
         name, value = ".".join(map(str, fault["loc"])), fault["input"]
         found = "missing" if fault["type"] == "missing" else f"{value!r:.60}"
         msg = f"{expected} with a whole record, but its {name} is {found} ({fault['msg']})"
         raise ValueError(msg) from None
-    return record

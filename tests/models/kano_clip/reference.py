@@ -7,6 +7,8 @@ import torch
 from scipy.ndimage import gaussian_filter
 from torch.nn import functional as F
 
+from anomalib_zsad.clip.blocks import run_block
+
 
 def layer_norm(x, norm):
     centred = x - x.mean(-1, keepdim=True)
@@ -137,7 +139,7 @@ def encode(model, words, end):  # (T, Ct), block by block
         if deep is not None and 1 <= i <= len(deep.tokens):
             stream = stream.clone()
             stream[1 : 1 + deep.tokens.shape[1]] = deep.tokens[i - 1]
-        stream = clip._block(clip.clip.transformer.resblocks[i], stream[None], causal=True)[0]
+        stream = run_block(clip.clip.transformer.resblocks[i], stream[None], clip.activation, causal=True)[0]
     return clip.clip.ln_final(stream[end]) @ clip.clip.text_projection
 
 

@@ -13,7 +13,7 @@ from anomalib.cli import AnomalibCLI
 from anomalib.models import get_model
 
 from anomalib_zsad import ACDClip, AFClip, KAnoChoices, KAnoClip
-from anomalib_zsad.benchmark.grid import Entry
+from anomalib_zsad.benchmark.entries import Entry
 from anomalib_zsad.models.parts.adapter_file import load_adapter, save_adapter
 from anomalib_zsad.models.parts.record import to_metadata
 from tests.support.contract import images, save_checkpoint
