@@ -168,12 +168,13 @@ class FrozenClip(nn.Module):
         """Name the last block of each quarter of the vision tower: 6, 12, 18, 24 at ViT-L."""
         return [self.n_blocks * i // 4 for i in range(1, 5)]
 
-    def check_layers(self, layers: Sequence[int]) -> list[int]:
-        """Check that taps name blocks of the vision tower, counted from 1.
+    def check_layers(self, layers: Sequence[int] | None) -> list[int]:
+        """Check that taps name blocks of the vision tower, counted from 1; None stands for those of `quarters`.
 
         Raises:
             ValueError: If there is none, or one that the tower does not have.
         """
+        layers = self.quarters() if layers is None else layers
         if not layers or any(not 1 <= layer <= self.n_blocks for layer in layers):
             msg = f"feature_layers must name blocks from 1 to {self.n_blocks} of this backbone, got {list(layers)}"
             raise ValueError(msg)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from anomalib_zsad.clip.embedded import is_embedded
 from anomalib_zsad.clip.layout import architecture_of, config_of, read_state_dict
 from anomalib_zsad.clip.weights import resolve, sha256_of
+from anomalib_zsad.functional.seeds import seeded
 
 logger = logging.getLogger(__name__)
 
@@ -79,8 +80,7 @@ def _untrained(backbone: str) -> nn.Module:
     import open_clip
 
     logger.warning("Backbone %s with pretrained=None: its weights are untrained, for tests and benchmarks.", backbone)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(UNTRAINED_SEED)
+    with seeded(UNTRAINED_SEED):
         return _without_buffers(open_clip.CLIP(**config_of(backbone)))
 
 

@@ -33,13 +33,12 @@ def calibrate(
     if out.suffix not in {".ckpt", ".safetensors"}:
         msg = f"--out: expected a file with the suffix .ckpt or .safetensors, got {out}"
         raise ValueError(msg)
-    for path in normal:
-        images_of(path)  # before anything slow
+    files = [file for path in normal for file in images_of(path)]  # before anything slow
     checkpoint = [] if ckpt_path is None else ["--ckpt_path", str(ckpt_path)]
     built = built_model(["--model", model, *checkpoint, *arguments, "--data", str(normal[0])])
     if ckpt_path is not None:
         built.load_checkpoint(ckpt_path)
-    calibration = calibrate_model(built, normal, false_alarms)
+    calibration = calibrate_model(built, files, false_alarms, source=", ".join(map(str, normal)))
     if out.suffix == ".ckpt":
         built.trainer.save_checkpoint(out)
     else:

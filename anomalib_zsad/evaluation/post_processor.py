@@ -114,9 +114,13 @@ class MonotonePostProcessor(OpenPostProcessor):
 
     def post_process_batch(self, batch: Batch) -> None:
         """Normalise the scores of a batch and decide, after its p-values were computed."""
-        if self.calibration is not None and batch.pred_score is not None:
-            batch.p_value = self.calibration.p_values(batch.pred_score)  # type: ignore[attr-defined]  # beside its fields
+        self.add_p_values(batch)
         super().post_process_batch(batch)
+
+    def add_p_values(self, batch: Batch) -> None:
+        """Compute the `p_value` (B,) of a batch of raw scores, once, where the model is calibrated."""
+        if self.calibration is not None and batch.pred_score is not None and not hasattr(batch, "p_value"):
+            batch.p_value = self.calibration.p_values(batch.pred_score)  # type: ignore[attr-defined]  # beside its fields
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Drop the calibration: scores change with the weights."""

@@ -59,7 +59,7 @@ class PredictionWriter(Callback):
         """Write a row for each image."""
         del trainer, outputs, batch_idx, dataloader_idx
         paths = batch.image_path or [""] * len(batch)
-        for row in _rows(batch["pred_score"], list(map(cell, paths)), getattr(pl_module, "post_processor", None)):
+        for row in _rows(batch, list(map(cell, paths)), getattr(pl_module, "post_processor", None)):
             self._writer.writerow(row)
             self._rows.append(row)
         self._stream.flush()
@@ -107,10 +107,11 @@ def _places(dataloaders: Any) -> list[tuple[int, int]]:
 
 
 def _rows(
-    scores: Tensor,  # (B,)
+    batch: ImageBatch,
     paths: Sequence[str],
     post_processor: Any,
 ) -> Iterator[Row]:
+    scores: Any = batch.pred_score  # (B,)
     if not isinstance(post_processor, MonotonePostProcessor):
         yield from ((path, _number(score), "", "", "", "") for path, score in zip(paths, scores, strict=True))
         return
@@ -119,9 +120,8 @@ def _rows(
     labels = [""] * len(scores)
     if decided.pred_label is not None:
         labels = ["anomalous" if label else "normal" for label in decided.pred_label]
-    p_values = [""] * len(scores)
-    if post_processor.calibration is not None:
-        p_values = list(map(_number, post_processor.calibration.p_values(scores)))
+    post_processor.add_p_values(batch)
+    p_values = list(map(_number, getattr(batch, "p_value", ()))) or [""] * len(scores)
     for path, *values, p_value in zip(paths, scores, labels, decided.pred_score, p_values, strict=True):
         score, label, normalised = values
         yield path, _number(score), threshold, label, _number(normalised), p_value

@@ -1,7 +1,8 @@
 """Random numbers that depend on what they are drawn for, and not on when or in which process they are drawn."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Generator, Tensor
@@ -24,3 +25,11 @@ def standard_normal(
 ) -> Tensor:  # (B, *shape)
     """Draw a standard normal tensor from each generator, on the CPU."""
     return torch.stack([torch.randn(shape, generator=generator) for generator in generators])
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Seed torch's generator on the CPU for a block, and leave it as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield

@@ -15,6 +15,7 @@ from torch import nn
 
 from anomalib_zsad.clip.restricted import RefusedError
 from anomalib_zsad.clip.torch_file import read_torch_file
+from tests.support.pickled_call import Call
 
 CONTENT = {
     "epoch": 3,
@@ -94,14 +95,6 @@ def test_no_patch_of_a_class_is_written(tmp_path, monkeypatch):
         torch.save(Patched(1, 1), "old.pt", _use_new_zipfile_serialization=False)
     assert read_torch_file(tmp_path / "old.pt").keys() == {"weight", "bias"}
     assert [each.name for each in tmp_path.iterdir()] == ["old.pt"]
-
-
-class Call:
-    def __init__(self, function, *arguments):
-        self.call = function, arguments
-
-    def __reduce__(self):
-        return self.call
 
 
 @pytest.mark.parametrize("zipped", [True, False])

@@ -2,9 +2,7 @@ import hashlib
 import os
 import subprocess
 import sys
-import threading
 import time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import huggingface_hub.constants as hub_constants
@@ -13,6 +11,7 @@ from open_clip.pretrained import _PRETRAINED
 
 from anomalib_zsad.clip import digest, known_weights
 from anomalib_zsad.clip.weights import how_to_fetch, locate, resolve, sha256_of, verify
+from tests.support.file_server import file_server
 
 REPO = "timm/vit_base_patch32_clip_224.openai"
 SAFE = f"/{REPO}/resolve/main/open_clip_model.safetensors"
@@ -20,7 +19,6 @@ PICKLED = f"/{REPO}/resolve/main/open_clip_pytorch_model.bin"
 OPENAI = (
     "https://openaipublic.azureedge.net/clip/models/40d365715913c9da98579312b702a82c18be219cc2a73407c4526f58eba950af"
 )
-COMMIT = "0123456789abcdef0123456789abcdef01234567"
 CONTENT = b"weights" * 1000
 
 
@@ -28,53 +26,17 @@ def sha256(content):
     return hashlib.sha256(content).hexdigest()
 
 
-class Server(ThreadingHTTPServer):
-    """A hub of Hugging Face and a plain web server in one, on this machine."""
-
-    def __init__(self):
-        super().__init__(("127.0.0.1", 0), Answer)
-        self.files = {}
-        self.announced = {}
-        self.requests = []
-        self.url = f"http://127.0.0.1:{self.server_port}"
-
-
-class Answer(BaseHTTPRequestHandler):
-    def do_HEAD(self):
-        self.answer(body=False)
-
-    def do_GET(self):
-        self.answer(body=True)
-
-    def answer(self, body):
-        self.server.requests.append(self.path)
-        content = self.server.files.get(self.path)
-        if content is None:
-            self.send_response(404)
-            self.send_header("X-Error-Code", "EntryNotFound")
-            self.send_header("X-Repo-Commit", COMMIT)
-            self.send_header("Content-Length", "0")
-            self.end_headers()
-            return
-        self.send_response(200)
-        self.send_header("ETag", f'"{self.server.announced.get(self.path, sha256(content))}"')
-        self.send_header("X-Repo-Commit", COMMIT)
-        self.send_header("Content-Length", str(self.server.announced.get("length", len(content))))
-        self.end_headers()
-        if body:
-            self.wfile.write(content)
-
-    def log_message(self, *args):
-        pass
+@pytest.fixture
+def web():
+    with file_server() as server:
+        yield server
 
 
 @pytest.fixture
-def server(monkeypatch, tmp_path):
+def server(web, monkeypatch, tmp_path):
     """A server that answers in the hub's place, an empty cache, an empty home."""
-    server = Server()
-    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-    monkeypatch.setattr(hub_constants, "ENDPOINT", server.url)
-    template = server.url + "/{repo_id}/resolve/{revision}/{filename}"
+    monkeypatch.setattr(hub_constants, "ENDPOINT", web.url)
+    template = web.url + "/{repo_id}/resolve/{revision}/{filename}"
     monkeypatch.setattr(hub_constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
     monkeypatch.setattr(hub_constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.setattr(hub_constants, "HF_HUB_OFFLINE", False)
@@ -82,9 +44,7 @@ def server(monkeypatch, tmp_path):
     # Older open_clips name the url alone.
     for name in ("ViT-B-32", "ViT-B-32-quickgelu"):
         monkeypatch.setitem(_PRETRAINED[name], "openai", {"url": f"{OPENAI}/ViT-B-32.pt", "hf_hub": f"{REPO}/"})
-    yield server
-    server.shutdown()
-    server.server_close()
+    return web
 
 
 @pytest.fixture
@@ -204,8 +164,8 @@ def test_a_wrong_file_from_a_url_is_not_kept(server, monkeypatch, tmp_path):
 
 def test_a_broken_connection_leaves_nothing_behind(server, monkeypatch, tmp_path):
     publish(monkeypatch, server)
-    server.announced["length"] = len(CONTENT) + 1
-    with pytest.raises(FileNotFoundError, match=f"broke off after {len(CONTENT)} of {len(CONTENT) + 1} bytes"):
+    server.missing_bytes = 1
+    with pytest.raises(FileNotFoundError, match=f"broke off after {len(CONTENT) - 1} of {len(CONTENT)} bytes"):
         resolve("ViT-B-32", "own")
     assert list((tmp_path / "home" / "ViT-B-32").iterdir()) == []
 

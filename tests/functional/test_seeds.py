@@ -2,7 +2,7 @@
 
 import torch
 
-from anomalib_zsad.functional.seeds import generator_of, seed_of, standard_normal
+from anomalib_zsad.functional.seeds import generator_of, seed_of, seeded, standard_normal
 
 
 def test_a_seed_is_the_same_everywhere_and_no_other_ones() -> None:
@@ -21,3 +21,11 @@ def test_rows_are_drawn_one_by_one() -> None:
     drawn = standard_normal([None], 2)
     torch.manual_seed(3)
     assert torch.equal(drawn[0], torch.randn(2))
+
+
+def test_a_block_with_a_seed_leaves_the_generator_as_it_was() -> None:
+    before = torch.get_rng_state()
+    with seeded(3):
+        drawn = torch.randn(2)
+    assert torch.equal(drawn, torch.randn(2, generator=torch.Generator().manual_seed(3)))
+    assert torch.equal(torch.get_rng_state(), before)

@@ -4,7 +4,6 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from anomalib.data import Batch, InferenceBatch
 from anomalib.models import AnomalibModule
 from lightning.pytorch.trainer.states import TrainerFn
@@ -19,6 +18,7 @@ from anomalib_zsad.clip.backbone import FrozenClip
 from anomalib_zsad.data.names import Domain, description, domain_of
 from anomalib_zsad.evaluation.post_processor import MonotonePostProcessor
 from anomalib_zsad.functional.scoring import size_of
+from anomalib_zsad.functional.seeds import seeded
 from anomalib_zsad.models.acd_clip.adapter import ConvLora, Lora, TextAdapter, Variant, VisionAdapter
 from anomalib_zsad.models.acd_clip.augmentation import augment
 from anomalib_zsad.models.acd_clip.choices import ACDChoices
@@ -119,15 +119,14 @@ class ACDClip(ZeroShotMixin, AnomalibModule):  # type: ignore[misc]  # what the 
         self.assemble(components)
 
     def build(self) -> None:
-        """Make the torch model, the loss and what training needs of the arguments."""
+        """Make the adapters of both towers, the torch model and the loss."""
         given: Any = self.hparams
         choices = self.choices = ACDChoices(**given.choices)
         clip = FrozenClip.load(
             given.backbone, given.pretrained, self.model_size, choices.activation, position_resize="bicubic_antialias"
         )
         _check_groups(given.n_groups, clip)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(given.seed)
+        with seeded(given.seed):
             vision = VisionAdapter(
                 clip,
                 [self._vision_lora(clip.vision_width) for _ in range(given.n_groups)],

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from anomalib.models import AnomalibModule
 from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
@@ -14,6 +13,7 @@ from anomalib_zsad.clip.backbone import FrozenClip
 from anomalib_zsad.clip.embedded import embedded_file
 from anomalib_zsad.data.soft_mask import SoftMask
 from anomalib_zsad.evaluation.post_processor import MonotonePostProcessor
+from anomalib_zsad.functional.seeds import seeded
 from anomalib_zsad.models.af_clip.adapter import Adaptor, StatePrompts, WindowAggregation
 from anomalib_zsad.models.af_clip.choices import AFChoices
 from anomalib_zsad.models.af_clip.few_shot import FewShotMixin
@@ -128,17 +128,16 @@ class AFClip(FewShotMixin, ZeroShotMixin, AnomalibModule):  # type: ignore[misc]
         self.assemble(components)
 
     def build(self) -> None:
-        """Make the torch model, the loss and what training needs of the arguments."""
+        """Make the adaptor or another tuning, the prompts, the torch model and the loss."""
         given: Any = self.hparams
         choices = self.choices = AFChoices(**given.choices)
         _check_cacheable(given.tuning, given.cache_features)
         clip = FrozenClip.load(
             given.backbone, given.pretrained, self.model_size, activation="quick_gelu", position_resize="bilinear"
         )
-        layers = clip.check_layers(clip.quarters() if given.feature_layers is None else given.feature_layers)
+        layers = clip.check_layers(given.feature_layers)
         has_adaptor = given.adaptor and given.tuning == "adaptor"
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(given.seed)
+        with seeded(given.seed):
             attention = Adaptor(clip.vision_width, choices.heads, choices.head_width) if has_adaptor else None
             prompts = StatePrompts(clip, given.states, given.prompt_length)
             tuned = tuning_of(given.tuning, clip, layers)

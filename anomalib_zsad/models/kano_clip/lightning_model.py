@@ -14,6 +14,7 @@ from anomalib_zsad.clip.backbone import FrozenClip
 from anomalib_zsad.evaluation.post_processor import MonotonePostProcessor
 from anomalib_zsad.functional.processes import known_to_processes
 from anomalib_zsad.functional.scoring import size_of
+from anomalib_zsad.functional.seeds import seeded
 from anomalib_zsad.models.kano_clip import diagnostics
 from anomalib_zsad.models.kano_clip.adapter import BiCA, BiCMCI
 from anomalib_zsad.models.kano_clip.choices import KAnoChoices
@@ -117,7 +118,7 @@ class KAnoClip(KnowledgeMixin, ZeroShotMixin, AnomalibModule):  # type: ignore[m
         self.assemble(components)
 
     def build(self) -> None:
-        """Make the torch model, the loss and what training needs of the arguments."""
+        """Make the prompts, BiCMCI, the Conv-Adapter, the torch model and the loss."""
         given: Any = self.hparams
         choices = self.choices = KAnoChoices(**given.choices)
         if given.tile is not None and choices.map_norm == "minmax":
@@ -126,13 +127,12 @@ class KAnoClip(KnowledgeMixin, ZeroShotMixin, AnomalibModule):  # type: ignore[m
         clip = FrozenClip.load(
             given.backbone, given.pretrained, self.model_size, choices.activation, position_resize="bicubic_antialias"
         )
-        layers = clip.check_layers(clip.quarters() if given.feature_layers is None else given.feature_layers)
+        layers = clip.check_layers(given.feature_layers)
         encoder = Encoder(clip, layers, given.precision, StageTokens.of(choices, clip, given.use_vv))
         width = clip.joint_width
         states = (given.normal_states, given.abnormal_states)
         self.class_names = ClassNames(readable_words, given.class_names, given.class_name)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(given.seed)
+        with seeded(given.seed):
             self.model = KAnoClipModel(
                 encoder,
                 KnowledgePrompts(clip, given.prompt_length, *states, choices) if given.use_knpl else FixedPrompts(),

@@ -1,4 +1,4 @@
-"""Adapter files: what a method has learnt, as safetensors with a few words about it."""
+"""Adapter files: the trained tensors of a method and its record, as safetensors."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +15,7 @@ from anomalib_zsad.models.parts.record import Record, from_metadata
 T = TypeVar("T")
 
 FORMAT = "anomalib_zsad"
-"""What the metadata of our files say under "format"."""
+"""The entry "format" in the metadata of adapter files."""
 
 
 class Adapter(NamedTuple):
@@ -45,8 +45,8 @@ def save_adapter(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str
 
     Args:
         path: The file, by custom `.safetensors`; replaced where it exists.
-        tensors: What was learnt, by name.
-        metadata: "method" and whatever else belongs to it; "format" is added.
+        tensors: The trained tensors, by name.
+        metadata: "method" and further entries; "format" is added.
 
     Raises:
         OSError: If it cannot be written.
@@ -57,7 +57,7 @@ def save_adapter(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str
     try:
         with whole_file(path) as temporary:
             save_file(separate, temporary, metadata={**metadata, "format": FORMAT})
-    except SafetensorError as error:  # of a full disk, too
+    except SafetensorError as error:  # raised for a full disk, too
         msg = f"{path}: the adapter file cannot be written ({error})"
         raise OSError(msg) from error
 

@@ -1,4 +1,4 @@
-"""Thresholds from normal images alone, with a promised rate of false alarms."""
+"""Thresholds from normal images alone, with a guaranteed rate of false alarms."""
 
 import logging
 from collections.abc import Iterable, Iterator, Sequence
@@ -26,8 +26,9 @@ def calibrate(
     model: Any,  # a model of this package
     images: str | Path | Sequence[str | Path],
     false_alarms: float = 0.01,
+    source: str | None = None,
 ) -> Calibration:
-    """Set the thresholds of a model by normal images, so that false alarms are rarer than promised.
+    """Set the thresholds of a model on normal images, with a guaranteed rate of false alarms.
 
     Split-conformal: a new normal image of the same process is called anomalous with a probability of at most
     `false_alarms`, and has a marked pixel with a probability of at most `false_alarms`. The images must be new to the
@@ -36,10 +37,11 @@ def calibrate(
     Args:
         model: A trained model, changed in place: its thresholds, and p-values beside its predictions.
         images: Normal images: a folder, or files and folders.
-        false_alarms: The rate to promise, in (0, 1).
+        false_alarms: The highest rate of false alarms, in (0, 1).
+        source: The name of the images in the calibration. None: the given paths.
 
     Returns:
-        What the thresholds were made from.
+        The calibration that the thresholds follow from.
 
     Raises:
         FileNotFoundError: If an image or folder does not exist.
@@ -53,7 +55,7 @@ def calibrate(
     files = _without_references(_different(path for name in named for path in images_of(name)), model)
     check_number(len(files), false_alarms)
     scores = _score(model, files)
-    calibration = Calibration.of_scores(*scores, false_alarms, source=", ".join(map(str, named)))
+    calibration = Calibration.of_scores(*scores, false_alarms, source or ", ".join(map(str, named)))
     post_processor.calibrate(calibration)
     logger.info(
         "Calibrated on %s: thresholds %.6g of images, %.6g of pixels.",
@@ -65,7 +67,7 @@ def calibrate(
 
 
 class _RawScores(Callback):
-    """Collects the raw score of each image and the maximum of its raw map, before the post-processor changes them."""
+    """Collects the raw score of each image and the maximum of its raw map, before the post-processor runs."""
 
     def __init__(self) -> None:
         self.images: list[float] = []
@@ -117,7 +119,7 @@ def _different(files: Iterable[Path]) -> list[Path]:
 
 
 def _without_references(files: Sequence[Path], model: Any) -> list[Path]:
-    """Leave out what a few-shot model, or a member of an ensemble, remembers, by content: it would score too low."""
+    """Leave out references of a few-shot model or of an ensemble's member, by content: their scores are too low."""
     references = {digest for part in model.modules() for digest in getattr(part, "reference_digests", ())}
     others = [path for path in files if not references or hash_file(path) not in references]
     if len(others) < len(files):

@@ -1,4 +1,4 @@
-"""Checkpoints that hold what was trained and name the backbone that it belongs to."""
+"""Reading, writing and checking checkpoints, which hold trained tensors and the identity of their backbone."""
 
 import zipfile
 from pathlib import Path
@@ -13,22 +13,22 @@ from anomalib_zsad.atomic import whole_file
 from anomalib_zsad.models.parts.validity import check_tensors
 
 _MOST_SHARED = 4
-"""Tensors may share storages, and together have so many times the bytes of the file."""
+"""Tensors may share storages; together they may have this many times the bytes of the file."""
 _SETTINGS = {"activation": "another activation", "position_resize": "another resizing of position embeddings"}
 
 
 class CheckedCheckpointIO(AnomalibCheckpointIO):
-    """anomalib's reader and writer of checkpoints: files are written whole, and one that cannot be read is named."""
+    """anomalib's `CheckpointIO` that writes files whole, and names a file that cannot be read."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
-        """Write a checkpoint beside its place, and then into it: Lightning's detour may lead to another file system."""
+        """Write a checkpoint whole; Lightning's temporary file may be on another file system."""
         if storage_options is not None or "://" in str(path):
             super().save_checkpoint(checkpoint, path, storage_options)
             return
         try:
             with whole_file(Path(path)) as temporary, temporary.open("wb") as file:
                 torch.save(checkpoint, file)
-        except RuntimeError as error:  # what torch makes of a full disk
+        except RuntimeError as error:  # raised by torch for a full disk
             msg = f"{path}: the checkpoint cannot be written ({error})"
             raise OSError(msg) from error
 
@@ -71,10 +71,10 @@ def check_readable(path: str | Path) -> dict[str, Any]:
 
 
 def check_complete(checkpoint: dict[str, Any], module: LightningModule) -> None:
-    """Check that a checkpoint of this method has every trainable tensor in the right shape, and numbers in its range.
+    """Check that a checkpoint has every trainable tensor in its shape, with values in their range.
 
     Raises:
-        ValueError: If a tensor is missing, of another shape, or cannot be meant.
+        ValueError: If a tensor is missing, has another shape, or values out of range.
     """
     check_tensors(checkpoint["state_dict"], module.state_dict(), "the checkpoint")
     name = type(module).__name__
@@ -95,15 +95,15 @@ def check_complete(checkpoint: dict[str, Any], module: LightningModule) -> None:
 
 
 def check_backbone(saved: Any, ours: dict[str, Any], what: str) -> None:
-    """Check that adapters are used with the backbone they were trained with.
+    """Check that trained tensors are used with the backbone of their training.
 
     Args:
-        saved: The identity of the backbone that the adapters were trained with.
-        ours: The identity of the backbone at hand.
-        what: What holds the adapters, for the message.
+        saved: The identity of the backbone of the training.
+        ours: The identity of the backbone of the model.
+        what: The file, for the message.
 
     Raises:
-        ValueError: If the weights differ, or nothing is known of them.
+        ValueError: If they differ, or the first is unknown.
     """
     if (
         not isinstance(saved, dict)
@@ -121,7 +121,7 @@ def check_backbone(saved: Any, ours: dict[str, Any], what: str) -> None:
 
 
 def _check_packed_size(path: Path) -> None:
-    """Refuse a file that would grow while it is read: torch packs nothing."""
+    """Refuse a compressed file, which could grow without bounds: torch writes none."""
     if zipfile.is_zipfile(path):  # torch.load names what is wrong with others
         with zipfile.ZipFile(path) as file:
             entries = file.infolist()

@@ -15,7 +15,7 @@ Words = Callable[[str, str | None], str]
 
 
 class ClassNames:
-    """Names the classes of images as prompts do.
+    """Maps the category of an image to the class name in its prompt.
 
     Args:
         words: How a method names a class.
@@ -39,11 +39,11 @@ class ClassNames:
 
     @property
     def default(self) -> str:
-        """The words for images of which nothing is known."""
+        """The class name for images of unknown category."""
         return self.describe(self.class_name or ANY_CATEGORY)
 
     def describe(self, category: str, dataset: str | None = None) -> str:
-        """Name a class in the words of its prompts.
+        """Return the class name for a category.
 
         Args:
             category: As the dataset calls it.
@@ -54,15 +54,15 @@ class ClassNames:
     def of(
         self,
         batch: Any,  # of anomalib
-        module: Any,  # the LightningModule that is given the batch
+        module: Any,  # the LightningModule that scores the batch
     ) -> list[str]:  # B
-        """Name the class of every image."""
+        """Return the class name of every image of a batch."""
         categories = categories_of(batch, datamodule_of(module), self.class_name)
         return [self.describe(name, None if self.class_name else dataset_of(module, name)) for name in categories]
 
 
 def readable_words(category: str, dataset: str | None = None) -> str:  # noqa: ARG001  # these depend on the class alone
-    """Name a class in everyday words, without underscores and trailing numbers."""
+    """Return a class name without underscores and trailing numbers."""
     return readable(category)
 
 
@@ -70,7 +70,7 @@ def dataset_of(
     module: Any,  # a LightningModule
     category: str,
 ) -> str | None:
-    """Name the dataset of a category that a model is given, as `dataset_key` does; None where there is no datamodule.
+    """Return the `dataset_key` of the dataset that a category is read from; None without a datamodule.
 
     A datamodule with a target trains and validates on a dataset of its own name, and tests on the target's.
     """

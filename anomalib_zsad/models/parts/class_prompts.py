@@ -1,15 +1,15 @@
-"""Prompts about a class in words alone: states, named in sentences."""
+"""Fixed prompts of a class: every state in every template."""
 
 from collections.abc import Sequence
 
 
 class ClassPrompts:
-    """Writes the prompts about a class, state by state.
+    """Composes the prompts of a class for both states.
 
     Args:
-        normal: Ways to name a normal object; {} stands for the class.
-        abnormal: Ways to name an anomalous one.
-        templates: Sentences; {} stands for the named object.
+        normal: Phrases for a normal object; {} stands for the class.
+        abnormal: Phrases for an anomalous one.
+        templates: Prompt templates; {} stands for the phrase.
     """
 
     def __init__(self, normal: Sequence[str], abnormal: Sequence[str], templates: Sequence[str]) -> None:
@@ -17,7 +17,7 @@ class ClassPrompts:
         self.templates = tuple(templates)
 
     def of(self, class_name: str) -> list[list[str]]:
-        """Write the prompts of the normal state and those of the anomalous one."""
+        """Return the prompts of the normal state and those of the anomalous one."""
         return [
             [template.format(words.format(class_name)) for words in state for template in self.templates]
             for state in self.states

@@ -7,36 +7,36 @@ from typing import Any, TypeVar
 F = TypeVar("F", bound=Callable[..., Any])
 
 _MEANINGS = {
-    "backbone": "An open_clip model name; not used where `pretrained` is a file, whose shapes tell the architecture.",
+    "backbone": "An open_clip model name; not used where `pretrained` is a file, which determines the architecture.",
     "pretrained": "A tag of open_clip, a file with the weights of a CLIP, or None for untrained weights (tests only).",
     "image_size": "Height and width in pixels that images are resized to; multiples of the patch size. None: 518, or "
     "over the small CLIP of this package the 168 that it was trained at; with `tile` images keep their size.",
     "class_name": "The class of all images. None: the sample's own, else the datamodule's, else \"object\".",
     "class_names": "Words for classes in the prompts that take precedence, by category: a mapping or a YAML file.",
     "betas": "Adam's betas.",
-    "epochs": "Epochs of training, where the trainer's `max_epochs` does not say otherwise.",
+    "epochs": "Epochs of training, unless the trainer has `max_epochs`.",
     "tile": "Height and width in pixels of windows that images are scored in, beside the whole picture; multiples of "
     "the patch size. Training sees whole images of this size. None: images are scored as a whole.",
     "tile_overlap": "The share of a tile that the next one covers, too.",
     "tile_batch": "The most tiles that are scored at a time: fewer take less memory.",
     "precision": '"bf16" runs the frozen vision tower in bfloat16; what learns stays in float32.',
-    "cache_features": "A folder to keep what the backbone computes in training, so that it is computed in the first "
+    "cache_features": "A folder that caches the backbone's features in training, which are then computed in the first "
     "epoch only (see `FeatureCache`); 11 MB an image at the defaults. None: computed in every epoch.",
-    "cache_dtype": '"float16" or "bfloat16", what is kept there.',
+    "cache_dtype": '"float16" or "bfloat16": the type of cached features.',
     "image_threshold": "The raw image score above which an image is anomalous. None: as fitted to validation data.",
-    "pixel_threshold": "The same of the pixels of a map.",
+    "pixel_threshold": "The raw pixel score above which a pixel is anomalous. None: as fitted to validation data.",
     "weights": "An adapter file, written by `anomalib-zsad convert` or `save_weights`; a folder of "
     '`save_pretrained`; or "hf://user/name" or "hf://user/name@revision", a repository on the Hugging Face hub. None: '
     "to be trained.",
-    "seed": "Of initialisation and training.",
-    "choices": "What the paper leaves open.",
-    "post_processor": "Ours with other options, anomalib's, or False for none.",
+    "seed": "Seed of initialisation and training.",
+    "choices": "Settings that the paper leaves open.",
+    "post_processor": "A MonotonePostProcessor with other options, anomalib's post-processor, or False for none.",
     "components": "anomalib's pre_processor, evaluator and visualizer.",
 }
 
 
 def documented(constructor: F) -> F:
-    """Document those arguments of a constructor that methods share; what the class says of one takes precedence."""
+    """Document the arguments of a constructor that methods share; the docstring of the class takes precedence."""
     names = [name for name in inspect.signature(constructor).parameters if name in _MEANINGS]
     lines = [f"    {'**' if name == 'components' else ''}{name}: {_MEANINGS[name]}" for name in names]
     constructor.__doc__ = "\n".join(["Build the model of its arguments.", "", "Args:", *lines, ""])

@@ -1,4 +1,4 @@
-"""What all models of this package have in common towards anomalib and Lightning, whatever they are made of."""
+"""The part of every model of this package that anomalib and Lightning call, trained or not."""
 
 from typing import Any
 
@@ -28,7 +28,7 @@ from anomalib_zsad.seam.trainers import share_results_folder
 
 
 class Detector(Detecting, ExportHooks, HubFolders, Persistence):
-    """The plumbing of a model that scores images: components, steps, record and export.
+    """Base of models that score images: components, steps, record and export.
 
     A model is declared as `class ClipZeroShot(Detector, AnomalibModule)`: anomalib lists direct subclasses only. It
     brings `build`, which makes `model`, a torch module whose forward gives raw probabilities, of the hyper-parameters,
@@ -36,38 +36,38 @@ class Detector(Detecting, ExportHooks, HubFolders, Persistence):
     """
 
     class_names: ClassNames | None = None
-    """What names the classes of images in prompts; None where no prompt names one."""
+    """Maps categories to class names in prompts; None if no prompt names a class."""
 
     trains_on_anomalies = False
     """Whether the training data must have anomalous images with masks."""
 
     def predict_batch(self, batch: Batch) -> InferenceBatch:
-        """Score the images of a batch, each as one of its class; what uses more of a batch says so here."""
+        """Score the images of a batch, each with the name of its class; override to use more of a batch."""
         names = self.names_of(batch)
         return self.model(batch.image) if names is None else self.model(batch.image, names)
 
     def names_of(self, batch: Batch) -> list[str] | None:
-        """Name the class of every image in the words of its prompts; None where no prompt names a class."""
+        """Return the class name of every image for its prompt; None if no prompt names a class."""
         return None if self.class_names is None else self.class_names.of(batch, self)
 
     @property
     def holds_nothing(self) -> bool:
-        """Whether scores would mean nothing, as those of a model that has to be trained first."""
+        """Whether scores would be meaningless, as those of an untrained model."""
         return False
 
     def check_exportable(self) -> None:
-        """Refuse to export what would not score."""
+        """Raise an error if the model cannot be exported."""
 
-    # What anomalib asks for
+    # Interface of anomalib
 
     @property
     def learning_type(self) -> LearningType:
-        """Make the engine train: it does not fit what calls itself zero-shot."""
+        """Return ONE_CLASS: the engine does not train zero-shot models."""
         return LearningType.ONE_CLASS
 
     @property
     def trainer_arguments(self) -> dict[str, Any]:
-        """What the engine passes to the trainer, whatever the user gave it."""
+        """Arguments that the engine passes to the trainer."""
         return {"num_sanity_val_steps": 0}
 
     @classmethod
@@ -77,21 +77,21 @@ class Detector(Detecting, ExportHooks, HubFolders, Persistence):
 
     @classmethod
     def configure_post_processor(cls) -> MonotonePostProcessor:
-        """Bring the thresholds of the validation data to 0.5 and keep every rank."""
+        """Map the threshold fitted on validation data to 0.5, strictly increasing."""
         return MonotonePostProcessor()
 
     @staticmethod
     def configure_evaluator() -> ZeroShotEvaluator:
-        """Measure raw scores per category, and their mean."""
+        """Evaluate raw scores per category, and average over categories."""
         return ZeroShotEvaluator()
 
     @classmethod
     def configure_visualizer(cls) -> CategoryVisualizer:
-        """Draw anomalib's pictures, in a folder per category."""
+        """Draw anomalib's pictures into one folder for each category."""
         return CategoryVisualizer()
 
     def configure_callbacks(self) -> list[Callback]:
-        """Order the components: what measures and records raw scores comes before what changes them."""
+        """Order the components: those that read raw scores come before the post-processor."""
         callbacks = list(super().configure_callbacks())  # type: ignore[misc]
         raw = [PredictionWriter(), DriftWarning(), *(each for each in callbacks if isinstance(each, ZeroShotEvaluator))]
         others = [each for each in callbacks if not isinstance(each, ZeroShotEvaluator)]
@@ -101,11 +101,11 @@ class Detector(Detecting, ExportHooks, HubFolders, Persistence):
     # Steps and hooks
 
     def validation_step(self, batch: Batch, batch_idx: int) -> STEP_OUTPUT:  # noqa: ARG002
-        """Score a batch, for the thresholds."""
+        """Score a batch of validation data, for the thresholds."""
         return self._scored(batch)
 
     def test_step(self, batch: Batch, batch_idx: int, *_: Any) -> STEP_OUTPUT:  # noqa: ARG002
-        """Score a batch, for the evaluation."""
+        """Score a batch of test data."""
         return self._scored(batch)
 
     def predict_step(self, batch: Batch, batch_idx: int, *_: Any) -> STEP_OUTPUT:  # noqa: ARG002
@@ -113,18 +113,18 @@ class Detector(Detecting, ExportHooks, HubFolders, Persistence):
         return self._scored(batch)
 
     def val_dataloader(self) -> list:
-        """Offer no validation data, so that the engine can predict without a datamodule."""
+        """Return no loaders, so that the engine can predict without a datamodule."""
         return []
 
     def setup(self, stage: str) -> None:  # noqa: ARG002
-        """Have checkpoints checked before they are read, and images read by this package's rules."""
+        """Install the checked reader of checkpoints, and the rules of this package for reading images."""
         module = self._module
         module.trainer.strategy.checkpoint_io = CheckedCheckpointIO(module.checkpoint_safe_globals())
         share_results_folder(module.trainer)
         adopt(module.trainer, module.pre_processor)
 
     def on_validation_epoch_end(self) -> None:
-        """Note which data the thresholds are fitted to."""
+        """Record the data that thresholds are fitted to."""
         super().on_validation_epoch_end()  # type: ignore[misc]
         datamodule = self._module.trainer.datamodule
         self.thresholds_fitted_on = getattr(datamodule, "training_sets", []) or [getattr(datamodule, "name", "unknown")]

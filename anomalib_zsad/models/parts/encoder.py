@@ -28,16 +28,16 @@ class Encoder(nn.Module):
     Args:
         clip: The frozen CLIP.
         layers: Vision blocks whose tokens are read, counted from 1.
-        precision: "bf16" runs CLIP in bfloat16; what it computes is handed on in float32.
-        read: What is read of CLIP, where it is not the residual stream as it is. The fields of a dataclass are part of
-            the `recipe`; a method of a module that learns makes the features change, so that they cannot be cached.
+        precision: "bf16" runs CLIP in bfloat16; its outputs are float32.
+        read: Computes the tokens; the default reads the residual stream. The fields of a dataclass are part of the
+            `recipe`; a method of a trained module changes the features, so that they cannot be cached.
 
     Raises:
-        ValueError: If a layer is none of the backbone.
+        ValueError: If the backbone has no such layer.
     """
 
     feature_cache: FeatureCache | None = None
-    """Where features are kept during a training; None outside of one."""
+    """The cache of features during training; None otherwise."""
 
     def __init__(
         self,
@@ -56,19 +56,19 @@ class Encoder(nn.Module):
         self,
         images: Tensor,  # (B, 3, H, W), normalised
     ) -> Taps:
-        """Read the tokens, from the cache where they are in one."""
+        """Compute the tokens, or read them from the cache."""
         cache = self.feature_cache
         tokens = self._read(images) if cache is None else cache(images, self._read)
         return Taps(tokens, self.clip.grid_of(*images.shape[-2:]))
 
     @property
     def recipe(self) -> dict[str, Any]:
-        """All but the weights of CLIP that decides the features of an image, as plain data."""
+        """Everything but CLIP's weights that the features of an image depend on, as plain data."""
         reading: dict[str, Any] = asdict(cast("Any", self.read)) if is_dataclass(self.read) else {}
         return {"layers": self.layers, "precision": self.precision, **reading}
 
     def drop_text(self) -> None:
-        """Leave out the text tower, once all text is encoded."""
+        """Remove the text tower, once all text is encoded."""
         self.clip = self.clip.without_text()
 
     def _read(
@@ -96,5 +96,5 @@ def vv_start(layer: int | None, clip: FrozenClip) -> int:
 
 
 def encoders_in(model: nn.Module) -> list[Encoder]:
-    """List the encoders of a model: one of a method, those of the members of an ensemble."""
+    """List the encoders of a model: one for a method, one for each member of an ensemble."""
     return [part for part in model.modules() if isinstance(part, Encoder)]

@@ -1,4 +1,4 @@
-"""What a frozen backbone computes in every epoch of a training, kept on disk after the first."""
+"""Disk cache of a frozen backbone's features, filled in the first epoch of a training."""
 
 import hashlib
 import json
@@ -25,31 +25,31 @@ logger = logging.getLogger(__name__)
 
 CacheDtype = Literal["float16", "bfloat16"]
 Features = list[Tensor]
-"""Of a batch: each tensor has the images along its first axis. Of one image: each without that axis."""
+"""Of a batch, with the images along the first axis of each tensor; of one image, without that axis."""
 
 _FORMAT = "anomalib_zsad features 1"
 _REPEATABLE = (CenterCrop, Normalize, Resize)
-"""Transforms without chance; anomalib itself has the datasets resize as the model does."""
+"""Deterministic transforms; anomalib adds the model's resize to the augmentations of datasets."""
 _READERS = 4
 
 
 class FeatureCache:
     """Features of images on disk, a file for each.
 
-    A file is found by the content of the pre-processed image and by all that computes features from it, so what is
-    stale is never read. A file that is damaged, truncated or foreign is computed again and replaced. Files appear
-    whole or not at all: a training may be killed at any moment, and several may share a folder.
+    The key of a file is a digest of the pre-processed image and of every setting that its features depend on, so stale
+    files are never read. A damaged, truncated or foreign file is computed again and replaced. Files are written whole
+    or not at all: a training may be killed at any moment, and several may share a folder.
 
-    What is computed is rounded as what is read: the losses do not depend on what was there before.
+    Computed features are rounded like cached ones: the losses do not depend on the state of the cache.
 
     Args:
-        folder: Where the caches of all models and settings are, each in a folder of its own.
-        recipe: All that decides the features of an image; plain data.
-        dtype: What they are rounded to. "float16" is the finer one, up to 65504; "bfloat16" has the range of float32.
-        n_images: How many images there are to be, as far as is known: for the size that is logged and checked.
+        folder: Holds the caches of all models and settings, each in a folder of its own.
+        recipe: Everything that the features of an image depend on, as plain data.
+        dtype: The type of cached features. "float16" is finer, up to 65504; "bfloat16" has the range of float32.
+        n_images: The expected number of images, for the size that is logged and checked; 0 where it is unknown.
 
     Raises:
-        ValueError: If the type is another one.
+        ValueError: If the type is neither of them.
     """
 
     @checked
@@ -70,10 +70,10 @@ class FeatureCache:
 
     @classmethod
     def of(cls, encoder: Any, folder: str | Path, dtype: CacheDtype, n_images: int = 0) -> "FeatureCache":
-        """Cache what an encoder reads.
+        """Make the cache of an encoder.
 
         Args:
-            encoder: An `Encoder`: it has a `clip`, and a `recipe` of all else that its features depend on.
+            encoder: An `Encoder`, with a `clip` and a `recipe` of everything else that its features depend on.
             folder: As in the class.
             dtype: As in the class.
             n_images: As in the class.
@@ -85,10 +85,10 @@ class FeatureCache:
         images: Tensor,  # (B, 3, H, W), normalised
         encode: Callable[[Tensor], Features],
     ) -> Features:  # of float32
-        """Read the features of images, and compute and keep those that are missing."""
+        """Read the features of images; compute and store those that are missing."""
         device = images.device.type
         autocast = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
-        with ThreadPoolExecutor(_READERS) as readers:  # hashing, reading and checking leave the interpreter to others
+        with ThreadPoolExecutor(_READERS) as readers:  # hashing, reading and checking release the GIL
             paths = list(readers.map(partial(self._path_of, autocast=autocast), images.detach().cpu()))
             found = list(readers.map(self._read, paths))
         missing = [row for row, features in enumerate(found) if features is None]
@@ -100,7 +100,7 @@ class FeatureCache:
         self._check_room(rows[0])
         for row in missing:
             self._write(paths[row], rows[row])
-        with torch.autocast("cpu", enabled=False):  # it knows one 16-bit type only
+        with torch.autocast("cpu", enabled=False):  # on the CPU autocast has one 16-bit type only
             return [torch.stack(each).to(images.device).float() for each in zip(*rows, strict=True)]
 
     def _path_of(
@@ -113,7 +113,7 @@ class FeatureCache:
         return self.folder / f"{digest.hexdigest()}.safetensors"
 
     def _read(self, path: Path) -> Features | None:
-        """Read a file; None where there is none, or one that is not whole or not what its name says."""
+        """Read a file; None where it does not exist, is damaged, or does not belong to its key."""
         try:
             with safe_open(path, framework="pt") as file:
                 metadata = file.metadata() or {}
@@ -140,9 +140,9 @@ class FeatureCache:
         logger.warning(words, self.folder, error.strerror or error)
 
     def _check_room(self, features: Features) -> None:
-        """Once the size of an image's features is known, say how large the cache will be; refuse what cannot fit.
+        """Log the size of the cache once that of an image's features is known; raise an error if the disk is too small.
 
-        Files that are there may be of other images, of which nothing is known but their number.
+        Existing files may belong to other images: only their number is known.
         """
         if self._is_checked:
             return
@@ -175,7 +175,7 @@ class FeatureCache:
             if not path.is_file() or path.read_text(encoding="utf-8") != self.recipe:
                 with whole_file(path) as temporary:
                     temporary.write_text(self.recipe, encoding="utf-8")
-        except (OSError, UnicodeDecodeError):  # it is for people; the features will say what cannot be written
+        except (OSError, UnicodeDecodeError):  # for readers only; writing features reports the error
             return
 
 
@@ -209,7 +209,7 @@ def _flat(transform: Any) -> list[Any]:
 
 
 def _known(clip: FrozenClip) -> dict[str, Any]:
-    """Say what decides the features; not the names of files, which differ between machines."""
+    """Return the part of a CLIP's identity that its features depend on, without names of files."""
     return {name: clip.identity.get(name) for name in ("fingerprint", "activation", "position_resize", "image_size")}
 
 

@@ -1,4 +1,4 @@
-"""From the probabilities of images and patches to the scores that a model gives."""
+"""Image scores and anomaly maps from the probabilities of images and patches."""
 
 from dataclasses import dataclass
 
@@ -11,13 +11,13 @@ from anomalib_zsad.functional.scoring import smooth_upsample
 
 @dataclass(frozen=True)
 class ScoreHead:
-    """Blurs maps at the size of the image, and joins the maximum of a map to the probability of its image.
+    """Upsamples and blurs anomaly maps, and combines the maximum of a map with the probability of its image.
 
     Args:
         sigma: Standard deviation in pixels of the blur; 0 for none.
-        peak_weight: Weight of the map's maximum beside the image's probability; their sum is divided by its bound, so
-            that 1 is the most.
-        smooth_peak: Whether the maximum is that of the blurred map.
+        peak_weight: Weight of the map's maximum; the weighted sum is divided by 1 + `peak_weight`, so that scores stay
+            in [0, 1].
+        smooth_peak: Whether the maximum is taken from the blurred map.
     """
 
     sigma: float
@@ -41,7 +41,7 @@ class ScoreHead:
         maps: Tensor,  # (B, h, w) in [0, 1]
         size: tuple[int, int],
     ) -> Tensor:  # (B, H, W) in [0, 1]
-        """Bring maps to the size of the image, and blur them."""
+        """Upsample maps to the size of the image, and blur them."""
         if not self.sigma and maps.shape[-2:] == size:
             return maps
         with torch.autocast(maps.device.type, enabled=False):
@@ -53,7 +53,7 @@ class ScoreHead:
         image: Tensor,  # (B,) in [0, 1]
         maps: Tensor,  # (B, h, w) in [0, 1]
     ) -> Tensor:  # (B,) in [0, 1]
-        """Join the image's probability and the map's maximum."""
+        """Combine the image's probability with the map's maximum."""
         if not self.peak_weight:
             return image
         return (image + self.peak_weight * maps.amax(dim=(-2, -1))) / (1 + self.peak_weight)

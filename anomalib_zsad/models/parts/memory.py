@@ -1,4 +1,4 @@
-"""Memory of normal patches: what few-shot detection compares with."""
+"""Memory bank of normal patch features, for few-shot detection."""
 
 from collections.abc import Iterable, Mapping
 from functools import reduce
@@ -10,13 +10,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 _CHUNK = 2048
-"""Patches of the memory that are compared at a time: no more than (B, N, 2048) similarities exist at once."""
+"""Patches of the memory that are compared at a time, which bounds the similarities in memory to (B, N, 2048)."""
 
 
 class MemoryBank(nn.Module):
     """Unit-length features of the patches of normal references, one set for every layer and scale.
 
-    A patch is as anomalous as its nearest neighbour in the memory is far away: (1 - cos) / 2, in [0, 1].
+    The anomaly score of a patch is the distance to its nearest neighbour in the memory: (1 - cos) / 2, in [0, 1].
 
     Source: AF-CLIP eq. 16-17.
     """
@@ -30,7 +30,7 @@ class MemoryBank(nn.Module):
 
     @property
     def is_empty(self) -> bool:
-        """Whether there is nothing to compare with."""
+        """Whether it holds no features."""
         return self.features.numel() == 0
 
     def fill(
@@ -38,10 +38,10 @@ class MemoryBank(nn.Module):
         references: Iterable[Tensor],  # of (K, N, C)
         coreset_ratio: float | None = None,
     ) -> None:
-        """Replace what is remembered.
+        """Replace the features.
 
         Args:
-            references: Features of the patches of each reference, of any length; taken one after the other.
+            references: Features of the patches of each reference, not normalised; consumed one by one.
             coreset_ratio: The share of the patches to keep, in (0, 1), chosen by anomalib's greedy k-center sampler.
                 None keeps all.
         """
@@ -54,7 +54,7 @@ class MemoryBank(nn.Module):
         self,
         features: Tensor,  # (K, B, N, C)
     ) -> Tensor:  # (B, N) in [0, 1]
-        """Measure how far every patch is from its nearest neighbours, on average over the K sets."""
+        """Compute the distance of every patch to its nearest neighbour, averaged over the K sets."""
         nearest = [self._nearest(each, bank) for each, bank in zip(features, self.features, strict=True)]
         return ((1 - torch.stack(nearest)) / 2).clamp(0, 1).mean(0)
 
@@ -68,7 +68,7 @@ class MemoryBank(nn.Module):
 
 
 def _make_room(memory: MemoryBank, state: Mapping[str, Tensor], prefix: str, *_: Any) -> None:
-    """Let a memory take over one of another size."""
+    """Resize the buffer to that of the state dict that is loaded."""
     if (saved := state.get(f"{prefix}features")) is not None:
         memory.features = torch.empty_like(saved, device=memory.features.device)
 

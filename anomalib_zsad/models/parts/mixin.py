@@ -1,4 +1,4 @@
-"""What the models that are trained have in common towards anomalib and Lightning."""
+"""The part of trained models that anomalib and Lightning call."""
 
 import logging
 from collections.abc import Sized
@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 
 
 class ZeroShotMixin(Detector):
-    """The plumbing of a model that is trained on an auxiliary dataset and detects anomalies elsewhere.
+    """Base of models that are trained on an auxiliary dataset and detect anomalies on others.
 
     A model is declared as `class AFClip(ZeroShotMixin, AnomalibModule)`: anomalib lists direct subclasses only. It
     brings `build`, which makes `model` (a torch module with an `encoder`, whose forward gives raw probabilities) of the
@@ -37,7 +37,7 @@ class ZeroShotMixin(Detector):
     """
 
     paper_batch_size: ClassVar[int | None] = None
-    """Images in a training batch of the paper, where it is printed or released."""
+    """The paper's training batch size, if it is published."""
 
     soft_masks: ClassVar[type[SoftMask] | None] = None
     """How masks of training images are resized for the published targets; None: to the nearest pixel."""
@@ -45,7 +45,7 @@ class ZeroShotMixin(Detector):
     trains_on_anomalies = True
 
     def loss_terms(self, batch: Any) -> dict[str, Tensor]:
-        """Compute the losses of a batch: "loss", which is minimised, and whatever else is worth logging."""
+        """Compute the losses of a batch: "loss", which is minimised, and further ones to be logged."""
         raise NotImplementedError
 
     def training_masks(
@@ -57,35 +57,35 @@ class ZeroShotMixin(Detector):
         return batch.gt_mask if soft is None else soft
 
     def take(self, record: Record) -> None:
-        """Take over what was trained on, too."""
+        """Restore the training sets, too."""
         super().take(record)
         self.trained_on = list(record["trained_on"])
 
     @property
     def training_sets(self) -> list[str]:
-        """The "dataset/category" of the data of the trainer."""
+        """The training sets of the trainer's datamodule, as "dataset/category"."""
         return list(getattr(self._module.trainer.datamodule, "training_sets", [])) or ["unknown"]
 
     @property
     def holds_nothing(self) -> bool:
-        """Whether scores would mean nothing, since nothing was trained."""
+        """Whether scores would be meaningless, since the model is untrained."""
         return not self.trained_on and self._learns
 
     @property
     def _learns(self) -> bool:
-        """Whether there is anything to train: ablations may switch it all off."""
+        """Whether any parameter is trainable: ablations may leave none."""
         return any(parameter.requires_grad for parameter in self._module.parameters())
 
     def check_exportable(self) -> None:
-        """Refuse to export untrained adapters."""
+        """Refuse to export an untrained model."""
         if self.holds_nothing:
             raise ValueError(_untrained(self))
 
-    # What anomalib asks for
+    # Interface of anomalib
 
     @property
     def trainer(self) -> Any:
-        """The trainer; `epochs` of the model are its number of epochs where it was given none."""
+        """The trainer; without `max_epochs` it trains for the `epochs` of the model."""
         return super().trainer  # type: ignore[misc]
 
     @trainer.setter
@@ -93,11 +93,11 @@ class ZeroShotMixin(Detector):
         attach(self._module, trainer, self._module.hparams.get("epochs"))
 
     def configure_callbacks(self) -> list[Callback]:
-        """Check what is known of the training data beforehand, and order the components.
+        """Check the training data and the optimiser of the command before the data are read, and order the components.
 
         Raises:
-            ValueError: If the training data are known to be all normal, which is told before they are looked for, or
-                the command has a scheduler without an optimiser.
+            ValueError: If the training data are known to be all normal, or the command has a scheduler without an
+                optimiser.
         """
         trainer = trainer_of(self._module)
         if trainer is not None and self.trains_on_anomalies and trainer.state.fn == TrainerFn.FITTING:
@@ -108,7 +108,7 @@ class ZeroShotMixin(Detector):
     # Steps
 
     def training_step(self, batch: Batch, batch_idx: int) -> STEP_OUTPUT:  # noqa: ARG002
-        """Compute and log the losses; a loss that is no number ends the training before it harms the weights."""
+        """Compute and log the losses; a loss that is not finite ends the training before the weights change."""
         terms = self.loss_terms(batch)
         if not torch.isfinite(terms["loss"]):
             self._stop_at_lost_loss(terms)
@@ -119,47 +119,47 @@ class ZeroShotMixin(Detector):
     # Hooks
 
     def setup(self, stage: str) -> None:
-        """Refuse a training of nothing; seed the others.
+        """Seed a training.
 
         Raises:
-            ValueError: If there is nothing to train.
+            ValueError: If no parameter is trainable.
         """
         trainer = self._module.trainer
         if stage == TrainerFn.FITTING and not self._learns:
             msg = f"{type(self).__name__} has nothing to train with these options: run anomalib test without training"
             raise ValueError(msg)
         super().setup(stage)
-        self._use_cache(None)  # of a training that did not come to its end
+        self._use_cache(None)  # left by an interrupted training
         if stage == TrainerFn.FITTING:
             images = getattr(trainer.datamodule, "train_data", None)
             if isinstance(images, CategoryDataset):
                 images.soft_masks = self.soft_masks
             seed_everything(self._module.hparams["seed"], workers=True, verbose=False)
-            # For what others draw: all that is drawn here depends on the seed, the epoch and the image alone.
+            # For random numbers of other code: those of this package depend on the seed, the epoch and the image alone.
             torch.manual_seed(self._module.hparams["seed"] + trainer.global_rank)
 
     def on_fit_start(self) -> None:
-        """Note where training resumes from."""
+        """Record the checkpoint that training resumes from."""
         self._resumed_from = self._module.trainer.ckpt_path
         self._has_stepped = False
 
     def on_before_zero_grad(self, _: Any) -> None:
-        """Note what is trained on in the first step, whose loss is finite, before a checkpoint of it can be written."""
+        """Record the training sets at the first step with a finite loss, before a checkpoint can be written."""
         if not self._has_stepped:
             self._has_stepped = True
             self.trained_on = self.training_sets
 
     def on_fit_end(self) -> None:
-        """Refuse a training that took no step.
+        """Check that training took a step.
 
         Raises:
-            ValueError: If there was none.
+            ValueError: If it took none.
         """
         if not self._has_stepped:
             raise ValueError(_no_step(self._module.trainer))
 
     def on_train_start(self) -> None:
-        """Say where batches are not the paper's; keep what the backbone computes, where `cache_features` is given.
+        """Compare the batch size with the paper's, and start the feature cache of `cache_features`.
 
         Raises:
             ValueError: If the training data have no anomalous image with a mask.
@@ -168,7 +168,7 @@ class ZeroShotMixin(Detector):
             check_trainable(self._module.trainer.train_dataloader, self._module.trainer.datamodule, type(self))
         super().on_train_start()  # type: ignore[misc]
         options, trainer = self._module.hparams, self._module.trainer
-        if self.paper_batch_size and embedded_file(options["backbone"]) is None:  # the small CLIP is no paper's
+        if self.paper_batch_size and embedded_file(options["backbone"]) is None:  # no paper uses the small CLIP
             compare_batch_size(trainer, self.paper_batch_size)
         if options.get("cache_features") is not None:
             datasets = datasets_of(trainer.train_dataloader, trainer.val_dataloaders)
@@ -179,17 +179,17 @@ class ZeroShotMixin(Detector):
             )
 
     def on_train_end(self) -> None:
-        """Compute what is tested from the images themselves."""
+        """End the feature cache: tests read images."""
         super().on_train_end()  # type: ignore[misc]
         self._use_cache(None)
 
     def on_test_start(self) -> None:
-        """Say so where the numbers are those of untrained adapters."""
+        """Warn where the model is untrained."""
         if self.holds_nothing:
             logger.warning("%s", _untrained(self))
 
     def on_predict_start(self) -> None:
-        """Refuse to predict with untrained adapters."""
+        """Refuse to predict with an untrained model."""
         if self.holds_nothing:
             raise ValueError(_untrained(self))
 

@@ -1,4 +1,4 @@
-"""What travels with what a model has learnt: its record, and how checkpoints and adapter files are loaded."""
+"""Building a model from its arguments and the record of a checkpoint or an adapter file, and writing that record."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -46,14 +46,14 @@ class Persistence:
     """The adapters that the authors of the method published, by the name for `weights`."""
 
     def build(self) -> None:
-        """Make the torch model, the loss and what else the hyper-parameters decide."""
+        """Make the torch model and the loss from the hyper-parameters."""
         raise NotImplementedError
 
     def assemble(self, components: Mapping[str, Any]) -> None:
-        """Build the model of its arguments; with `weights`, also of the settings of that file, and load it.
+        """Build the model from its arguments; with `weights`, use the settings of that file and load it.
 
         Args:
-            components: Those that the constructor was given.
+            components: The arguments of the constructor for anomalib's components.
         """
         module = self._module
         module.save_hyperparameters(settings.nested(settings.flat(module.hparams)))  # plain data, also the choices
@@ -80,14 +80,14 @@ class Persistence:
         weights_only: Any = True,
         **given: Any,
     ) -> Any:
-        """Build the model of the record of a checkpoint and of what is given beside it, which overrides the record.
+        """Build a model from the record of a checkpoint and from given arguments, which override the record.
 
         Args:
             checkpoint_path: The file.
-            map_location: The device to load to. None: that which it was saved from, where there is one.
-            hparams_file: Of anomalib's signature; the record is in the checkpoint.
-            strict: Of anomalib's signature; all tensors must be there.
-            weights_only: Of anomalib's signature; nothing else is ever read.
+            map_location: The device to load to. None: the one it was saved from, if this machine has it.
+            hparams_file: Part of anomalib's signature; not used.
+            strict: Part of anomalib's signature; not used, all tensors must match.
+            weights_only: Part of anomalib's signature; not used, pickled code is never run.
             **given: Arguments of the class.
 
         Raises:
@@ -111,7 +111,7 @@ class Persistence:
         return module.to(device)
 
     def load_checkpoint(self, path: str | Path) -> None:
-        """Load a checkpoint into this model, as testing and predicting do: its settings count where it has none."""
+        """Load a checkpoint into this model, as testing and predicting do: its settings replace defaults."""
         module = self._module
         checkpoint = CheckedCheckpointIO(module.checkpoint_safe_globals()).load_checkpoint(path)
         self._adopt(from_checkpoint(checkpoint, type(self).__name__))
@@ -119,7 +119,7 @@ class Persistence:
         module.load_state_dict(checkpoint["state_dict"])
 
     def check_loaded(self, checkpoint: dict[str, Any], record: Record) -> None:
-        """Check that a checkpoint is whole and of this backbone.
+        """Check that a checkpoint is complete and belongs to this backbone.
 
         Raises:
             ValueError: If it is not.
@@ -128,7 +128,7 @@ class Persistence:
         check_backbone(record["backbone"], self._clip.identity, "the checkpoint")
 
     def resize_images(self, record: Record) -> None:
-        """Let the default pre-processor of a checkpoint resize to the size that this model was given."""
+        """Set the size of a checkpoint's default pre-processor to the image size of this model."""
         ours, theirs = (
             {name: each.get(name) for name in _SIZES} for each in (self._module.hparams, record["settings"])
         )
@@ -140,11 +140,11 @@ class Persistence:
             self._resize_images()
 
     def save_weights(self, path: str | Path) -> None:
-        """Write what was learnt, with its thresholds, to a file for `weights=`: a few megabytes of safetensors."""
+        """Write trained tensors and the record to a file for `weights=`: a few megabytes of safetensors."""
         save_trained(self, path)
 
     def record(self) -> Record:
-        """Say in plain data what was learnt, for a checkpoint and an adapter file alike."""
+        """Return the record for checkpoints and adapter files."""
         return new_record(
             type(self).__name__,
             settings=settings.settings_of(self),
@@ -154,15 +154,15 @@ class Persistence:
         )
 
     def take(self, record: Record) -> None:
-        """Take over what a record says beside the settings, once the weights are loaded."""
+        """Restore the entries of a record other than settings, after the weights are loaded."""
         self.thresholds_fitted_on = list(record["thresholds"].get("fitted_on", []))
         take_calibration(self._module.post_processor, record["thresholds"])
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Write the record.
 
-        The last checkpoint holds no state of the optimiser, twice the size of what was trained: more epochs start with
-        a fresh one. Those before it do, so that a training that was interrupted goes on as if it had not been.
+        The last checkpoint holds no state of the optimiser, which is twice the size of the trained tensors: further
+        epochs start with a new one. Earlier checkpoints do, so that an interrupted training resumes exactly.
         """
         super().on_save_checkpoint(checkpoint)  # type: ignore[misc]
         trainer = trainer_of(self._module)  # a member of an ensemble may have none
@@ -175,7 +175,7 @@ class Persistence:
         checkpoint[KEY] = self.record()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Check that a checkpoint is one of this model, whole, and of this backbone; take over its record."""
+        """Check that a checkpoint is complete and belongs to this model and backbone; restore its record."""
         if self._is_test_after_resumed_fit():
             # anomalib's `train` passes the checkpoint that it resumed from to the test as well.
             logger.info("Testing the weights just trained, not those of the checkpoint that training resumed from.")
@@ -220,7 +220,7 @@ class Persistence:
         return False
 
     def _adopt(self, record: Record) -> None:
-        """Build the model anew where the settings of a checkpoint differ and nothing else was chosen."""
+        """Rebuild the model if settings of a checkpoint replace its defaults."""
         if self._use_settings(record, "the checkpoint"):
             self._rebuild()
 
@@ -242,7 +242,7 @@ class Persistence:
             raise ValueError(msg)
 
     def _use_settings(self, record: Record, what: str) -> bool:
-        """Take settings over, but for those that were chosen otherwise.
+        """Use the settings of a record for those at their defaults.
 
         Returns:
             Whether any changed.

@@ -1,4 +1,4 @@
-"""From images of any size to what CLIP was trained on, alike in training and in an exported graph."""
+"""Pre-processing for CLIP: the same resize and normalisation in training and in exported graphs."""
 
 from collections.abc import Callable
 from functools import partial
@@ -17,12 +17,12 @@ _EXACT = {"bicubic": resize_bicubic, "bilinear": resize_bilinear}
 
 
 class ClipPreProcessor(PreProcessor):
-    """anomalib's pre-processor, whose exported resize antialiases as the one in training does.
+    """anomalib's pre-processor with an antialiased resize in exported graphs, too.
 
-    anomalib turns antialiasing off in what it exports: images larger than the model's input then get other scores.
+    anomalib disables antialiasing for export, which changes the scores of images larger than the model's input.
 
     Args:
-        transform: What to do with images of floats in [0, 1].
+        transform: Applied to images of floats in [0, 1].
     """
 
     train_transform: Transform | None
@@ -48,7 +48,7 @@ class ClipPreProcessor(PreProcessor):
         return cls(Compose([resize, normalize]))
 
     def resize_to(self, image_size: int | tuple[int, int] | None) -> None:
-        """Do as `of_size` from now on."""
+        """Replace the transform by that of `of_size`."""
         other = self.of_size(image_size)
         self.transform, self.export_transform = other.transform, other.export_transform
 
@@ -72,7 +72,7 @@ class ClipPreProcessor(PreProcessor):
 def exactly(
     pre_processor: Any,  # a PreProcessor, or any module
 ) -> Callable[[Tensor], Tensor]:
-    """Say what a pre-processor does to images in training, in operations that can be exported."""
+    """Return the transform that a pre-processor applies in training, in operations that can be exported."""
     if not isinstance(pre_processor, PreProcessor):
         return pre_processor or (lambda images: images)
     return _with_antialias(pre_processor.transform, pre_processor.export_transform) or (lambda images: images)
@@ -82,7 +82,7 @@ def _with_antialias(transform: Any, exported: Any) -> Any:
     if isinstance(transform, Compose):
         return Compose(list(map(_with_antialias, transform.transforms, exported.transforms)))
     if isinstance(transform, Resize) and transform.antialias and len(transform.size) == 2:
-        # torchvision's own default is a word, not an InterpolationMode.
+        # torchvision's default is a string, not an InterpolationMode.
         exact = _EXACT.get(getattr(transform.interpolation, "value", transform.interpolation))
         return exported if exact is None else partial(exact, size=tuple(transform.size))
     return exported

@@ -1,4 +1,4 @@
-"""Where a training differs from the one that a paper's figures were made with."""
+"""Differences between a training and the protocol of its paper."""
 
 import logging
 from typing import Any
@@ -7,13 +7,13 @@ logger = logging.getLogger(__name__)
 
 
 def compare_batch_size(
-    trainer: Any,  # Lightning's, with its training data
+    trainer: Any,  # Lightning's
     published: int,
 ) -> None:
-    """Say once where a step sees another number of images than in the paper.
+    """Warn where the effective batch size differs from the paper's.
 
     Args:
-        trainer: In its training.
+        trainer: During training, with its training data.
         published: Images in a batch of the paper.
     """
     size = getattr(trainer.train_dataloader, "batch_size", None)

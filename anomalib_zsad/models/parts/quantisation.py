@@ -1,7 +1,7 @@
 """Eight-bit OpenVINO graphs: the blocks of the frozen backbone are quantised, nothing else.
 
-They are nearly all of the arithmetic. What surrounds them (resizing, cosines, smoothing) is cheap, and eight bits there
-would be seen in the scores.
+The blocks are nearly all of the arithmetic. The other operations (resizing, cosines, smoothing) are cheap, and eight
+bits there would change the scores visibly.
 """
 
 import logging
@@ -21,7 +21,7 @@ from anomalib_zsad.functional.resizing import resize_bicubic
 logger = logging.getLogger(__name__)
 
 CALIBRATION_IMAGES = 300
-"""How many images NNCF looks at, and recommends."""
+"""The number of images that NNCF uses and recommends."""
 
 
 def compress(
@@ -39,11 +39,11 @@ def quantise(
     weights: Iterable[Tensor],
     datamodule: AnomalibDataModule,
 ) -> Any:
-    """Let the backbone's blocks compute in eight bits.
+    """Quantise the weights and activations of the backbone's blocks to eight bits.
 
     Args:
         model: The graph.
-        weights: The backbone's weights, which tell its blocks.
+        weights: The backbone's weights, by which its blocks are found in the graph.
         datamodule: Its validation images, or its training images where there are none, set the ranges.
     """
     import nncf
@@ -77,13 +77,13 @@ def _multiplies_by(node: Any, chosen: set[tuple]) -> bool:
 def _mark(
     weight: np.ndarray,  # (M, N)
 ) -> tuple:
-    """Tell a matrix from others, whether it was transposed or not: exporters do not keep names."""
+    """Return a key of a matrix that transposing does not change: exporters do not keep names."""
     corners = (float(weight[0, 0]), float(weight[-1, -1])) if weight.ndim == 2 else ()
     return (*sorted(weight.shape), *corners)
 
 
 def _images(datamodule: AnomalibDataModule) -> Subset:
-    """Draw images evenly from all the data: the first few hundred are of a few categories."""
+    """Draw a random sample of the images: the first few hundred belong to a few categories."""
     datamodule.prepare_data()
     datamodule.setup("fit")
     adopt_splits(datamodule)

@@ -65,7 +65,7 @@ _RECORD = TypeAdapter(Record)
 
 
 def new_record(method: str, **entries: Any) -> Record:
-    """Make a record; what is not given is not known."""
+    """Make a record; entries that are not given are unknown."""
     unknown: dict[str, Any] = {"settings": {}, "backbone": None, "trained_on": list(_UNKNOWN), "thresholds": {}}
     return cast("Record", {"method": method, "version": __version__, **unknown, **entries})
 
@@ -90,7 +90,7 @@ def from_checkpoint(checkpoint: Mapping[str, Any], method: str) -> Record:
 
 
 def to_metadata(record: Record) -> dict[str, str]:
-    """Write a record as the metadata of an adapter file."""
+    """Return the metadata of an adapter file that hold a record."""
     return {"method": record["method"], _METADATA_KEY: json.dumps(record)}
 
 
@@ -107,11 +107,11 @@ def from_metadata(metadata: Mapping[str, str], method: str, origin: str) -> Reco
     """
     names = {"method", _METADATA_KEY, "backbone", "trained_on"} & metadata.keys()
     try:
-        told = {name: metadata[name] if name == "method" else json.loads(metadata[name]) for name in names}
+        entries = {name: metadata[name] if name == "method" else json.loads(metadata[name]) for name in names}
     except (json.JSONDecodeError, RecursionError) as error:
         msg = f"{origin}: expected an adapter file of {method}, but its metadata is damaged ({error})"
         raise ValueError(msg) from error
-    record = told.pop(_METADATA_KEY, None) or {**new_record(method, version="0.1"), **told}
+    record = entries.pop(_METADATA_KEY, None) or {**new_record(method, version="0.1"), **entries}
     return checked(record, f"{origin}: expected an adapter file", method)
 
 
@@ -120,7 +120,7 @@ def checked(record: Any, expected: str, method: str) -> Record:
 
     Args:
         record: What was read.
-        expected: How the message starts: what was read, and what was expected of it.
+        expected: The start of the message: the source, and what was expected.
         method: The class of the model that the record is for.
 
     Raises:

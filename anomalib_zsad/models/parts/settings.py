@@ -1,7 +1,7 @@
-"""The settings of a model: what it was given, and what the record of its weights says.
+"""The settings of a model: its arguments, joined and compared with those of the record of its weights.
 
-A setting of the argument `choices` has a name of its own here, `choices.map_norm`: what is chosen, joined and compared
-is one of these settings, never all choices at once.
+Each field of the argument `choices` is a setting of its own here, such as `choices.map_norm`, so that one choice can
+override that of a record.
 """
 
 import inspect
@@ -24,7 +24,7 @@ _CHOICES = "choices."
 
 
 def settings_of(model: Any) -> dict[str, Any]:
-    """Give the arguments of a model that change a score, as plain data that needs no other file."""
+    """Return the arguments of a model that change a score, as plain data that needs no other file."""
     others = arg.of_runs(type(model).__init__)
     settings = {name: _plain(value) for name, value in model.hparams.items() if name not in others}
     if isinstance(settings.get("class_names"), str):
@@ -33,7 +33,7 @@ def settings_of(model: Any) -> dict[str, Any]:
 
 
 def flat(arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """Give each choice its own name, `choices.NAME`."""
+    """Replace the argument `choices` by one entry for each choice, `choices.NAME`."""
     choices = _plain(arguments.get("choices"))
     if not isinstance(choices, Mapping):
         return dict(arguments)
@@ -42,7 +42,7 @@ def flat(arguments: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def nested(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Make arguments of settings: the choices are one mapping again."""
+    """Undo `flat`: collect the choices in one mapping."""
     others = {name: value for name, value in settings.items() if not name.startswith(_CHOICES)}
     choices = {n.removeprefix(_CHOICES): value for n, value in settings.items() if n.startswith(_CHOICES)}
     return {**others, "choices": choices} if choices else others
@@ -52,10 +52,10 @@ def up_to_date(
     kind: Any,  # the class of a model
     arguments: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Give arguments that an earlier version wrote the names of this one; choices were arguments of their own once.
+    """Rename arguments that an earlier version wrote, when choices were arguments of their own.
 
     Returns:
-        Settings. What no longer exists is left out where it had the only value that is left.
+        Settings. Removed ones are dropped if they had the value that is now fixed.
     """
     choices = arg.choices_of(kind.__init__)
     if choices is None:
@@ -70,7 +70,7 @@ def chosen(
     kind: Any,  # the class of a model
     arguments: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Give the settings that are not at their defaults; a command line does not tell more."""
+    """Return the settings that are not at their defaults: a command line does not show which ones the user named."""
     return differing(arguments, _defaults(kind))
 
 
@@ -80,13 +80,13 @@ def joined(
     record: Record,
     what: str,
 ) -> dict[str, Any]:
-    """Join what is given with the settings of a record, which count where nothing else is given.
+    """Join given arguments with the settings of a record; the arguments take precedence.
 
     Args:
         kind: The class of the model.
         given: Arguments, or settings.
         record: Of a checkpoint or an adapter file.
-        what: Names it in messages.
+        what: The origin of the record, for messages.
 
     Returns:
         Settings.
@@ -124,7 +124,7 @@ def joined(
 
 
 def differing(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
-    """Give the settings that one mapping has otherwise than another, however the values are written."""
+    """Return the settings of one mapping that another lacks or has with another value, as plain data."""
     other = flat(other)
     return {name: value for name, value in flat(one).items() if name not in other or _differ(value, other[name])}
 
@@ -135,13 +135,13 @@ def take(
     record: Record,
     what: str,
 ) -> dict[str, Any]:
-    """Give the settings of a record that replace those at their defaults, and log them.
+    """Return the settings of a record that replace defaults, and log them.
 
     Args:
         kind: The class of the model.
-        current: All arguments that a model has, or is to be built of.
+        current: All arguments of a model.
         record: Of a checkpoint or an adapter file.
-        what: Names it in messages.
+        what: The origin of the record, for messages.
 
     Raises:
         ValueError: As `joined`.
@@ -156,19 +156,19 @@ def of_runs(
     kind: Any,  # the class of a model
     arguments: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Give the arguments of a model that no score depends on, such as those of its training."""
+    """Return the arguments of a model that change no score, such as those of its training."""
     settings = up_to_date(kind, arguments)
     return {name: settings[name] for name in settings.keys() & arg.of_runs(kind.__init__)}
 
 
 def warn_of_others(kind: Any, given: Mapping[str, Any], record: Record, what: str) -> None:
-    """Warn, once, of arguments that differ from the settings of a record; the backbone is checked by its weights."""
+    """Warn once of arguments that override settings of a record; the backbone is checked by its weights."""
     given, saved = flat(given), _saved(kind, record)
     compared = given.keys() & saved.keys() - {"backbone", "pretrained"}
     others = differing({name: given[name] for name in sorted(compared)}, saved)
     if others:
-        told = ", ".join(f"{name}={value!r} (not {saved[name]!r})" for name, value in others.items())
-        logger.warning("Used otherwise than %s was trained: %s.", what, told)
+        overridden = ", ".join(f"{name}={value!r} (not {saved[name]!r})" for name, value in others.items())
+        logger.warning("Used otherwise than %s was trained: %s.", what, overridden)
 
 
 def _saved(kind: Any, record: Record) -> dict[str, Any]:
@@ -190,7 +190,7 @@ def _like(default: Any, value: Any) -> Any:
 
 
 def _plain(value: Any) -> Any:
-    """Make plain data: a list of a tuple, a string of a path, a mapping of choices."""
+    """Convert to plain data: tuples to lists, paths to strings, choices to a mapping."""
     if is_dataclass(value) and not isinstance(value, type):
         value = asdict(value)
     if isinstance(value, Mapping):

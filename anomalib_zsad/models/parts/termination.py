@@ -1,4 +1,4 @@
-"""What a process does that is asked to end."""
+"""Exit status and end of a run that receives SIGTERM."""
 
 import signal
 from typing import Any
@@ -7,11 +7,11 @@ from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 _STATUS = 128 + signal.SIGTERM
-"""What a shell reports of a process that a SIGTERM ended."""
+"""The exit status that a shell reports for a process ended by SIGTERM."""
 
 
 class Termination(Callback):
-    """Ends a run that received SIGTERM with the status of one that did: Lightning's exception has that of success."""
+    """Makes a run that receives SIGTERM end with its exit status: Lightning's exception has that of success."""
 
     def on_exception(self, trainer: Trainer, pl_module: Any, exception: BaseException) -> None:  # noqa: ARG002
         """Correct the status."""
@@ -19,6 +19,6 @@ class Termination(Callback):
             exception.code = _STATUS
 
     def on_predict_batch_end(self, trainer: Trainer, *_: Any) -> None:
-        """End predicting, as Lightning ends training and testing."""
+        """End the prediction, as Lightning ends training and testing."""
         if trainer.received_sigterm:
             raise SIGTERMException

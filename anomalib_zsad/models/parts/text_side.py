@@ -1,4 +1,4 @@
-"""What prompts say, encoded by the text tower: remembered while nothing changes it, a constant in what is exported."""
+"""Text features of prompts: cached while their parameters stay the same, constants in exported graphs."""
 
 from collections.abc import Sequence
 
@@ -10,11 +10,11 @@ from anomalib_zsad.seam.tensors import version_of
 
 
 class TextSide(nn.Module):
-    """Encodes prompts and remembers the features until what they depend on changes.
+    """Encodes prompts and caches the features until a tensor that they depend on changes.
 
     The prompts are a module of the method, under its name in checkpoints. Without class names it is called
-    `prompts(clip)` and gives the features of all images; with class names it is called `prompts(clip, names)` for
-    distinct names and gives a mapping from name to features.
+    `prompts(clip)` and returns the features for all images; with class names it is called `prompts(clip, names)` with
+    distinct names and returns a mapping from name to features.
 
     Args:
         class_name: The class of images that come without one. None: no prompt names a class.
@@ -34,10 +34,10 @@ class TextSide(nn.Module):
         clip: FrozenClip,
         class_names: Sequence[str] | None = None,  # B
     ) -> Tensor:  # (B, ...), (1, ...) where all images have the default class; (...) where no prompt names a class
-        """Give the features of the classes of images.
+        """Return the text features for the classes of images.
 
-        Where prompts learn and gradients are switched on nothing is remembered; else each class is encoded once for
-        every state of the prompts.
+        With learnable prompts and gradients enabled nothing is cached; otherwise each class is encoded once for every
+        state of the prompts.
         """
         if self.folded is not None:
             return self.folded
@@ -80,9 +80,9 @@ def prompt_tokens(
     clip: FrozenClip,
     texts: Sequence[str],
 ) -> tuple[Tensor, Tensor]:  # (P, T) and (P,)
-    """Turn texts into token numbers, up to the last end of one, and the positions of their ends.
+    """Tokenize texts, padded to the longest of them, and return the positions of their end-of-text tokens.
 
-    What stands after the end of a text cannot change its feature: the text tower is causal.
+    Tokens after the end of a text cannot change its feature: the text tower is causal.
     """
     tokens = clip.tokenize(texts).to(clip.projection.device)
     end = tokens.argmax(dim=-1)  # the end-of-text token has the highest number
@@ -116,6 +116,6 @@ def words_beside(
 
 
 def encode_sentences(clip: FrozenClip, texts: Sequence[str]) -> Tensor:  # (P, D)
-    """Encode plain texts, as the encoder gives them; what CLIP's context cannot hold is cut off."""
+    """Encode plain texts, without normalisation; texts longer than CLIP's context are truncated."""
     tokens, end = prompt_tokens(clip, texts)
     return clip.encode_text(clip.embed_tokens(tokens), end)

@@ -1,4 +1,4 @@
-"""From a model to an adapter file and back: what was learnt and what is remembered, with the model's record."""
+"""Saving the trained tensors and the memory of a model to an adapter file, and loading them."""
 
 import logging
 from pathlib import Path
@@ -42,15 +42,15 @@ def load_trained(
     adapter: Adapter,
     origin: str,
 ) -> None:
-    """Put what was learnt into a model that was built with the settings of the record.
+    """Load trained tensors into a model that was built with the settings of their record.
 
     Args:
         module: The model, changed in place.
-        adapter: Tensors by the names of the model's own, and their record.
+        adapter: Tensors by their names in the model, and their record.
         origin: The file, for messages.
 
     Raises:
-        ValueError: If the tensors are of another backbone or shape, or cannot be meant.
+        ValueError: If the tensors belong to another backbone, or have other shapes or values out of range.
     """
     record = adapter.record
     tensors = {key: value for key, value in adapter.tensors.items() if key not in _OLD_THRESHOLDS}

@@ -1,4 +1,4 @@
-"""Numbers that can be meant: scores where they arise, weights, thresholds and memories where they are loaded."""
+"""Range checks: of scores when they are computed, of weights, thresholds and memories when they are loaded."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,7 +7,7 @@ from anomalib.data import InferenceBatch
 from torch import Tensor
 
 _ROUNDING = 1e-5
-"""How far the rounding of sums and products may bring a score beyond 0 and 1."""
+"""The largest excess over [0, 1] that rounding may cause in a score."""
 _MAY_BE_UNKNOWN = ("_threshold", "_min", "_max", "_scale.mean", "_scale.deviation")
 """Endings of the names of tensors that are NaN until they are fitted to data."""
 
@@ -17,13 +17,13 @@ def check_scores(
     batch: Any,  # of anomalib, with the paths of its images where they are known
     member: str | None = None,
 ) -> InferenceBatch:
-    """Check that all scores of a batch are in [0, 1], or those of an ensemble's member finite.
+    """Check that all scores of a batch are in [0, 1]; that those of an ensemble's member are finite.
 
     Returns:
         The scores, unchanged.
 
     Raises:
-        ValueError: If one is not; it names the image.
+        ValueError: If one is not; the message names the image.
     """
     for name in ("pred_score", "anomaly_map"):
         values = getattr(result, name)
@@ -47,15 +47,15 @@ def check_tensors(
     expected: Mapping[str, Tensor],
     origin: str,
 ) -> None:
-    """Check what is to be loaded: floats where floats belong, finite, and in the range that they have.
+    """Check the types and ranges of tensors that are to be loaded.
 
     Args:
-        tensors: What a file holds, by name.
-        expected: What it is to replace; other names are not looked at.
+        tensors: Those of a file, by name.
+        expected: Those that they replace; other names are not checked.
         origin: The file, for messages.
 
     Raises:
-        ValueError: If a tensor cannot be meant; it names the tensor.
+        ValueError: If a tensor has another type, or values out of range; the message names it.
     """
     for name in tensors.keys() & expected.keys():
         fault = _fault(name, tensors[name], expected[name])
@@ -84,5 +84,5 @@ def _fault(name: str, given: Any, expected: Tensor) -> str | None:
 
 
 def _within(values: Tensor, low: float, high: float) -> Tensor:
-    """Tell what lies in a closed interval; NaN does not."""
+    """Return which values lie in a closed interval; NaN does not."""
     return (values >= low) & (values <= high)

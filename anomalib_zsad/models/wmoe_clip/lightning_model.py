@@ -5,7 +5,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
 from anomalib.data import InferenceBatch
 from anomalib.models import AnomalibModule
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
@@ -19,6 +18,7 @@ from anomalib_zsad.data.item import generators_of
 from anomalib_zsad.evaluation.post_processor import MonotonePostProcessor
 from anomalib_zsad.functional.processes import known_to_processes
 from anomalib_zsad.functional.scoring import size_of
+from anomalib_zsad.functional.seeds import seeded
 from anomalib_zsad.models.parts.common_arguments import documented
 from anomalib_zsad.models.parts.encoder import Encoder, Precision
 from anomalib_zsad.models.parts.feature_cache import CacheDtype
@@ -119,13 +119,13 @@ class WMoEClip(ZeroShotMixin, AnomalibModule):  # type: ignore[misc]  # what the
         self.assemble(components)
 
     def build(self) -> None:
-        """Make the torch model, the loss and what training needs of the arguments."""
+        """Make CTDS, WCMA, SA-MoE, the torch model and the loss."""
         given: Any = self.hparams
         choices = self.choices = WMoEChoices(**given.choices)
         clip = FrozenClip.load(
             given.backbone, given.pretrained, self.model_size, "quick_gelu", position_resize="bicubic_antialias"
         )
-        layers = clip.check_layers(clip.quarters() if given.feature_layers is None else given.feature_layers)
+        layers = clip.check_layers(given.feature_layers)
         last = [] if clip.n_blocks in layers else [clip.n_blocks]
         width, n_attentions = clip.joint_width, 1 if choices.wcma_shared else len(layers)
         _check_widths(clip, given.use_ctds, choices)
@@ -137,8 +137,7 @@ class WMoEClip(ZeroShotMixin, AnomalibModule):  # type: ignore[misc]  # what the
             context = LayerContext(width, len(layers), choices)
             return SemanticExperts(width, context, given.n_experts, given.top_k, choices)
 
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(given.seed)
+        with seeded(given.seed):
             self.model = WMoEClipModel(
                 Encoder(clip, [*layers, *last], given.precision),
                 ClassTokenSampler(width, choices) if given.use_ctds else None,

@@ -1,9 +1,8 @@
 """Published adapters by name, from a server on this machine that has files in the authors' format."""
 
 import logging
-import threading
+from collections.abc import Iterator
 from dataclasses import replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -18,33 +17,10 @@ from anomalib_zsad.models.af_clip.publication import PUBLICATIONS
 from anomalib_zsad.models.af_clip.released import _OWN_NAMES
 from anomalib_zsad.models.parts import publication
 from tests.support.contract import images
+from tests.support.file_server import FileServer, file_server
 from tests.support.small_clip import IMAGE_SIZE
 
-COMMIT = PUBLICATIONS["released/visa"].commit
-
-
-class Server(ThreadingHTTPServer):
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Answer)
-        self.files: dict[str, bytes] = {}
-        self.missing_bytes = 0
-        self.requests: list[str] = []
-
-
-class Answer(BaseHTTPRequestHandler):
-    def do_GET(self) -> None:
-        self.server.requests.append(self.path)
-        folder, _, file = self.path.rpartition("/")
-        known = folder == f"/Faustinaqq/AF-CLIP/{COMMIT}/weight"
-        content = self.server.files.get(file) if known else None
-        self.send_response(404 if content is None else 200)
-        content = content or b""
-        self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
-        self.wfile.write(content[: len(content) - self.server.missing_bytes])
-
-    def log_message(self, *arguments) -> None:
-        pass
+FOLDER = f"/Faustinaqq/AF-CLIP/{PUBLICATIONS['released/visa'].commit}/weight"
 
 
 @pytest.fixture
@@ -56,9 +32,13 @@ def source(small_clip: Path) -> AFClip:
 
 
 @pytest.fixture
-def server(source: AFClip, monkeypatch, tmp_path):
-    server = Server()
-    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+def web() -> Iterator[FileServer]:
+    with file_server() as server:
+        yield server
+
+
+@pytest.fixture
+def server(web: FileServer, source: AFClip, monkeypatch, tmp_path) -> FileServer:
     state = source.model.state_dict()
     authors = {
         "visa_prompt.pt": nn.Parameter(state["prompts.vectors"]),
@@ -68,15 +48,13 @@ def server(source: AFClip, monkeypatch, tmp_path):
     blobs = {}
     for name, content in authors.items():
         torch.save(content, tmp_path / name)
-        server.files[name] = (tmp_path / name).read_bytes()
+        web.files[f"{FOLDER}/{name}"] = (tmp_path / name).read_bytes()
         blobs[f"weight/{name}"] = git_blob_id(tmp_path / name)
-    monkeypatch.setattr(publication, "_RAW", f"http://127.0.0.1:{server.server_port}")
+    monkeypatch.setattr(publication, "_RAW", web.url)
     monkeypatch.setitem(PUBLICATIONS, "released/visa", replace(published, blobs=blobs))
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setenv("ANOMALIB_ZSAD_HOME", str(tmp_path / "home"))
-    yield server
-    server.shutdown()
-    server.server_close()
+    return web
 
 
 def build(clip: Path, **arguments) -> AFClip:
@@ -138,7 +116,7 @@ def test_half_a_download_leaves_nothing(server, small_clip, tmp_path):
 
 
 def test_another_content_is_refused(server, small_clip, tmp_path):
-    server.files["visa_adaptor.pt"] += b"\0"
+    server.files[f"{FOLDER}/visa_adaptor.pt"] += b"\0"
     with pytest.raises(ValueError, match=r"visa_adaptor.pt: expected the file that git stores as .*, got "):
         build(small_clip)
     assert [path.name for path in (tmp_path / "home").rglob("*.*")] == ["visa_prompt.pt"]

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from anomalib_zsad.models.af_clip.released import read_released
+from tests.support.pickled_call import Call
 
 WIDTH, HEADS, LENGTH, TEXT_WIDTH = 32, 8, 12, 24
 
@@ -118,16 +119,6 @@ def test_half_precision_becomes_float32(released, tmp_path):
     prompt_file, _, _, state = released
     torch.save({key: value.half() for key, value in state.items()}, tmp_path / "half.pt")
     assert {value.dtype for value in read_released(prompt_file, tmp_path / "half.pt").values()} == {torch.float32}
-
-
-class Call:
-    """A pickle of it calls a function when it is read."""
-
-    def __init__(self, function, *arguments):
-        self.call = function, arguments
-
-    def __reduce__(self):
-        return self.call
 
 
 @pytest.mark.parametrize("zipped", [True, False])

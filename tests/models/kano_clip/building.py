@@ -7,6 +7,7 @@ import torch
 
 from anomalib_zsad.models.kano_clip import KAnoClip
 from tests.support.choices import with_choices
+from tests.support.parameters import with_parameters_of
 
 _SIZES = {"bica_dim": 32, "bica_heads": 4, "deform_kernel": 3, "deform_stride": 2, "bottleneck": 16}
 SMALL: dict[str, Any] = {"choices": _SIZES}
@@ -25,8 +26,4 @@ def build(clip: Path, moved: float = 0.1, **arguments: Any) -> KAnoClip:
 
 def build_like(base: KAnoClip, clip: Path, **arguments: Any) -> KAnoClip:
     """Build another model with all of the base's parameters that fit, so that arguments alone make the difference."""
-    other = build(clip, **arguments)
-    own, given = other.state_dict(), base.state_dict()
-    fitting = {name: value for name, value in given.items() if name in own and own[name].shape == value.shape}
-    other.load_state_dict(fitting, strict=False)
-    return other
+    return with_parameters_of(base, build(clip, **arguments))

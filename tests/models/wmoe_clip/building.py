@@ -4,6 +4,7 @@ import torch
 
 from anomalib_zsad.models.wmoe_clip import WMoEClip
 from tests.support.choices import with_choices
+from tests.support.parameters import with_parameters_of
 from tests.support.small_clip import IMAGE_SIZE
 
 
@@ -20,11 +21,7 @@ def build(clip, **arguments):
 
 def build_like(base, clip, **arguments):
     """Build another model with all of the base's parameters that fit, so that arguments alone make the difference."""
-    other = build(clip, **arguments)
-    own, given = other.state_dict(), base.state_dict()
-    fitting = {name: value for name, value in given.items() if name in own and own[name].shape == value.shape}
-    other.load_state_dict(fitting, strict=False)
-    return other
+    return with_parameters_of(base, build(clip, **arguments))
 
 
 def noise(batch=3, seed=0):
