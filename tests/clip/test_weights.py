@@ -11,7 +11,7 @@ from open_clip.pretrained import _PRETRAINED
 
 from anomalib_zsad.clip import digest, known_weights
 from anomalib_zsad.clip.weights import how_to_fetch, locate, resolve, sha256_of, verify
-from tests.support.file_server import file_server
+from tests.support.file_server import answer_for_the_hub, file_server
 
 REPO = "timm/vit_base_patch32_clip_224.openai"
 SAFE = f"/{REPO}/resolve/main/open_clip_model.safetensors"
@@ -35,11 +35,7 @@ def web():
 @pytest.fixture
 def server(web, monkeypatch, tmp_path):
     """A server that answers in the hub's place, an empty cache, an empty home."""
-    monkeypatch.setattr(hub_constants, "ENDPOINT", web.url)
-    template = web.url + "/{repo_id}/resolve/{revision}/{filename}"
-    monkeypatch.setattr(hub_constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
-    monkeypatch.setattr(hub_constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
-    monkeypatch.setattr(hub_constants, "HF_HUB_OFFLINE", False)
+    answer_for_the_hub(web.url, tmp_path / "hub", monkeypatch)
     monkeypatch.setenv("ANOMALIB_ZSAD_HOME", str(tmp_path / "home"))
     # Older open_clips name the url alone.
     for name in ("ViT-B-32", "ViT-B-32-quickgelu"):

@@ -110,7 +110,7 @@ class TestAgainstReferences:
 
 def test_thresholds_are_those_of_the_loop_to_the_last_digit() -> None:
     lowest, highest = np.float32(0.0003022), np.float32(1)
-    expected = np.arange(lowest, highest, (highest - lowest) / 200)
+    expected = np.arange(lowest, highest, (highest - lowest) / np.float32(200), dtype=np.float64)
     np.testing.assert_array_equal(curves.sweep_thresholds(lowest, highest), expected)
     assert not np.array_equal(expected, expected.astype(np.float32))
 

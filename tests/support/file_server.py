@@ -5,7 +5,11 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
+
+import pytest
+from huggingface_hub import constants, file_download
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -62,3 +66,17 @@ def file_server() -> Iterator[FileServer]:
         threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         yield server
         server.shutdown()
+
+
+def answer_for_the_hub(url: str, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a server answer in the hub's place, whose cache is in a folder."""
+    settings = {
+        "ENDPOINT": url,
+        "HUGGINGFACE_CO_URL_TEMPLATE": url + "/{repo_id}/resolve/{revision}/{filename}",
+        "HF_HUB_CACHE": str(cache),
+        "HF_HUB_OFFLINE": False,
+    }
+    for name, value in settings.items():
+        monkeypatch.setattr(constants, name, value)
+        if hasattr(file_download, name):  # before huggingface_hub 1.0 some are imported by name
+            monkeypatch.setattr(file_download, name, value)

@@ -14,6 +14,8 @@ from urllib.parse import unquote, urlsplit
 import pytest
 from huggingface_hub import constants
 
+from tests.support.file_server import answer_for_the_hub
+
 Files = dict[str, bytes]
 LARGE = (".safetensors", ".bin", ".pt")
 
@@ -233,12 +235,7 @@ def hub_server(monkeypatch: pytest.MonkeyPatch, folder: Path) -> Iterator[HubSer
     server = HubServer()
     threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
     # What HF_ENDPOINT, HF_HUB_CACHE, HF_HUB_OFFLINE and HF_TOKEN set when the client is imported.
-    monkeypatch.setattr(constants, "ENDPOINT", server.url)
-    monkeypatch.setattr(
-        constants, "HUGGINGFACE_CO_URL_TEMPLATE", server.url + "/{repo_id}/resolve/{revision}/{filename}"
-    )
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(folder / "hub"))
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    answer_for_the_hub(server.url, folder / "hub", monkeypatch)
     monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True, raising=False)
     monkeypatch.setattr(constants, "HF_HUB_DISABLE_IMPLICIT_TOKEN", False)
     monkeypatch.delenv("HF_TOKEN", raising=False)

@@ -177,7 +177,8 @@ def _card(module: Any, record: Record, weights: str, licence: str | None) -> str
 
 def _without_folders(record: Record) -> Record:
     """Leave out where files of this machine are: their names alone are anybody else's business."""
-    found = {**record, "settings": _named_files(record["settings"]), "backbone": _named_files(record["backbone"])}
+    backbone: Any = record["backbone"]
+    found: Record = {**record, "settings": _named_files(record["settings"]), "backbone": _named_files(backbone)}  # type: ignore[typeddict-item]
     if (memory := record.get("memory_of")) is not None:
         given = memory["reference"]
         reference = [Path(each).name for each in given] if isinstance(given, list) else given and Path(given).name

@@ -32,13 +32,15 @@ class Backbone(TypedDict, total=False):
 class Thresholds(TypedDict, total=False):
     """Raw thresholds, as in `evaluation.post_processor.thresholds_of`; None: not known.
 
-    `fitted_on` names the data they were fitted to, `options` are those of the post-processor.
+    `fitted_on` names the data they were fitted to, `options` are those of the post-processor, `calibration` is that of
+    `Calibration.to_record`.
     """
 
     image: arg.Share | None
     pixel: arg.Share | None
     fitted_on: list[str]
     options: dict[str, Any]
+    calibration: Any
 
 
 @with_config(_FUTURE)

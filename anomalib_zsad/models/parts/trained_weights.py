@@ -26,7 +26,7 @@ def save_trained(
     path: str | Path,
     record: Record | None = None,
 ) -> None:
-    """Write what a model has learnt and remembers to an adapter file, a few megabytes of safetensors without memory.
+    """Write the trained tensors and the memory of a model to an adapter file: a few megabytes without a memory.
 
     Args:
         module: The model.
