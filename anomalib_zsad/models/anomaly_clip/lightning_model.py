@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-import torch
 from anomalib.models import AnomalibModule
 from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
@@ -13,6 +12,7 @@ from anomalib_zsad.clip.backbone import FrozenClip
 from anomalib_zsad.data.soft_mask import BilinearMask
 from anomalib_zsad.evaluation.post_processor import MonotonePostProcessor
 from anomalib_zsad.functional.scoring import size_of
+from anomalib_zsad.functional.seeds import seeded
 from anomalib_zsad.models.anomaly_clip.adapter import ObjectPrompts
 from anomalib_zsad.models.anomaly_clip.choices import AnomalyChoices
 from anomalib_zsad.models.anomaly_clip.dpam import JointTokens, Variant
@@ -116,8 +116,7 @@ class AnomalyClip(ZeroShotMixin, AnomalibModule):  # type: ignore[misc]  # what 
         layers = clip.check_layers([clip.n_blocks] if given.feature_layers is None else given.feature_layers)
         read = JointTokens(vv_start(choices.vv_start_layer, clip), given.variant)
         lengths = (given.prompt_length, given.prompt_depth, given.deep_prompt_length)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(given.seed)
+        with seeded(given.seed):
             prompts = ObjectPrompts(clip, given.states, *lengths)
         encoder, head = Encoder(clip, layers, given.precision, read), ScoreHead(given.blur_sigma)
         self.model = AnomalyClipModel(encoder, prompts, head, choices.temperature)
