@@ -1,4 +1,4 @@
-"""What ACD-CLIP adds to CLIP: adapters in both streams, heads and fusion gates (sections 2.1 and 2.2 of the paper)."""
+"""The modules of ACD-CLIP: adapters in both streams, heads and fusion gates (sections 2.1 and 2.2 of the paper)."""
 
 import math
 from collections.abc import Sequence
@@ -20,8 +20,8 @@ Grid = tuple[int, int]
 class Lora(nn.Module):
     """Low-rank adapter: x W_down W_up * alpha / sqrt(rank).
 
-    It starts as the released code does: W_down Kaiming-uniform over the rank, W_up zero. `Mixed` hides the length of
-    what comes out, but Adam's steps are as long whatever the length of the weights that they change.
+    It is initialised as in the released code: W_down Kaiming-uniform over the rank, W_up zero. `Mixed` normalises the
+    output, but the scale of the weights matters still: Adam's steps do not depend on it.
 
     Args:
         width: C, width of the stream.
@@ -38,7 +38,7 @@ class Lora(nn.Module):
     def forward(
         self,
         tokens: Tensor,  # (B, T, C)
-        grid: Grid | None = None,  # noqa: ARG002  # a plain LoRA knows no neighbours
+        grid: Grid | None = None,  # noqa: ARG002  # a plain LoRA uses no neighbours
     ) -> Tensor:  # (B, T, C)
         """Compute the update of every token by itself."""
         return tokens @ self.down @ self.up * self.scale
@@ -47,8 +47,8 @@ class Lora(nn.Module):
 class ConvLora(nn.Module):
     """Low-rank adapter with convolutions of several sizes over the grid of patches, eq. 1-3.
 
-    All of it is linear. The projections up and the 1 x 1 convolution over the concatenated branches are one matrix
-    from the small rank to the width, so the wide branches of eq. 1 are never built.
+    It is linear. The projections up and the 1 x 1 convolution over the concatenated branches are one matrix from the
+    rank to the width, so the wide branches of eq. 1 are not computed.
 
     Args:
         width: C, width of the stream.
@@ -138,7 +138,7 @@ class Mixed(nn.Module):
 
 
 class Head(nn.Module):
-    """From patch tokens to unit-length tokens that are compared with text."""
+    """Projects patch tokens to unit-length tokens in the joint space."""
 
     def __init__(self, width: int, hidden: int, joint: int) -> None:
         super().__init__()
@@ -155,7 +155,7 @@ class Head(nn.Module):
 
 
 class FusionGateway(nn.Module):
-    """Mix the text features of all levels as the mean patch asks for, each state by itself, eq. 4-5."""
+    """Mix the text features of all levels with weights from the mean patch, for each state, eq. 4-5."""
 
     def __init__(self, joint: int, hidden: int, n_groups: int) -> None:
         super().__init__()
@@ -167,24 +167,23 @@ class FusionGateway(nn.Module):
         context: Tensor,  # (B, D)
         text: Tensor,  # (B or 1, G, D, S)
     ) -> Tensor:  # (B, D, S)
-        """Weigh the levels."""
+        """Compute the weighted sum of the levels."""
         weights = self.outer(F.gelu(self.inner(context))).unflatten(-1, (-1, 2)).softmax(1)  # (B, G, S)
         return (weights[:, :, None] * text).sum(1)
 
 
 class VisionAdapter(nn.Module):
-    """All that is learnt for the vision tower: in every group an adapter, two heads and a gate.
+    """The trained part of the vision tower: in every group an adapter, two heads and a gate.
 
     Args:
         clip: The frozen CLIP.
-        adapters: One `ConvLora` or `Lora` a group, G of them.
+        adapters: One `ConvLora` or `Lora` for each group, G of them.
         weight: Initial mixing weight.
         head_width: Hidden width of the heads.
         gate_width: Hidden width of the gates.
         variant: "paper" classifies with the last group only, so it has one detection head.
-        dynamic_fusion: Without it there are no gates: every group is compared with the text of its own level.
-        checkpointing: Compute the vision blocks again in the backward pass instead of keeping their intermediate
-            results.
+        dynamic_fusion: False for no gates: every group is compared with the text of its own level.
+        checkpointing: Recompute the vision blocks in the backward pass instead of storing their intermediate results.
     """
 
     def __init__(
@@ -210,12 +209,12 @@ class VisionAdapter(nn.Module):
         self.gates = nn.ModuleList(FusionGateway(joint, gate_width, n_groups) for _ in range(n_gates))
 
     def read(self, clip: FrozenClip, images: Tensor, layers: Sequence[int]) -> list[Tensor]:  # L x (B, 1 + N, C)
-        """Read the vision stream of CLIP with the adapters in it."""
+        """Read the taps of CLIP's vision stream with the adapters in it."""
         edit = partial(self.edit, grid=clip.grid_of(*images.shape[-2:]))
         return clip.encode_patches(images, layers, edit, self.checkpointing)
 
     def edit(self, block: int, stream: Tensor, grid: Grid) -> Tensor:  # (B, 1 + N, C)
-        """Replace the patch tokens after the last block of a group; the class token passes."""
+        """Replace the patch tokens after the last block of a group; the class token is unchanged."""
         if block not in self.layers:
             return stream
         with torch.autocast(stream.device.type, enabled=False):
@@ -229,17 +228,17 @@ class VisionAdapter(nn.Module):
         tokens: Tensor,  # (B, N, D) of that group
         text: Tensor,  # (B or 1, G, D, S)
     ) -> Tensor:  # (B or 1, D, S)
-        """Mix the levels of text for a group, or take its own."""
+        """Mix the levels of text for a group, or return its own level."""
         return self.gates[group](tokens.mean(1), text) if self.gates else text[:, group]
 
 
 class TextAdapter(nn.Module):
-    """Prompts, and all that is learnt for the text tower: in every group a LoRA and a layer norm.
+    """Prompts and the trained part of the text tower: in every group a LoRA and a layer norm.
 
     Args:
         clip: The frozen CLIP.
-        adapters: One `Lora` a group, G of them.
-        prompts: The texts about a class.
+        adapters: One `Lora` for each group, G of them.
+        prompts: The prompts of a class.
         weight: Initial mixing weight.
     """
 
@@ -257,7 +256,7 @@ class TextAdapter(nn.Module):
         clip: FrozenClip,
         names: Sequence[str],
     ) -> dict[str, Tensor]:  # each (G, D, S), unit length
-        """Encode the prompts of classes at every level, and take the mean of each state."""
+        """Encode the prompts of classes at every level, averaged over each state."""
         prompts = [self.prompts.of(name) for name in names]
         tokens, end = prompt_tokens(clip, [text for states in prompts for state in states for text in state])
         taps = clip.encode_words(clip.embed_tokens(tokens), self.layers, self.edit)
@@ -273,7 +272,7 @@ class TextAdapter(nn.Module):
 
 
 def group_ends(n_blocks: int, n_groups: int) -> list[int]:
-    """Name the last block of every group, counted from 1."""
+    """Return the last block of every group, counted from 1."""
     return [n_blocks * group // n_groups for group in range(1, n_groups + 1)]
 
 

@@ -1,4 +1,4 @@
-"""How ACD-CLIP's training images are varied: noise and colour of the raw image, then geometry with the mask."""
+"""Training augmentations of ACD-CLIP: noise and colour of the raw image, then geometry with the mask."""
 
 from typing import Any
 
@@ -23,10 +23,10 @@ from anomalib_zsad.models.parts.pre_processor import CLIP_MEAN
 
 
 class TrainingAugmentation(Compose):
-    """Vary an image in [0, 1], and move its mask along.
+    """Augments an image in [0, 1] and its mask.
 
-    It works on the image as it was read, before the pre-processing normalises it, and so it resizes by itself. Where
-    geometry brings in pixels from outside they get the colour that normalisation turns into 0; the mask gets 0.
+    It is applied before the pre-processing normalises images, so it resizes them itself. Pixels from outside the image
+    are filled with CLIP's mean colour, which normalisation maps to 0; those of the mask with 0.
 
     Args:
         image_size: Height and width in pixels, those of the model.
@@ -68,10 +68,10 @@ class TrainingAugmentation(Compose):
 
 
 class SparseNoise(Transform):
-    """Replace few pixels of an image in [0, 1] by noise times the pixel, where a standard normal exceeds a threshold.
+    """Multiplies few pixels of an image in [0, 1] by noise, where a standard normal exceeds a threshold.
 
     Args:
-        probability: That of noise in an image.
+        probability: Probability of noise in an image.
         std: Standard deviation of the noise.
         threshold: 3 chooses one pixel in 740.
     """
@@ -83,11 +83,11 @@ class SparseNoise(Transform):
         self.threshold = threshold
 
     def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:  # noqa: ARG002
-        """Decide once for all that is transformed together."""
+        """Draw once whether an image and its mask get noise."""
         return {"is_noisy": bool(torch.rand(()) < self.probability)}
 
     def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
-        """Change images only."""
+        """Add the noise to images, not to masks."""
         if not params["is_noisy"] or not isinstance(inpt, Tensor) or isinstance(inpt, tv_tensors.Mask):
             return inpt
         is_hit = torch.randn_like(inpt[..., :1, :, :]) > self.threshold
@@ -96,12 +96,12 @@ class SparseNoise(Transform):
 
 
 def augment(datamodule: AnomalibDataModule | None, image_size: int | tuple[int, int], seed: int) -> None:
-    """Vary the training images of a datamodule, unless it has training augmentations of its own.
+    """Set the training augmentations of a datamodule, unless it has its own.
 
     Args:
-        datamodule: Where there is one.
+        datamodule: The trainer's; None where it has none.
         image_size: Height and width in pixels, those of the model.
-        seed: Of the training; with the epoch and the image it decides what a dataset of this package draws.
+        seed: Seed of the training, which determines the augmentation together with the epoch and the image.
     """
     dataset = getattr(datamodule, "train_data", None)
     if dataset is not None and getattr(datamodule, "train_augmentations", None) is None:

@@ -1,4 +1,4 @@
-"""What the paper of ACD-CLIP leaves open, and what its published results were made with."""
+"""The settings that the paper of ACD-CLIP leaves open."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from anomalib_zsad.clip.blocks import Activation
 
 @dataclass(frozen=True)
 class ACDChoices(arg.Choices):
-    """What the paper of ACD-CLIP leaves open; the defaults are those of its released implementation.
+    """Settings that the paper of ACD-CLIP leaves open; the defaults are those of its released implementation.
 
     Args:
         activation: "gelu" as the published adapters were trained, or "quick_gelu" as OpenAI's weights were.
@@ -26,7 +26,7 @@ class ACDChoices(arg.Choices):
             industrial domain, 9 in the medical one, and 1 in the variant "paper".
         blur_sigma: Its standard deviation in patches. None: 1 in the industrial domain, 1.5 in the medical one.
         focal_gamma: Focusing exponent of the focal loss (eq. 7).
-        augmentation: Vary the training images (see `TrainingAugmentation`), unless the datamodule does.
+        augmentation: Augment the training images (see `TrainingAugmentation`), unless the datamodule does.
         lr_decay: Factor on both learning rates after every epoch.
         betas: Adam's betas.
         mix_clip: Largest norm of the gradient of each mixing vector.

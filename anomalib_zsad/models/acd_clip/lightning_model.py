@@ -42,11 +42,11 @@ class ACDClip(ZeroShotMixin, AnomalibModule):  # type: ignore[misc]  # what the 
 
     Adapters in both towers of CLIP, with convolutions in the vision tower, are trained once on an auxiliary dataset
     with normal and anomalous images and masks. Every group of blocks compares its patches with text about the class
-    of the image, mixed from all levels of the text tower as the image asks for.
+    of the image, mixed from all levels of the text tower with weights that depend on the image.
 
     Args:
         n_groups: Groups that the blocks of both towers are divided into (N); it divides both.
-        variant: "released" is what the published results were made with, "paper" the equations of the paper.
+        variant: "released" is the implementation of the published results, "paper" the equations of the paper.
         domain: "industrial" or "medical" decides how scores are made. None: as the datamodule's dataset is, else
             industrial.
         conv_lora: False for standard LoRA in the vision tower, without convolutions (table 2 of the paper).
@@ -180,12 +180,12 @@ class ACDClip(ZeroShotMixin, AnomalibModule):  # type: ignore[misc]  # what the 
         return self.loss(logits.image, maps, batch.gt_label, batch.gt_mask)
 
     def predict_batch(self, batch: Batch) -> InferenceBatch:
-        """Score the images of a batch, as the domain of its dataset asks for."""
+        """Score the images of a batch with the settings of its dataset's domain."""
         self.model.scoring = self._scoring
         return super().predict_batch(batch)
 
     def setup(self, stage: str) -> None:
-        """Score as the domain asks for, and vary the training images."""
+        """Use the settings of the dataset's domain, and augment the training images."""
         super().setup(stage)
         self.model.scoring = self._scoring
         if stage == TrainerFn.FITTING and self.choices.augmentation:

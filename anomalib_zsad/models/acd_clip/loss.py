@@ -1,4 +1,4 @@
-"""How ACD-CLIP is trained: cross-entropy of the class, focal and dice losses of the map."""
+"""The losses of ACD-CLIP: cross-entropy of the image, focal and dice losses of the map."""
 
 from torch import Tensor, nn
 from torch.nn import functional as F

@@ -1,4 +1,4 @@
-"""What ACD-CLIP computes: CLIP with adapters in both towers, patches compared with text fused for each group."""
+"""The torch model of ACD-CLIP: CLIP with adapters in both towers, patches compared with text fused for each group."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ from anomalib_zsad.models.parts.tiling import Tileable, tiled
 
 @dataclass(frozen=True)
 class Scoring:
-    """How scores are made at test time.
+    """The settings of test-time scores.
 
     Args:
         class_weight: Weight of the class probability in the image score; the rest is the weight of the map's maximum.
@@ -39,10 +39,10 @@ SCORING: dict[Domain, Scoring] = {
 
 
 class Logits(NamedTuple):
-    """What training and scoring start from."""
+    """The input of the losses and of scoring."""
 
     image: Tensor  # (B, S)
-    patches: Tensor  # (B, G, gh, gw, S), one map a group
+    patches: Tensor  # (B, G, gh, gw, S), one map for each group
 
 
 class ACDClipModel(Tileable):
@@ -53,14 +53,14 @@ class ACDClipModel(Tileable):
     Args:
         encoder: The frozen CLIP, read with the adapters of `vision` in its stream.
         vision: Adapters in the vision stream, heads and gates.
-        text: Adapters in the text stream, and the prompts about a class.
-        class_name: The class of images that come without one.
-        variant: "released" computes what the published results were made with: dot products with the fused text, the
-            mean of all groups' logit maps and then the softmax, class logits of all groups. "paper" is eq. 6: cosines
-            with the fused text, a softmax in every group and then the mean of the maps, and for the class the cosine of
-            the last group's mean token.
+        text: Adapters in the text stream, and the prompts of a class.
+        class_name: The class of images whose class is not given.
+        variant: "released", the computation of the published results: dot products with the fused text, the mean of all
+            groups' logit maps and then the softmax, class logits of all groups. "paper", eq. 6: cosines with the fused
+            text, a softmax in every group and then the mean of the maps, and for the class the cosine of the last
+            group's mean token.
         temperature: Divides the similarities of patches (tau of eq. 6).
-        scoring: How scores are made.
+        scoring: The settings of test-time scores.
     """
 
     def __init__(
@@ -105,7 +105,7 @@ class ACDClipModel(Tileable):
             return Logits(self._classify(patches, text), torch.stack(maps, dim=1))
 
     def score(self, logits: Logits, size: tuple[int, int]) -> InferenceBatch:
-        """Blur the logit maps, turn them into one map of the image's size, and join its maximum and the class."""
+        """Blur and average the logit maps, and combine the map's maximum with the class probability."""
         maps = self.anomaly_map(logits, size, self.scoring.blur_size, self.scoring.blur_sigma)
         score = torch.lerp(maps.amax(dim=(-2, -1)), probability(logits.image), self.scoring.class_weight)
         return InferenceBatch(pred_score=score, anomaly_map=maps[:, None])
@@ -117,10 +117,10 @@ class ACDClipModel(Tileable):
         blur_size: int = 1,
         blur_sigma: float = 1.0,
     ) -> Tensor:  # (B, H, W)
-        """Join the groups' maps to the probability of the anomalous state for every pixel.
+        """Combine the groups' maps to the probability of the anomalous state of every pixel.
 
-        The softmax over two states is the sigmoid of their difference; blur, upsampling and mean are linear, so they
-        are taken of the difference.
+        The softmax over two states is the sigmoid of their difference; blur, upsampling and mean are linear and applied
+        to that difference.
         """
         difference = log_odds(logits.patches)
         with torch.autocast(difference.device.type, enabled=False):
@@ -133,11 +133,11 @@ class ACDClipModel(Tileable):
         self,
         class_names: Sequence[str] | None = None,  # B
     ) -> Tensor:  # (B, G, D, S), unit length; (1, G, D, S) where all images have the default class
-        """Encode the prompts of the classes; without gradients once for every class and state of the adapter."""
+        """Encode the prompts of the classes; without gradients they are cached until the adapter changes."""
         return self.text_side(self.text, self.encoder.clip, class_names)
 
     def fold_text(self) -> None:
-        """Keep the text of the default class without what encodes it, for export: no image changes it."""
+        """Replace the text tower by the features of the default class, for export."""
         self.text_side.fold(self.text, self.encoder.clip)
         self.encoder.drop_text()
 

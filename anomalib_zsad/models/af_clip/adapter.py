@@ -1,4 +1,4 @@
-"""What AF-CLIP adds to CLIP: window aggregation, the adaptor and the state prompts (arXiv 2507.19949, section 4)."""
+"""The modules of AF-CLIP: window aggregation, the adaptor and the state prompts (arXiv 2507.19949, section 4)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,8 +14,8 @@ from anomalib_zsad.models.parts.text_side import words_beside
 class WindowAggregation(nn.Module):
     """Replace every patch by the weighted sum of a window around it, eq. 5-6.
 
-    A Gaussian window is separable: over a grid it is one banded matrix along the rows and one along the columns. No
-    window is ever unfolded. Outside the grid there are zeros, and the weights are not renormalised at the border.
+    A Gaussian window is separable: over a grid it is one banded matrix along the rows and one along the columns, so no
+    windows are unfolded. The grid is padded with zeros, and the weights are not renormalised at the border.
 
     Args:
         windows: Side of each window in patches, odd; 1 is the identity.
@@ -58,9 +58,9 @@ class WindowAggregation(nn.Module):
 class JointTokens:
     """Tokens in the space shared with texts, eq. 7, in factored form.
 
-    A token of the adaptor is out = W a + b with a of 512 values; projected it is u = proj^T ln_post(out). Its direction
-    alone matters, and that of s * u, s the standard deviation of `out`, is linear in (a, s): M a + m + s p. Cosines and
-    sums of unit vectors follow from a and two quadratic forms in it; the 12 sets of wide tokens are never built.
+    A token of the adaptor is out = W a + b with a of 512 values; its projection is u = proj^T ln_post(out). Only the
+    direction of u is used, which is that of s * u = M a + m + s p, with s the standard deviation of `out`. Cosines and
+    sums of unit vectors follow from a and two quadratic forms in it, so the 12 sets of wide tokens are not computed.
     """
 
     inner: Tensor  # (..., T, I) a
@@ -77,7 +77,7 @@ class JointTokens:
         out: nn.Linear,
         clip: FrozenClip,
     ) -> "JointTokens":
-        """Bring the adaptor's inner tokens into the joint space."""
+        """Project the adaptor's inner tokens to the joint space."""
         norm = clip.ln_post
         weight, bias = out.weight - out.weight.mean(0), out.bias - out.bias.mean()  # the mean that ln_post subtracts
         to_joint = clip.projection.T * norm.weight
@@ -93,15 +93,15 @@ class JointTokens:
         self,
         text: Tensor,  # (S, D), unit length
     ) -> Tensor:  # (..., T, S)
-        """Compare every token with every text."""
+        """Compute the cosine of every token with every text."""
         along = self.inner @ (text @ self.matrix).T + text @ self.offset + self.deviation * (text @ self.shift)
         return along / self.length
 
     def unit_sums(
         self,
-        weights: Tensor,  # (B, T), one weight a token
+        weights: Tensor,  # (B, T), one weight for each token
     ) -> Tensor:  # (..., B, D)
-        """Sum the unit-length tokens of every image with the given weights."""
+        """Compute the weighted sum of the unit-length tokens of every image."""
         scaled = weights[..., None] / self.length
         inner = (scaled * self.inner).sum(-2)
         return inner @ self.matrix.T + scaled.sum(-2) * self.offset + (scaled * self.deviation).sum(-2) * self.shift
@@ -119,29 +119,29 @@ class PlainTokens:
         tokens: Tensor,  # (..., T, C)
         clip: FrozenClip,
     ) -> "PlainTokens":
-        """Bring the tokens of a layer into the joint space, eq. 7."""
+        """Project the tokens of a layer to the joint space, eq. 7."""
         return cls(F.normalize(clip.project(tokens), dim=-1))
 
     def cosines(
         self,
         text: Tensor,  # (S, D), unit length
     ) -> Tensor:  # (..., T, S)
-        """Compare every token with every text."""
+        """Compute the cosine of every token with every text."""
         return self.unit @ text.T
 
     def unit_sums(
         self,
-        weights: Tensor,  # (B, T), one weight a token
+        weights: Tensor,  # (B, T), one weight for each token
     ) -> Tensor:  # (..., B, D)
-        """Sum the tokens of every image with the given weights."""
+        """Compute the weighted sum of the tokens of every image."""
         return (weights[..., None] * self.unit).sum(-2)
 
 
 class Adaptor(nn.Module):
     """Attention over the tokens of a layer, the same for all layers and windows, without a residual, eq. 3-4.
 
-    The layer norm in front and the window aggregation are both linear up to one factor a token, so queries, keys and
-    values are computed once a layer and then aggregated, instead of once for every window.
+    The preceding layer norm and the window aggregation are both linear up to one factor for each token, so queries,
+    keys and values are computed once for each layer and then aggregated, instead of once for every window.
 
     Args:
         width: C, width of the tokens.
@@ -164,8 +164,8 @@ class Adaptor(nn.Module):
         tokens: Tensor,  # (B, T, C)
         grid: tuple[int, int],
         aggregate: WindowAggregation,
-    ) -> Tensor:  # (R, B, T, I), what `to_out` is applied to
-        """Aggregate the tokens at every window size and let each set attend to itself."""
+    ) -> Tensor:  # (R, B, T, I), the input of `to_out`
+        """Aggregate the tokens at every window size, and compute self-attention within each set."""
         centred = tokens - tokens.mean(-1, keepdim=True)
         variance = aggregate(centred, grid).square().mean(-1, keepdim=True)
         weight = torch.cat([self.to_q.weight, self.to_k.weight, self.to_v.weight])
@@ -179,8 +179,8 @@ class Adaptor(nn.Module):
 class StatePrompts(nn.Module):
     """Two prompts, of a normal and of an anomalous state, that share learnable vectors, eq. 8.
 
-    The vectors come first, before the start-of-text token; the feature is read at the end-of-text token, which they
-    move back. What stands after that token cannot change it (the text tower is causal) and is not encoded.
+    The vectors precede the start-of-text token; the feature is read at the end-of-text token, whose position they
+    shift. Later tokens cannot change it (the text tower is causal) and are not encoded.
 
     Args:
         clip: The frozen CLIP.
@@ -212,7 +212,7 @@ def _squared_norms(
     vectors: Tensor,  # (..., I)
     matrix: Tensor,  # (O, I)
 ) -> Tensor:  # (..., 1)
-    """Measure |matrix v|^2 without the product itself where the quadratic form in v is the smaller one."""
+    """Compute |matrix v|^2, by a quadratic form in v where that is smaller than the product."""
     if len(matrix) > matrix.shape[1]:
         return ((vectors @ (matrix.T @ matrix)) * vectors).sum(-1, keepdim=True)
     return (vectors @ matrix.T).square().sum(-1, keepdim=True)

@@ -1,4 +1,4 @@
-"""What the paper of AF-CLIP leaves open, and what its published results were made with."""
+"""The settings that the paper of AF-CLIP leaves open."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ from anomalib_zsad import arguments as arg
 
 @dataclass(frozen=True)
 class AFChoices(arg.Choices):
-    """What the paper of AF-CLIP leaves open (arXiv 2507.19949); the defaults are those of its released implementation.
+    """Settings that the paper of AF-CLIP leaves open (arXiv 2507.19949); the defaults are those of its released code.
 
     Args:
         window_sigma: Standard deviation of the window weights in patches (eq. 6).

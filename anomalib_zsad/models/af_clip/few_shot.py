@@ -1,4 +1,4 @@
-"""Few-shot detection on top of a zero-shot model: which references are remembered, and when."""
+"""Few-shot detection on top of a zero-shot model: the choice of references, and when the memory is filled."""
 
 import logging
 from typing import Any
@@ -20,46 +20,46 @@ logger = logging.getLogger(__name__)
 
 
 class FewShotMixin:
-    """Let a model remember k normal images of the category that it looks at.
+    """Adds a memory of k normal reference images of the tested category.
 
-    It stands before `ZeroShotMixin` among the bases. The torch model brings `memory` (a `MemoryBank`), `alpha` and
+    It precedes `ZeroShotMixin` among the bases. The torch model provides `memory` (a `MemoryBank`), `alpha` and
     `remember(images, coreset_ratio)`; the hyper-parameters `k_shot`, `reference`, `alpha`, `coreset_ratio` and `seed`.
     Memories follow the category of the samples and the stage: one that was filled for another is never used.
     """
 
     memory_of: dict[str, Any] | None = None
-    """What the memory holds: its category, references and how they were chosen. None: nothing."""
+    """The content of the memory: category, references and their choice. None: empty."""
 
     threshold_shots: int = 0
-    """References with which the thresholds were fitted."""
+    """The number of references with which the thresholds were fitted."""
 
     @property
     def is_few_shot(self) -> bool:
-        """Whether references take part in the scores."""
+        """Whether scores use references."""
         return bool(self._options["k_shot"]) or self._options["reference"] is not None or self.memory_of is not None
 
     @property
     def reference_digests(self) -> list[str]:
-        """SHA-256 of the references' files; the memory is filled where it is empty."""
+        """SHA-256 of the references' files; an empty memory is filled first."""
         if self.is_few_shot and self.memory_of is None:
             self._recollect(ANY_CATEGORY)
         return list(self.memory_of.get("digests", [])) if self.memory_of else []
 
     @property
     def learning_type(self) -> LearningType:
-        """With references there is nothing to train, and the engine does not."""
+        """FEW_SHOT with references, which the engine does not train."""
         return LearningType.FEW_SHOT if self.is_few_shot else super().learning_type  # type: ignore[misc]
 
     @property
     def holds_nothing(self) -> bool:
-        """Whether scores would mean nothing: neither trained nor with references."""
+        """Whether scores would be meaningless: neither trained nor with references."""
         return not self.is_few_shot and super().holds_nothing  # type: ignore[misc]
 
     def check_exportable(self) -> None:
-        """Fill the memory where it is empty: an exported model cannot.
+        """Fill an empty memory, since an exported model cannot.
 
         Raises:
-            ValueError: If there are no references, or other ones than asked for.
+            ValueError: If there are no references, or others than the arguments name.
         """
         super().check_exportable()  # type: ignore[misc]
         is_of_now = self.memory_of is not None and self._datamodule is not None and self._options["reference"] is None
@@ -81,34 +81,34 @@ class FewShotMixin:
         return InferenceBatch(pred_score=score, anomaly_map=maps)
 
     def on_validation_start(self) -> None:
-        """Draw the references anew."""
+        """Draw new references."""
         super().on_validation_start()  # type: ignore[misc]
         self._forget()
 
     def on_validation_epoch_end(self) -> None:
-        """Note with how many references the thresholds are fitted."""
+        """Record the number of references with which the thresholds are fitted."""
         super().on_validation_epoch_end()  # type: ignore[misc]
         self.threshold_shots = self._shots
 
     def on_test_start(self) -> None:
-        """Draw the references anew; say so where thresholds belong to another number of them."""
+        """Draw new references; warn if the thresholds were fitted with another number of them."""
         super().on_test_start()  # type: ignore[misc]
         self._forget()
         self._check_thresholds()
 
     def on_predict_start(self) -> None:
-        """Draw the references anew; say so where thresholds belong to another number of them."""
+        """Draw new references; warn if the thresholds were fitted with another number of them."""
         super().on_predict_start()  # type: ignore[misc]
         self._forget()
         self._check_thresholds()
 
     def record(self) -> Record:
-        """Say what the memory holds, too, and with how many references the thresholds were fitted."""
+        """Add the content of the memory and the number of references for the thresholds."""
         record: Record = super().record()  # type: ignore[misc]
         return {**record, "memory_of": self.memory_of, "threshold_shots": self.threshold_shots}
 
     def take(self, record: Record) -> None:
-        """Take over what the memory holds."""
+        """Restore the description of the memory."""
         super().take(record)  # type: ignore[misc]
         self.memory_of = record.get("memory_of")
         self.threshold_shots = record.get("threshold_shots", 0)
@@ -131,12 +131,12 @@ class FewShotMixin:
         return len(self.memory_of["references"]) if self.memory_of else 0
 
     def _forget(self) -> None:
-        """Forget what the datamodule will give again: two datasets may have categories of the same name."""
+        """Clear a memory that the datamodule fills: two datasets may have categories of the same name."""
         if self._options["k_shot"] and self._options["reference"] is None and self._datamodule is not None:
             self.memory_of = None
 
     def _recollect(self, category: str) -> None:
-        """Make the memory that of a category."""
+        """Fill the memory with references of a category."""
         wanted = self._wanted(category)
         if self.memory_of is not None and wanted.items() <= {"tile": None, **self.memory_of}.items():
             return
@@ -153,7 +153,7 @@ class FewShotMixin:
         self._weigh()
 
     def _wanted(self, category: str) -> dict[str, Any]:
-        """Say what the memory should be of; what a checkpoint brought counts where nothing else was asked for."""
+        """Return the description of the memory that the arguments ask for; empty if that of a checkpoint is used."""
         options = {name: self._options[name] for name in ("k_shot", "reference", "seed", "coreset_ratio")}
         options["tile"] = said_of(self._module.model.tiler)
         if options["reference"] is not None:

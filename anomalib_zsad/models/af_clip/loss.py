@@ -1,4 +1,4 @@
-"""How AF-CLIP is trained: focal, L1 and patch alignment losses."""
+"""The losses of AF-CLIP: focal, L1 and patch alignment."""
 
 from typing import Literal
 
@@ -20,9 +20,9 @@ class AFClipLoss(nn.Module):
         gamma: Focusing exponent of the focal losses.
         lambda1: Weight of the map's losses.
         lambda2: Weight of the patch alignment.
-        variant: "released" has the gradients that the published results were made with: there the map's focal loss
-            pushes normal patches down about twice as hard, see `_overwritten_mask`. "paper" has the gradient of eq. 13.
-            Their values are the same.
+        variant: "released" has the gradients of the published training, in which the map's focal loss has about twice
+            the gradient for normal patches, see `_overwritten_mask`. "paper" has the gradient of eq. 13. The values of
+            the losses are the same.
     """
 
     @checked
@@ -43,7 +43,7 @@ class AFClipLoss(nn.Module):
         self,
         logits: Logits,
         label: Tensor,  # (B,) true where anomalous
-        mask: Tensor,  # (B, H, W) nonzero where anomalous; of floats, how anomalous from 0 to 1
+        mask: Tensor,  # (B, H, W) nonzero where anomalous; floats are degrees from 0 to 1
     ) -> dict[str, Tensor]:
         """Compute every term and their weighted sum, `loss`."""
         target = patch_targets(mask, logits.patches.shape[1:3])
@@ -68,20 +68,20 @@ class AFClipLoss(nn.Module):
 
 
 def patch_targets(
-    mask: Tensor,  # (B, H, W) nonzero where anomalous; of floats, how anomalous from 0 to 1
+    mask: Tensor,  # (B, H, W) nonzero where anomalous; floats are degrees from 0 to 1
     grid: torch.Size | tuple[int, int],
 ) -> Tensor:  # (B, gh, gw) in {0, 0.5, 1}
-    """Say which patches are anomalous: bilinear to the grid, above one half 1, below 0, exactly one half as it is."""
+    """Bring masks to the grid, bilinear: 1 above one half, 0 below, and 0.5 at exactly one half."""
     share = mask if mask.is_floating_point() else (mask != 0).float()
     share = F.interpolate(share[:, None], size=tuple(grid), mode="bilinear", align_corners=False)[:, 0]
     return torch.where(share == 0.5, share, (share > 0.5).to(share))
 
 
 def _overwritten_mask(log_odds: Tensor, target: Tensor, gamma: float) -> Tensor:
-    """Give 0, with the gradient that the released training adds to the focal loss of the map.
+    """Return 0 with the gradient that the released training adds to the focal loss of the map.
 
-    There the patch alignment marks normal patches with -1, in the very tensor that the focal loss before it has saved
-    for its backward pass. With t = -1 the cross-entropy's gradient (p - t) is 1 too large, and that of p_t is doubled.
+    There the patch alignment writes -1 for normal patches into the tensor that the focal loss has saved for its
+    backward pass. With t = -1 the cross-entropy's gradient (p - t) is 1 too large, and that of p_t is doubled.
     """
     focus = (target == 0) * log_odds.sigmoid() ** gamma
     cross_entropy = F.softplus(log_odds)
@@ -93,7 +93,7 @@ def _alignment(
     logits: Logits,
     target: Tensor,  # (B, N) in {0, 0.5, 1}
 ) -> Tensor:
-    # One entry a token; the class token, which stands first, is neither normal nor anomalous here, as are ties.
+    # One entry for each token; the class token comes first and is neither normal nor anomalous, as are ties.
     anomalous, normal = (F.pad((target == kind).to(target), (1, 0)) for kind in (1, 0))
     anomalous_sum, normal_sum = (torch.cat([t.unit_sums(kind) for t in logits.tokens]) for kind in (anomalous, normal))
     return masked_alignment(normal_sum, anomalous_sum, normal.sum(1), anomalous.sum(1))

@@ -1,4 +1,4 @@
-"""The normal images that few-shot detection refers to: which they are, and reading them."""
+"""Choosing and reading the normal reference images of few-shot detection."""
 
 import zlib
 from collections.abc import Iterator, Sequence
@@ -20,7 +20,7 @@ def normal_images_of(datamodule: Any, category: str, stage: str | None) -> list[
     Args:
         datamodule: A datamodule of anomalib or of this package, after its `setup`.
         category: The category.
-        stage: The stage of the trainer, which decides whose images they are where a datamodule has a target.
+        stage: The stage of the trainer, which selects the dataset of a datamodule with a target.
     """
     if isinstance(datamodule, CategoryDataModule):
         return datamodule.normal_images(category, stage)
@@ -29,7 +29,7 @@ def normal_images_of(datamodule: Any, category: str, stage: str | None) -> list[
 
 
 def files_of(reference: str | Path | Sequence[str | Path]) -> list[Path]:
-    """List the images of a folder, or those that are named, sorted.
+    """List the images of a folder, or the named ones, sorted.
 
     Raises:
         FileNotFoundError: If one does not exist.
@@ -49,7 +49,7 @@ def draw(
     seed: int,
     category: str,
 ) -> list[Path]:
-    """Choose references: the same for the same seed, and those of k shots are among those of more.
+    """Draw references, which the seed determines; those of k shots are a subset of those of more.
 
     Raises:
         ValueError: If there are too few images.
@@ -62,7 +62,7 @@ def draw(
 
 
 def read_references(paths: Sequence[Path], pre_processor: Any) -> Iterator[Tensor]:  # of (1, 3, H, W)
-    """Read images one after the other, as the model takes them."""
+    """Read and pre-process images one by one."""
     for path in paths:
         image = read_image(path)[None]
         yield pre_processor.transform(image) if pre_processor else image

@@ -1,4 +1,4 @@
-"""What AF-CLIP computes: taps of a frozen CLIP, one adaptor, cosines with two learnt prompts."""
+"""The torch model of AF-CLIP: taps of a frozen CLIP, one adaptor, cosines with two learnt prompts."""
 
 from collections.abc import Iterable
 from typing import NamedTuple
@@ -17,7 +17,7 @@ from anomalib_zsad.models.parts.tiling import Tileable, tiled, views_of
 
 
 class Logits(NamedTuple):
-    """What training and scoring start from. Where the memory alone scores, there are distances and nothing else."""
+    """The input of the losses and of scoring; if only the memory scores, `distances` alone is filled."""
 
     image: Tensor  # (B, S) of the class token
     patches: Tensor  # (B, gh, gw, S)
@@ -26,7 +26,7 @@ class Logits(NamedTuple):
 
 
 class AFClipModel(Tileable):
-    """AF-CLIP and, once it remembers normal images, AF-CLIP+: normalised images in, scores in [0, 1] out.
+    """AF-CLIP and, with normal images in its memory, AF-CLIP+: normalised images in, scores in [0, 1] out.
 
     Source: "AF-CLIP: Zero-Shot Anomaly Detection via Anomaly-Focused CLIP Adaptation" (arXiv 2507.19949), eq. 3-12 and
     16-18.
@@ -38,8 +38,8 @@ class AFClipModel(Tileable):
         aggregate: Eq. 5-6.
         head: The blur of the final map.
         temperature: Divides every cosine.
-        alpha: Weight of the zero-shot scores beside those of the memory (eq. 18).
-        tuning: What tunes the vision tower itself, whose tokens the encoder reads. None leaves it alone.
+        alpha: Weight of the zero-shot scores, relative to those of the memory (eq. 18).
+        tuning: Tunes the vision tower, whose tokens the encoder reads. None: the tower is unchanged.
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class AFClipModel(Tileable):
         self,
         images: Tensor,  # (B, 3, H, W), normalised
     ) -> Logits:
-        """Compare images with both prompts, and with the memory where there is one."""
+        """Compare images with both prompts, and with the memory unless it is empty."""
         taps = self.encoder(images)
         if self.memory.is_empty:
             return self.compare(taps)
@@ -96,7 +96,7 @@ class AFClipModel(Tileable):
         return Logits(total[:, 0], total[:, 1:].unflatten(1, taps.grid), tokens)
 
     def recall(self, taps: Taps) -> Tensor:  # (B, gh, gw) in [0, 1]
-        """Measure how far patches are from the memory, eq. 17."""
+        """Compute the distances of patches from the memory, eq. 17."""
         with torch.autocast(taps.tokens[0].device.type, enabled=False):
             return self.memory(self._patches(taps)).unflatten(1, taps.grid)
 
@@ -105,9 +105,9 @@ class AFClipModel(Tileable):
         return self.head(*self.join(logits), size)
 
     def join(self, logits: Logits) -> tuple[Tensor, Tensor]:  # (B,) and (B, gh, gw), in [0, 1]
-        """Compute the probabilities of the anomalous state, and join them to the distances from the memory, eq. 18.
+        """Compute the probabilities of the anomalous state, and add the distances from the memory, eq. 18.
 
-        The sum is divided by its bound so that 1 is the most. The memory's score of an image is its largest distance.
+        The sum is divided by 1 + alpha to stay in [0, 1]. The memory's score of an image is its largest distance.
         """
         if logits.distances is None:
             return probability(logits.image), probability(logits.patches)
@@ -134,11 +134,11 @@ class AFClipModel(Tileable):
             self.memory.fill(patches, coreset_ratio)
 
     def text_features(self) -> Tensor:  # (S, D), unit length
-        """Encode the prompts; without gradients once for every state of the prompts."""
+        """Encode the prompts; without gradients they are cached until the prompts change."""
         return self.text(self.prompts, self.encoder.clip)
 
     def fold_text(self) -> None:
-        """Keep the encoded prompts without what encodes them, for export: they do not depend on the image."""
+        """Replace prompts and text tower by the encoded prompts, for export: they do not depend on the image."""
         self.text.fold(self.prompts, self.encoder.clip)
         self.encoder.drop_text()
 

@@ -1,7 +1,7 @@
 """Other ways of fine-tuning the vision tower that AF-CLIP is compared with (arXiv 2507.19949, table 5).
 
-Each computes the taps itself and takes the place of the adaptor; windows, prompts and losses stay. The paper gives
-lengths, depth, rank and numbers of parameters. Which blocks have prefixes, and how everything starts, are our choices.
+Each computes the taps itself and replaces the adaptor; windows, prompts and losses stay. The paper gives lengths,
+depth, rank and numbers of parameters. The blocks with prefixes and the initialisation are our choices.
 """
 
 from collections.abc import Sequence
@@ -22,13 +22,12 @@ LENGTH, DEPTH, RANK = 12, 4, 64
 class VisionPrompts(nn.Module):
     """Learnt tokens beside the patches: prompt tuning, and with a depth prefix tuning.
 
-    A prompt goes through all blocks. In the input of each of `depth` blocks after the first it is replaced by tokens of
-    their own.
+    A prompt passes all blocks. Each of `depth` blocks after the first replaces it in its input by tokens of its own.
 
     Args:
         width: C, width of the vision stream.
-        length: Tokens.
-        depth: Blocks after the first one with tokens of their own.
+        length: Number of tokens.
+        depth: Number of blocks after the first one with tokens of their own.
     """
 
     def __init__(self, width: int, length: int = LENGTH, depth: int = 0) -> None:
@@ -53,12 +52,12 @@ class VisionPrompts(nn.Module):
 class LowRankAttention(nn.Module):
     """LoRA of the queries, keys, values and output of the attention of some blocks.
 
-    It starts as Hu et al. 2022 do, with zeros in one of both factors; the update is not scaled.
+    It is initialised as by Hu et al. 2022, with one factor zero; the update is not scaled.
 
     Args:
         width: C, width of the vision stream.
-        blocks: Those that are changed, counted from 1.
-        rank: Of the update of each matrix.
+        blocks: The changed blocks, counted from 1.
+        rank: Rank of the update of each matrix.
     """
 
     def __init__(self, width: int, blocks: Sequence[int], rank: int = RANK) -> None:
@@ -84,11 +83,11 @@ def tuning_of(
     clip: FrozenClip,
     layers: Sequence[int],
 ) -> VisionPrompts | LowRankAttention | None:
-    """Build what tunes the vision tower; None for the adaptor, which leaves the tower alone.
+    """Build the module that tunes the vision tower; None for the adaptor, which does not change the tower.
 
     Args:
         name: Row of table 5.
-        clip: The frozen CLIP; one of few blocks has fewer prefixes.
+        clip: The frozen CLIP; fewer blocks allow fewer prefixes.
         layers: Vision blocks whose tokens are used; LoRA changes these.
     """
     if name == "lora":

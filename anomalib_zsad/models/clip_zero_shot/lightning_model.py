@@ -1,4 +1,4 @@
-"""How CLIP is asked for anomalies without any training."""
+"""CLIP as a baseline without training."""
 
 from pathlib import Path
 from typing import Any
@@ -30,9 +30,9 @@ class ClipZeroShot(Detector, AnomalibModule):  # type: ignore[misc]  # what the 
     temperature, and the blur of the other methods.
 
     Args:
-        normal_states: Ways to name a normal object; {} stands for its class.
-        abnormal_states: Ways to name an anomalous one.
-        templates: Sentences; {} stands for the named object.
+        normal_states: Phrases for a normal object; {} stands for its class.
+        abnormal_states: Phrases for an anomalous one.
+        templates: Prompt templates; {} stands for the phrase.
         temperature: Divides every cosine.
         blur_sigma: Standard deviation in pixels of the blur of the map; 0 for none.
         image_threshold: The raw image score above which an image is anomalous. None: 0.5.

@@ -1,4 +1,4 @@
-"""What CLIP says of an image and of its patches without any training."""
+"""Zero-shot CLIP without training: cosines of an image and its patches with prompts of both states."""
 
 from collections.abc import Sequence
 
@@ -44,12 +44,12 @@ class MeanPrompts(nn.Module):
 class ClipZeroShotModel(Tileable):
     """Normalised images and the names of their classes in, scores in [0, 1] out.
 
-    The class token gives the image's score, the patches of the last block, projected as it is, the map.
+    The score comes from the class token, the map from the patches of the last block with the same projection.
 
     Args:
         encoder: The frozen CLIP, read after its last block.
-        prompts: Of both states.
-        class_name: The class of images that come without one.
+        prompts: The prompts of both states.
+        class_name: The class of images whose class is not given.
         head: The blur of the map.
         temperature: Divides every cosine.
     """
@@ -96,10 +96,10 @@ class ClipZeroShotModel(Tileable):
         patches: Tensor,  # (B, gh, gw, S)
         size: tuple[int, int],
     ) -> InferenceBatch:
-        """Turn logits into the scores of images and their pixels."""
+        """Compute scores of images and pixels from logits."""
         return self.head(probability(image), probability(patches), size)
 
     def fold_text(self) -> None:
-        """Keep the text of the default class without what encodes it, for export."""
+        """Replace the text tower by the features of the default class, for export."""
         self.text.fold(self.prompts, self.encoder.clip)
         self.encoder.drop_text()

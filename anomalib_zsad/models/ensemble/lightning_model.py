@@ -1,4 +1,4 @@
-"""How an ensemble is put together, brought to one scale, saved and loaded."""
+"""Ensembles: building, fitting the scale, saving and loading."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -173,7 +173,7 @@ class Ensemble(Detector, AnomalibModule):  # type: ignore[misc]  # what the mixi
             settings={**settings_of(self), **own},
             trained_on=self.trained_on,
             thresholds={**thresholds_of(self.post_processor), "fitted_on": list(self.thresholds_fitted_on)},
-            members=[_said_by(member) for member in self._members()],
+            members=[_checkpoint_of(member) for member in self._members()],
         )
 
     def check_loaded(self, checkpoint: dict[str, Any], record: Record) -> None:
@@ -238,10 +238,10 @@ class Ensemble(Detector, AnomalibModule):  # type: ignore[misc]  # what the mixi
             raise ValueError(msg)
 
 
-def _said_by(member: Any) -> dict[str, Any]:
-    said: dict[str, Any] = {}
-    member.on_save_checkpoint(said)
-    return {key: value for key, value in said.items() if key not in {"hyper_parameters", "optimizer_states"}}
+def _checkpoint_of(member: Any) -> dict[str, Any]:
+    checkpoint: dict[str, Any] = {}
+    member.on_save_checkpoint(checkpoint)
+    return {key: value for key, value in checkpoint.items() if key not in {"hyper_parameters", "optimizer_states"}}
 
 
 def _check_weights(weights: Sequence[float] | None, members: int) -> list[float]:

@@ -1,4 +1,4 @@
-"""Detectors as members of an ensemble: from objects and from checkpoints, and described in plain data."""
+"""Members of an ensemble: from models and checkpoints, and their description as plain data."""
 
 from collections.abc import Iterator, Mapping
 from enum import Enum
@@ -21,20 +21,20 @@ def as_member(
     given: AnomalibModule | str | Path | Mapping[str, Any],
     pretrained: str | Path | None = None,
 ) -> AnomalibModule:
-    """Make a member of what names it.
+    """Make a member from a model, a checkpoint or a description.
 
     Args:
-        given: A model, the checkpoint of a model of this package, or what `describe` says of a member.
-        pretrained: The file with the weights of CLIP where that names one.
+        given: A model, the checkpoint of a model of this package, or the result of `describe`.
+        pretrained: The file with the weights of CLIP, if a checkpoint or description names one.
 
     Returns:
-        A module that shares all weights with the given one, without what an ensemble has itself: evaluator, visualizer
-        and post-processor.
+        A module that shares all weights with the given one, without the components that the ensemble has: evaluator,
+        visualizer and post-processor.
 
     Raises:
         FileNotFoundError: If there is no such checkpoint.
-        ValueError: If it does not say which model it is of, names another file with the weights of CLIP than the one
-            given, or the member does not look at whole images.
+        ValueError: If a checkpoint does not name its model, names a file with the weights of CLIP that is not given, or
+            the member crops images.
     """
     if isinstance(given, Mapping):
         kind = _class_of(given["model"])
@@ -49,7 +49,7 @@ def as_member(
 
 
 def describe(member: AnomalibModule) -> dict[str, Any]:
-    """Say in plain data how to build a member, without what was learnt: a checkpoint brings that."""
+    """Describe a member as plain data, without its trained tensors, which are in the checkpoint."""
     options = {name: value.value if isinstance(value, Enum) else value for name, value in member.hparams.items()}
     if isinstance(member, Detector):
         options.update(settings_of(member), weights=None)  # a file that may be gone by then
@@ -57,7 +57,7 @@ def describe(member: AnomalibModule) -> dict[str, Any]:
 
 
 def is_untrained(member: AnomalibModule) -> bool:
-    """Whether a member is known to have learnt nothing; of models that learn by gradients anomalib keeps no record."""
+    """Whether a member is known to be untrained; anomalib does not record that for models trained by gradients."""
     if isinstance(member, Detector):
         return member.holds_nothing
     return is_fitted(member) is False
@@ -77,7 +77,7 @@ def _load(path: str | Path, pretrained: str | Path | None) -> AnomalibModule:
 
 
 def _file_for(options: Mapping[str, Any], pretrained: str | Path | None, what: str) -> dict[str, Any]:
-    """Give the file with the weights of CLIP for options that name one.
+    """Return the file with the weights of CLIP for options that name one.
 
     Raises:
         ValueError: If there is none.
@@ -95,7 +95,7 @@ def _file_for(options: Mapping[str, Any], pretrained: str | Path | None, what: s
 
 
 def _class_of(name: str) -> type[AnomalibModule]:
-    # Nothing is imported because a file says so.
+    # Nothing is imported by the name in a file.
     known = {each.__name__: each for each in _descendants(AnomalibModule)}  # type: ignore[type-abstract]
     if name not in known:
         msg = (

@@ -1,4 +1,4 @@
-"""The pre-processing of an ensemble: none, since every member has its own."""
+"""The pre-processing of an ensemble: none for images, since every member has its own."""
 
 from typing import Any, cast
 
@@ -9,10 +9,10 @@ from torchvision.transforms.v2 import functional as F
 
 
 class RawImages(PreProcessor):
-    """Leaves images as they are, and brings masks to the size of the maps.
+    """Leaves images unchanged, and resizes masks to the size of the maps.
 
     Args:
-        map_size: Height and width of the maps in pixels; None as long as no member tells it.
+        map_size: Height and width of the maps in pixels; None until it is known.
     """
 
     def __init__(self, map_size: tuple[int, int] | None) -> None:
@@ -20,21 +20,21 @@ class RawImages(PreProcessor):
         self.export_transform = None
 
     def checkpoint_config(self) -> dict[str, Any]:
-        """Give the size of the maps."""
+        """Return the size of the maps."""
         size = cast("ResizeMasks", self.transform).map_size
         return {"map_size": None if size is None else list(size)}
 
     def load_checkpoint_config(self, config: dict[str, Any]) -> None:
-        """Take over the size of the maps."""
+        """Restore the size of the maps."""
         size = config["map_size"]
         cast("ResizeMasks", self.transform).map_size = None if size is None else tuple(size)
 
 
 class ResizeMasks(Transform):
-    """Resizes masks to the nearest pixel, and nothing else.
+    """Resizes masks, with the nearest pixel, and leaves images unchanged.
 
     Args:
-        map_size: Height and width in pixels; None leaves masks as well.
+        map_size: Height and width in pixels; None leaves masks unchanged, too.
     """
 
     def __init__(self, map_size: tuple[int, int] | None) -> None:
@@ -42,7 +42,7 @@ class ResizeMasks(Transform):
         self.map_size = map_size
 
     def transform(self, inpt: Any, params: dict[str, Any]) -> Any:  # noqa: ARG002
-        """Resize what is a mask."""
+        """Resize masks."""
         if self.map_size is None or not isinstance(inpt, tv_tensors.Mask):
             return inpt
         return F.resize(inpt, list(self.map_size))

@@ -1,17 +1,17 @@
-"""The common scale of the members' scores: pure functions, and what they need to know of every member."""
+"""Standardisation of the members' scores: pure functions, and the statistics of every member."""
 
 import torch
 from torch import Tensor, nn
 
 _ROUNDING = 1e-6
-"""Deviations below this share of the mean are the rounding of scores that are all the same."""
+"""Deviations below this share of the mean are rounding errors of equal scores."""
 
 
 class ScoreScale(nn.Module):
-    """Mean and standard deviation of what each member gives on the validation data; nan until that is known.
+    """Mean and standard deviation of each member's scores on the validation data; nan until they are fitted.
 
     Args:
-        members: M, how many there are.
+        members: M, the number of members.
     """
 
     mean: Tensor  # (M,)
@@ -26,7 +26,7 @@ class ScoreScale(nn.Module):
         self,
         sums: Tensor,  # (M, 3) as `sums_of` gives them, added up
     ) -> None:
-        """Replace what is known. Scores that are all the same keep their unit."""
+        """Set the statistics; the deviation of equal scores is 1."""
         count, total, squares = sums.unbind(1)
         mean = total / count
         deviation = (squares / count - mean**2).clamp(min=0).sqrt()
@@ -38,14 +38,14 @@ class ScoreScale(nn.Module):
         scores: Tensor,  # any shape
         member: int,
     ) -> Tensor:
-        """Say how many deviations the scores of a member lie above its mean."""
+        """Standardise the scores of a member."""
         return (scores - self.mean[member]) / self.deviation[member]
 
 
 def sums_of(
     scores: Tensor | None,  # any shape
 ) -> Tensor:  # (3,) of 64 bits, on the CPU
-    """Count scores, and add up them and their squares."""
+    """Return the count of scores, their sum and the sum of their squares."""
     if scores is None:
         return torch.zeros(3, dtype=torch.float64)
     values = scores.detach().cpu().double()
@@ -55,9 +55,9 @@ def sums_of(
 def to_unit(
     z: Tensor,  # any shape
 ) -> Tensor:
-    """Bring any number into (0, 1) in its order: (1 + z / (1 + |z|)) / 2, which is 1/2 at 0.
+    """Map numbers to (0, 1), strictly increasing: (1 + z / (1 + |z|)) / 2, which is 1/2 at 0.
 
-    Its tails fall with 1 / |z|, so that 32 bits tell apart what a logistic function would round to 1 from 17 on.
+    Its tails fall with 1 / |z|; a logistic function rounds to 1 in 32 bits from 17 on.
     """
     half = 0.5 / (1 + z.abs())
     return torch.where(z < 0, half, 1 - half)

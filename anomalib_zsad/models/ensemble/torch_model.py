@@ -1,4 +1,4 @@
-"""What an ensemble computes: each member's scores, brought to one scale and averaged."""
+"""The torch model of an ensemble: scores of its members, standardised and averaged."""
 
 from collections.abc import Sequence
 from copy import copy
@@ -18,7 +18,7 @@ from anomalib_zsad.models.parts.validity import check_scores
 
 
 class Raw(NamedTuple):
-    """What a member says of images, on its own scale."""
+    """Scores and maps of a member, on its own scale."""
 
     score: Tensor  # (B,)
     maps: Tensor | None  # (B, 1, H, W)
@@ -27,10 +27,10 @@ class Raw(NamedTuple):
 class EnsembleModel(nn.Module):
     """Raw images in, scores in [0, 1] out.
 
-    Member m gives x_m; z_m is (x_m - mean_m) / deviation_m, u_m is (1 + z_m / (1 + |z_m|)) / 2, and the mean of u_m by
-    the weights is the score: image scores and pixels alike, each with statistics of their own. Pixels are averaged over
-    the members that have maps. Each member is bounded before the mean: one whose validation images score far below all
-    others, as those that a memory bank was filled with, would otherwise decide alone.
+    Member m has the score x_m; z_m is (x_m - mean_m) / deviation_m, u_m is (1 + z_m / (1 + |z_m|)) / 2, and the score
+    is the weighted mean of u_m, for image scores and for pixels, each with their own statistics. Pixels are averaged
+    over the members that have maps. Each member is bounded before the mean: one whose validation images score far below
+    all others, such as images in its memory bank, would dominate otherwise.
 
     Args:
         members: Models, each with its pre-processor.
@@ -48,7 +48,7 @@ class EnsembleModel(nn.Module):
         self.eval()
 
     def train(self, mode: bool = True) -> "EnsembleModel":  # noqa: ARG002
-        """Stay in eval mode: members are trained before."""
+        """Stay in eval mode: members are trained already."""
         return super().train(mode=False)
 
     @property
@@ -84,7 +84,7 @@ class EnsembleModel(nn.Module):
         self,
         batch: Any,  # of anomalib
     ) -> list[Raw]:
-        """Let every member score a batch, those of this package with all that they read of it beside the images."""
+        """Compute every member's scores of a batch; members of this package get the whole batch, others its images."""
         results = []
         for member in self._members():
             own = copy(batch)
@@ -94,7 +94,7 @@ class EnsembleModel(nn.Module):
         return results
 
     def combine(self, results: Sequence[Raw]) -> InferenceBatch:
-        """Average what the members say."""
+        """Average the standardised scores of the members."""
         score = self._average([each.score for each in results], self.image_scale)
         return InferenceBatch(
             pred_score=score, anomaly_map=self._average([each.maps for each in results], self.pixel_scale)
@@ -102,24 +102,24 @@ class EnsembleModel(nn.Module):
 
     @staticmethod
     def sums(results: Sequence[Raw]) -> Tensor:  # (2, M, 3)
-        """Add up the image scores and the pixels of every member, for `fit`."""
+        """Sum the image scores and the pixels of every member, for `fit`."""
         return torch.stack([torch.stack([sums_of(values) for values in level]) for level in zip(*results, strict=True)])
 
     def fit(
         self,
         sums: Tensor,  # (2, M, 3)
     ) -> None:
-        """Set the common scale."""
+        """Set the statistics of the members."""
         self.image_scale.fit(sums[0])
         self.pixel_scale.fit(sums[1])
 
     @property
     def is_fitted(self) -> bool:
-        """Whether the scale is known."""
+        """Whether the statistics are known."""
         return len(self.members) > 0 and not bool(self.image_scale.mean.isnan().any())
 
     def fold_text(self) -> None:
-        """Let the members of this package keep their text encoded, for export."""
+        """Fold the text of the members of this package, for export."""
         for member in self._members():
             if isinstance(member, Detector):
                 cast("Any", member.model).fold_text()

@@ -12,7 +12,7 @@ from anomalib_zsad.models.kano_clip.text_attention import TextAttention
 
 
 class Comparison(NamedTuple):
-    """Patches compared with both states, and what is worth watching in training."""
+    """Cosines of patches with both states, and diagnostics of the attention."""
 
     cosines: Tensor  # (B, N, S)
     offset: Tensor  # () mean distance of sampling points from their centres, in halves of the map's sides
@@ -24,7 +24,7 @@ class BiCA(nn.Module):
 
     Args:
         width: D, width of the joint space.
-        choices: Sizes and order of its attentions.
+        choices: Sizes and order of the attentions.
 
     Raises:
         ValueError: If heads or groups do not divide the width of the attentions.
@@ -63,7 +63,7 @@ class BiCA(nn.Module):
         text: Tensor,  # (B or 1, S, D)
         grid: Grid,
     ) -> Comparison:
-        """Refine both and compare them."""
+        """Refine patches and text, and compute their cosines."""
         if self.choices.bica_order == "self_first":
             patches, text, offsets = self._look_within(patches, text, grid)
             patches, text, weights = self._look_across(patches, text)
@@ -118,11 +118,11 @@ class BiCMCI(nn.Module):
         text: Tensor,  # (B or 1, S, D)
         grid: Grid,
     ) -> list[Comparison]:
-        """Compare the patches of every stage with the text."""
+        """Compute the cosines of the patches of every stage with the text."""
         return [stage(each, text, grid) for stage, each in zip(self.stages, patches, strict=True)]
 
     def scale_norms(self) -> dict[str, Tensor]:
-        """Measure the residual scales of every stage, which say how much each of its parts counts."""
+        """Return the norms of the residual scales of every stage, the weight of each of its attentions."""
         attentions = ("text_scale", "patch_scale", "patch_to_text_scale", "text_to_patch_scale")
         names = (*attentions, "text_ffn_scale", "patch_ffn_scale")
         found = ((i, name, getattr(stage, name, None)) for i, stage in enumerate(self.stages, 1) for name in names)

@@ -8,15 +8,15 @@ from anomalib_zsad.models.kano_clip.choices import KAnoChoices
 
 
 class ConvAdapter(nn.Module):
-    """A bottleneck of the global feature and of the map of patches around it, eq. 11.
+    """A bottleneck for the global feature, with the map of patches as context, eq. 11.
 
-    The global feature counts as a map of one patch, of which only the centre of the spatial kernel is seen. On it
-    alone the kernel would be a scale a channel; with `context` the same operator sees the patches, and their mean is
-    added. With a kernel that passes its centre on and without context this is eq. 11 to the letter.
+    The global feature is a map of one patch, to which only the centre of the spatial kernel applies: without context
+    the kernel is one factor for each channel. With context the same operator is applied to the patches, and their mean
+    is added. With an identity kernel and without context this is exactly eq. 11.
 
     Args:
         width: D, width of the joint space.
-        choices: Its kind and sizes.
+        choices: Kind and sizes of the adapter.
 
     Raises:
         ValueError: If the bottleneck of a grouped convolution does not divide the width.
@@ -53,7 +53,7 @@ class ConvAdapter(nn.Module):
         """Adapt the global feature."""
         inner = F.relu(self.down(self._at_centre(self.norm(feature))))
         if self.context:
-            # The mean is taken before the linear projection up, which it passes through.
+            # The mean before the linear projection up equals the mean after it.
             inner = inner + F.relu(self.down(self._around(self.norm(patches), grid))).mean(1)
         adapted = self.up(inner) if self.scale is None else self.up(inner) * self.scale
         return adapted + self.residual * feature

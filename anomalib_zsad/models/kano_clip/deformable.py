@@ -9,15 +9,15 @@ from anomalib_zsad.models.kano_clip.choices import KAnoChoices
 Grid = tuple[int, int]
 
 OFFSET_RANGE = 2.0
-"""How far a sampling point may move, in halves of the distance to the next one."""
+"""The largest offset of a sampling point, in halves of the distance to the next one."""
 
 
 class DeformableAttention(nn.Module):
-    """Every patch attends to the same few points of the image, which move to where it matters.
+    """Attention of all patches to a few sampling points of the image with predicted offsets.
 
     Args:
         width: D, width of the patch tokens.
-        choices: Its sizes.
+        choices: Sizes of the attention.
 
     Raises:
         ValueError: If heads or groups do not divide the inner width.
@@ -61,7 +61,7 @@ class DeformableAttention(nn.Module):
         self,
         q: Tensor,  # (B, inner, gh, gw)
     ) -> Tensor:  # (B * groups, 2, nh, nw), x before y
-        """Ask the queries where to look; the answer is bounded, since a clamp would stop gradients."""
+        """Predict offsets from the queries, bounded by a tanh: a clamp would stop gradients."""
         found = self.offset_conv(self._grouped(q))
         found = F.gelu(self.offset_norm(found.movedim(1, -1))).movedim(-1, 1)
         x, y = self.offset_out(found).tanh().split(1, dim=1)
@@ -72,7 +72,7 @@ class DeformableAttention(nn.Module):
         plane: Tensor,  # (B, inner, gh, gw)
         offsets: Tensor,  # (B * groups, 2, nh, nw)
     ) -> Tensor:  # (B, inner, nh, nw)
-        """Read a plane at the centres of a coarser grid, moved by the offsets."""
+        """Sample a plane at the centres of a coarser grid plus the offsets."""
         height, width = offsets.shape[-2:]
         y, x = ((torch.arange(n, device=offsets.device) + 0.5) / n * 2 - 1 for n in (height, width))
         centres = torch.stack([x.expand(height, -1), y[:, None].expand(-1, width)])

@@ -1,4 +1,4 @@
-"""What is worth watching while KAnoCLIP trains: whether each of its parts does anything."""
+"""Training diagnostics of KAnoCLIP: the effect of each of its parts."""
 
 from collections.abc import Sequence
 from itertools import islice
@@ -13,13 +13,13 @@ from anomalib_zsad.models.kano_clip.torch_model import Logits, Scores
 
 
 def of_step(logits: Logits, scores: Scores, active: Tensor | None, distances: Tensor | None) -> dict[str, Tensor]:
-    """Measure a training step.
+    """Compute the diagnostics of a training step.
 
     Args:
-        logits: Of the batch.
-        scores: Of the batch.
-        active: Which classes the knowledge-driven loss pulls at, (n,).
-        distances: From the knowledge to the prompts of both states, (n, S).
+        logits: Logits of the batch.
+        scores: Scores of the batch.
+        active: Whether the knowledge-driven loss of each class is above 0, (n,).
+        distances: Distances from the knowledge to the prompts of both states, (n, S).
     """
     found = {"score_text": scores.text.mean(), "score_map": scores.smooth.amax(dim=(-2, -1)).mean()}
     for name, each in (("offset", logits.offsets), ("entropy", logits.entropies)):
@@ -31,13 +31,13 @@ def of_step(logits: Logits, scores: Scores, active: Tensor | None, distances: Te
 
 
 def parts_of(scores: Scores, label: Tensor) -> Tensor:  # (3, B)
-    """Keep what the image score of each image is made of, and its label."""
+    """Return the parts of the score of each image, and its label."""
     return torch.stack([scores.text, scores.smooth.amax(dim=(-2, -1)), label.float()]).detach()
 
 
 @torch.no_grad()
 def parts_of_held_out(module: Any) -> list[Tensor]:  # of (3, B)
-    """Keep the same of all images that a training validates with, and leave its random numbers as they are.
+    """Return the same for all validation images of a training, without changing the state of its random numbers.
 
     Args:
         module: A `KAnoClip` in training.
@@ -59,7 +59,7 @@ def parts_of_held_out(module: Any) -> list[Tensor]:  # of (3, B)
 def auroc_of(
     parts: Sequence[Tensor],  # of (3, B)
 ) -> dict[str, Tensor]:
-    """Measure how well the image score, and each of its parts alone, tells images apart; nothing for one kind."""
+    """Compute the AUROC of the image score and of each of its parts; empty if all images have one label."""
     text, maps, label = torch.cat(list(parts), dim=1) if parts else torch.empty(3, 0)
     if len(label.unique()) < 2:
         return {}

@@ -1,4 +1,4 @@
-"""What KAnoCLIP makes of an image, in the words of a knowledge base."""
+"""Explaining a prediction of KAnoCLIP by the descriptions of a knowledge base."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -22,7 +22,7 @@ from anomalib_zsad.models.parts.tiling import views_of
 
 @dataclass(frozen=True)
 class Match:
-    """How close a description lies; cosines in CLIP's joint space, from -1 to 1.
+    """The similarity of a description: cosines in CLIP's joint space, from -1 to 1.
 
     Args:
         text: The description.
@@ -30,7 +30,7 @@ class Match:
         abnormal: Cosine with the abnormal prompts of the image's class.
         normal: Cosine with the normal ones.
         patches: Mean cosine with the most anomalous patches, over all stages.
-        above_rest: By how much that exceeds the mean cosine with all patches of the image.
+        above_rest: The difference of that and the mean cosine with all patches of the image.
     """
 
     text: str
@@ -46,11 +46,11 @@ class Patch:
     """One of the most anomalous patches.
 
     Args:
-        row: Counted from 0 at the top.
-        column: Counted from 0 at the left.
+        row: Row in the grid, from 0 at the top.
+        column: Column in the grid, from 0 at the left.
         box: Left, top, right and bottom in pixels of the image.
-        probability: Of an anomaly, before smoothing.
-        text: The description that lies closest to it.
+        probability: Probability of an anomaly, before smoothing.
+        text: The closest description.
     """
 
     row: int
@@ -62,15 +62,15 @@ class Patch:
 
 @dataclass(frozen=True)
 class Explanation:
-    """What is said of an image.
+    """The explanation of a prediction.
 
     Args:
-        image: The picture.
+        image: The image.
         anomaly_map: (H, W) in [0, 1].
-        score: Of the image, in [0, 1].
-        class_name: In the words of the prompts.
-        matches: One for each description, the closest to the most anomalous patches first.
-        patches: The most anomalous ones, the most anomalous first.
+        score: Image score in [0, 1].
+        class_name: The class name in the prompts.
+        matches: One for each description, by decreasing cosine with the most anomalous patches.
+        patches: The most anomalous patches, by decreasing probability.
     """
 
     image: Image.Image
@@ -81,7 +81,7 @@ class Explanation:
     patches: list[Patch]
 
     def as_data(self) -> dict[str, Any]:
-        """Write down all but the pictures."""
+        """Return everything but images and maps as plain data."""
         return {
             "score": self.score,
             "class_name": self.class_name,
@@ -91,7 +91,7 @@ class Explanation:
 
 
 class _Seen(NamedTuple):
-    """What the model sees on one image."""
+    """The features and scores of one image."""
 
     probabilities: Tensor  # (gh, gw)
     features: Tensor  # (L, N, D), of length 1
@@ -116,12 +116,12 @@ def explain(
     Args:
         model: A trained model.
         image_path: The image.
-        base: Where the descriptions are taken from; not necessarily that of the training.
-        class_name: What is on the image, as its dataset calls it. None: "object". The log says where the base does not
-            know it, and the texts about any object are used.
-        dataset: The dataset, for class names such as `01`.
+        base: The knowledge base with the descriptions; not necessarily that of the training.
+        class_name: The category of the image, as its dataset calls it. None: "object". If the base does not know it,
+            a warning is logged and the descriptions of any object are used.
+        dataset: Name of the dataset, for class names such as `01`.
         all_classes: Compare the descriptions of all classes.
-        n_patches: How many patches count as the most anomalous ones.
+        n_patches: The number of most anomalous patches.
 
     Raises:
         ValueError: If the number of patches is not positive.

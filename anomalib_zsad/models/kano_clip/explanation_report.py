@@ -28,7 +28,7 @@ _SOFT, _MARK = (110, 110, 110), (255, 220, 0)
 
 
 def tables(explanation: Explanation, count: int) -> RenderableType:
-    """Draw the closest descriptions for the terminal."""
+    """Lay out the closest descriptions for the terminal."""
     table = Table("description", "of", "abnormal", "normal", "patches", "above rest")
     for match in explanation.matches[:count]:
         table.add_row(shown(match.text), shown(match.of), *map(_signed, _cosines(match)))
@@ -50,9 +50,9 @@ def tables(explanation: Explanation, count: int) -> RenderableType:
 
 
 def stem_for(image: Path) -> str:
-    """Name the files of an image's explanation: never as the image itself, and for every image anew.
+    """Return the stem of the files that explain an image, unique for its path.
 
-    Datasets call their images 000.png in every folder: the digits at the end tell paths apart.
+    Datasets have an image 000.png in every folder: the stem ends in a digest of the path.
     """
     path = image.resolve()
     digest = hashlib.sha256(os.fsencode(path)).hexdigest()[:6]
@@ -63,10 +63,10 @@ def save_explanation(explanation: Explanation, folder: Path, stem: str, count: i
     """Write `<stem>.csv` with all descriptions, `<stem>.json` with everything and `<stem>.png`, the picture.
 
     Args:
-        explanation: What to write.
-        folder: Where to put it.
-        stem: The name of the files.
-        count: Descriptions in the picture.
+        explanation: The explanation.
+        folder: The folder of the files.
+        stem: Their stem.
+        count: Number of descriptions in the picture.
 
     Returns:
         The files; a picture that cannot be drawn is left out.
@@ -85,7 +85,7 @@ def save_explanation(explanation: Explanation, folder: Path, stem: str, count: i
 
 
 def closest_to_prompt(explanation: Explanation) -> list[Match]:
-    """Order the descriptions by their cosine with the abnormal prompts."""
+    """Sort the descriptions by their cosine with the abnormal prompts."""
     return sorted(explanation.matches, key=lambda match: -match.abnormal)
 
 

@@ -1,4 +1,4 @@
-"""How a knowledge base takes part in the training of KAnoCLIP, and nowhere else."""
+"""The knowledge base in the training of KAnoCLIP; prediction does not use it."""
 
 import logging
 from collections import Counter
@@ -22,25 +22,25 @@ logger = logging.getLogger(__name__)
 
 
 class KnowledgeMixin:
-    """The plumbing of the knowledge-driven loss: which descriptions, for which images, and what a checkpoint says.
+    """Selects descriptions for the knowledge-driven loss, and records the knowledge base.
 
     It is mixed into `KAnoClip` and uses its model and its hyper-parameters.
     """
 
     knowledge_sha256: str | None = None
-    """Of the base that the prompts were drawn to; None where there was none yet."""
+    """SHA-256 of the knowledge base of the training; None before a training."""
     _knowledge: KnowledgeBase | None = None
 
     @property
     def knowledge(self) -> KnowledgeBase:
-        """The knowledge base, read when training first asks for it; prediction never does."""
+        """The knowledge base, read on first use; prediction does not use it."""
         if self._knowledge is None:
             self._knowledge = load_knowledge(self._module.hparams["knowledge"])
             self.knowledge_sha256 = self._knowledge.sha256
         return self._knowledge
 
     def categories_of(self, batch: Any) -> list[str]:
-        """Name the category of every image, as its dataset calls it."""
+        """Return the category of every image, as its dataset calls it."""
         datamodule = datamodule_of(self._module)
         return list(categories_of(batch, datamodule, self._module.hparams["class_name"]))
 
@@ -49,7 +49,7 @@ class KnowledgeMixin:
         batch: Any,
         text: Tensor,  # (B, S, D)
     ) -> Tensor | None:  # (n, S)
-        """Measure how far prompts are from the knowledge, of each class of a batch, of all, or of each image, eq. 2."""
+        """Compute the distances of prompts from the knowledge, for each class of a batch, all, or each image, eq. 2."""
         if not self._module.hparams["use_knpl"]:
             return None
         categories = self.categories_of(batch)
@@ -68,9 +68,9 @@ class KnowledgeMixin:
         return knowledge_distances(targets, text)
 
     def knowledge_shares(self, batch: Any) -> Tensor | None:  # (n,)
-        """Weigh the classes of a batch so that each counts the same in the mean over all processes of a training.
+        """Compute weights of the classes of a batch that are equal in the mean over all processes of a training.
 
-        None where a plain mean does that: of images, of what all processes have, and in a single process.
+        None where a plain mean is enough: for images, for classes that all processes have, and in a single process.
         """
         if not self._module.hparams["use_knpl"] or self._module.choices.kd_scope != "class":
             return None
@@ -80,13 +80,13 @@ class KnowledgeMixin:
     def setup(self, stage: str) -> None:
         """Read the knowledge base before training."""
         super().setup(stage)  # type: ignore[misc]
-        self._knowledge = None  # of a training that did not come to its end
+        self._knowledge = None  # left by an interrupted training
         options = self._module.hparams
         if stage == TrainerFn.FITTING and options["use_knpl"]:
             logger.info("Knowledge base %s: %d classes.", options["knowledge"], len(self.knowledge.classes))
 
     def on_train_start(self) -> None:
-        """Say where the prompts of each class start: a class with d(k, a) below d(k, n) is not pulled at all."""
+        """Log the initial distances of each class: with d(k, a) below d(k, n) its loss is 0."""
         super().on_train_start()  # type: ignore[misc]
         own = self._module.hparams["class_name"]
         categories = [own] if own else [name.split("/", 1)[1] for name in self._module.training_sets if "/" in name]
@@ -100,17 +100,17 @@ class KnowledgeMixin:
             logger.info("%s: d(k, a) = %.4f, d(k, n) = %.4f before training", name, abnormal, normal)
 
     def on_fit_end(self) -> None:
-        """Let go of the knowledge base: nothing but training needs it."""
+        """Release the knowledge base: only training uses it."""
         super().on_fit_end()  # type: ignore[misc]
         self._knowledge = None
 
     def record(self) -> Record:
-        """Name the knowledge that the prompts were drawn to, too."""
+        """Add the digest of the knowledge base of the training."""
         record: Record = super().record()  # type: ignore[misc]
         return {**record, "knowledge_sha256": self.knowledge_sha256}
 
     def take(self, record: Record) -> None:
-        """Take over the name of the knowledge that the prompts were drawn to."""
+        """Restore the digest of the knowledge base of the training."""
         super().take(record)  # type: ignore[misc]
         saved = record.get("knowledge_sha256")
         if self._knowledge is None:
@@ -122,7 +122,7 @@ class KnowledgeMixin:
         self,
         of: Sequence[tuple[str, str | Path | None]],  # n categories, each with the path of an image
     ) -> Tensor:  # (n, D)
-        """Join descriptions, eq. 3: all count once, or both groups of them count half."""
+        """Average descriptions, eq. 3, with equal weights for all, or for both groups of them."""
         groups = [self._texts(*each) for each in of]
         if self._module.choices.kd_weighting == "count":
             groups = [[[text for group in each for text in group]] for each in groups]
@@ -130,7 +130,7 @@ class KnowledgeMixin:
         return torch.stack([each.mean(0) for each in means.split([len(each) for each in groups])])
 
     def _texts(self, category: str, path: str | Path | None) -> list[list[str]]:
-        """Give the descriptions of a class, and those of its images or of one image where there are any."""
+        """Return the descriptions of a class, and those of its images or of one image if there are any."""
         dataset = None if self._module.hparams["class_name"] else dataset_of(self._module, category)
         of_class = self.knowledge.class_texts(category, dataset)
         if self._module.choices.kd_scope != "image" or path is None:
@@ -145,15 +145,15 @@ class KnowledgeMixin:
 
 
 def _first_rows(categories: Sequence[str]) -> dict[str, int]:
-    """Find the first image of every class."""
+    """Return the row of the first image of every class."""
     return {categories[row]: row for row in reversed(range(len(categories)))}
 
 
 def _shares(classes: Sequence[str]) -> tuple[list[float], int]:
-    """Weigh classes so that over all processes each class counts the same and all weights add up to 1.
+    """Compute weights of classes that are equal over all processes and add up to 1.
 
     Returns:
-        The weights of these classes, and how many processes there are.
+        The weights of these classes, and the number of processes.
     """
     everyones = known_to_processes(classes)
     counts = Counter(name for each in everyones for name in each)

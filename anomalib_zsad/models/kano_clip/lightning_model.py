@@ -38,17 +38,17 @@ class KAnoClip(KnowledgeMixin, ZeroShotMixin, AnomalibModule):  # type: ignore[m
     """KAnoCLIP: knowledge-driven prompts and enhanced cross-modal integration (arXiv 2501.03786).
 
     Prompts of a normal and an abnormal state are trained on an auxiliary dataset with normal and anomalous images and
-    masks, drawn to descriptions of defects from a knowledge base, and meet the patches of CLIP-VV at four stages.
-    There is no published implementation: where the paper is silent, `KAnoChoices` says what was chosen.
+    masks, pulled to descriptions of defects from a knowledge base, and compared with the patches of CLIP-VV at four
+    stages. There is no published implementation: `KAnoChoices` has the settings that the paper leaves open.
 
     Args:
         feature_layers: Vision blocks after which the stages end, counted from 1. None: the last of each quarter
             (6, 12, 18, 24 at ViT-L).
         knowledge: The knowledge base for training: "builtin", or a file.
-        use_knpl: False for fixed prompts and no knowledge (table 3 of the paper).
+        use_knpl: False for fixed prompts without knowledge (table 3 of the paper).
         use_vv: False for CLIP's own patch tokens instead of those of V-V attention (table 3).
-        use_bicmci: False for patches and texts that are compared as they are (table 3).
-        use_conv_adapter: False for the global feature as it is (table 3).
+        use_bicmci: False for patches and text without mutual refinement (table 3).
+        use_conv_adapter: False for the global feature without adapter (table 3).
         prompt_length: Learnable vectors of each state (K of eq. 1).
         normal_states: Adjectives of the normal prompts.
         abnormal_states: Adjectives of the abnormal prompts.
@@ -58,7 +58,7 @@ class KAnoClip(KnowledgeMixin, ZeroShotMixin, AnomalibModule):  # type: ignore[m
         lambda_local: Weight of the map's losses (gamma).
         lr_prompts: Adam's learning rate of the prompt vectors.
         lr_adapters: Adam's learning rate of everything else.
-        choices: What the paper leaves open (see `KAnoChoices`).
+        choices: Settings that the paper leaves open (see `KAnoChoices`).
 
     Raises:
         ValueError: If an argument does not fit the backbone.
@@ -183,7 +183,7 @@ class KAnoClip(KnowledgeMixin, ZeroShotMixin, AnomalibModule):  # type: ignore[m
         return Adam(groups, betas=self.choices.betas)
 
     def on_train_start(self) -> None:
-        """Log how well the held-out images are told apart before the first step."""
+        """Log the AUROC of the validation images before the first step."""
         super().on_train_start()
         found = {} if self.trainer.global_step else diagnostics.auroc_of(diagnostics.parts_of_held_out(self))
         self.log_dict({f"start_{name}": value for name, value in found.items()})
@@ -191,11 +191,11 @@ class KAnoClip(KnowledgeMixin, ZeroShotMixin, AnomalibModule):  # type: ignore[m
             logger.info("%s = %.4f before training", name, value)
 
     def on_train_epoch_start(self) -> None:
-        """Forget the images of an epoch that did not come to its end."""
+        """Clear what an interrupted epoch left."""
         self._seen = []
 
     def on_train_epoch_end(self) -> None:
-        """Log how well each part of the score does alone, and how much each attention counts."""
+        """Log the AUROC of each part of the score, and the residual scales of the attentions."""
         found = diagnostics.auroc_of(self._seen)
         if self.model.bicmci is not None:
             found.update(self.model.bicmci.scale_norms())
@@ -207,6 +207,5 @@ class KAnoClip(KnowledgeMixin, ZeroShotMixin, AnomalibModule):  # type: ignore[m
         found = diagnostics.of_step(logits, scores, active, distances)
         found = {f"train_{name}": value for name, value in found.items()}
         self.log_dict(found, on_step=False, on_epoch=True, batch_size=len(label), sync_dist=True)
-        # Processes are together in a step, not in the hooks at the end of an epoch: there the progress bar of the first
-        # one alone may be waiting for the others.
+        # Gathered in the step: at the end of an epoch the progress bar of the first process may wait for the others.
         self._seen += known_to_processes(diagnostics.parts_of(scores, label).cpu())

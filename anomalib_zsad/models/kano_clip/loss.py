@@ -1,4 +1,4 @@
-"""How KAnoCLIP is trained: knowledge-driven, global and local losses."""
+"""The losses of KAnoCLIP: knowledge-driven, global and local."""
 
 import torch
 from torch import Tensor, nn
@@ -11,12 +11,12 @@ from anomalib_zsad.models.kano_clip.choices import KAnoChoices
 class KAnoClipLoss(nn.Module):
     """The losses of KAnoCLIP, eq. 2 and 13-15.
 
-    The focal loss is computed from log-odds. Probabilities of four stages' sum are soon 0 or 1 in floats, and a loss
-    that clamps them has no gradient where a pixel is surely wrong: a map that has become all normal stays so.
+    The focal loss is computed from log-odds. Probabilities of the sum of four stages round to 0 or 1, and a loss with
+    clamped probabilities has no gradient for these pixels: a map that is normal everywhere would stay so.
 
     Args:
-        choices: Focus of the focal loss, margin of the knowledge-driven one, and what the cross-entropy sees of the sum
-            of both parts of the image score.
+        choices: Exponent of the focal loss, margin of the knowledge-driven one, and the reduction of both parts of the
+            image score for the cross-entropy.
         lambda_kd: Weight of the knowledge-driven loss (alpha of eq. 13).
         lambda_global: Weight of the image's cross-entropy (beta).
         lambda_local: Weight of the map's losses (gamma).
@@ -75,7 +75,7 @@ def knowledge_distances(
     target: Tensor,  # (n, D)
     text: Tensor,  # (n, S, D)
 ) -> Tensor:  # (n, S) in [0, 2]
-    """Measure how far the prompts of each state are from the knowledge, as directions."""
+    """Compute the distances of the prompts of each state from the knowledge, as unit vectors."""
     return torch.linalg.vector_norm(F.normalize(target, dim=-1)[:, None] - F.normalize(text, dim=-1), dim=-1)
 
 
@@ -83,5 +83,5 @@ def knowledge_loss(
     distances: Tensor,  # (n, S), normal and abnormal
     margin: float = 0.0,
 ) -> Tensor:  # (n,)
-    """Knowledge-driven loss of each class, eq. 2: none where the abnormal prompts are the nearer ones."""
+    """Knowledge-driven loss of each class, eq. 2: 0 where the abnormal prompts are nearer by the margin."""
     return F.relu(distances[:, 1] - distances[:, 0] + margin)

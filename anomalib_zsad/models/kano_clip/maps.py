@@ -1,4 +1,4 @@
-"""From the patches' logits to the maps of both states (eq. 9 of the paper)."""
+"""Maps of both states from the logits of patches (eq. 9 of the paper)."""
 
 from typing import NamedTuple
 
@@ -9,13 +9,13 @@ from anomalib_zsad.functional.scoring import smooth_upsample
 from anomalib_zsad.models.kano_clip.choices import KAnoChoices
 
 MARGIN = 1e-5
-"""How far min-max normalised maps are kept from 0 and 1, where log-odds are infinite."""
+"""The least distance of min-max normalised maps from 0 and 1, where log-odds are infinite."""
 FLAT = 1e-4
 """The least range of logits that min-max normalisation stretches to [0, 1]; less may be rounding."""
 
 
 class StateMaps(NamedTuple):
-    """The maps of both states as log-odds, which losses need."""
+    """The maps of both states as log-odds."""
 
     abnormal: Tensor  # (B, H, W) of M^a
     normal: Tensor | None  # (B, H, W) of M^n; None where it is the rest, 1 - M^a
@@ -29,9 +29,9 @@ def state_maps(
     """Upsample logits and normalise them for every pixel.
 
     Args:
-        logits: Of the joined stages, or of one.
+        logits: Logits of the joined stages, or of one.
         size: Height and width of the maps in pixels.
-        choices: How they are upsampled and normalised. With a softmax over both states a map is the sigmoid of their
+        choices: Upsampling and normalisation. With a softmax over both states a map is the sigmoid of their
             difference, and upsampling is linear.
     """
     align_corners = choices.upsample_align_corners

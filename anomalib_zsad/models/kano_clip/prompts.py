@@ -1,4 +1,4 @@
-"""What KAnoCLIP says about a class: learnable prompts of both states (eq. 1), and what they are drawn to (eq. 3)."""
+"""The text of KAnoCLIP: learnable prompts of both states (eq. 1), and encoded descriptions (eq. 3)."""
 
 from collections.abc import Sequence
 
@@ -13,24 +13,24 @@ from anomalib_zsad.models.parts.text_side import encode_sentences, prompt_tokens
 
 _FIXED = ("a photo of a normal {}.", "a photo of an abnormal {}.")
 _CHUNK = 64
-"""Texts that are encoded at a time."""
+"""The number of texts that are encoded at a time."""
 
 
 class KnowledgePrompts(nn.Module):
-    """Learnable normal and abnormal prompts: [N_1] ... [N_K] [normal] [class] and the like of the other state, eq. 1.
+    """Learnable normal and abnormal prompts: [N_1] ... [N_K] [normal] [class] and the same for the other state, eq. 1.
 
     The vectors of a state are shared by its adjectives and by all classes.
 
     Args:
         clip: The frozen CLIP.
-        length: Learnable vectors in front of a prompt (K).
+        length: Number of learnable vectors before the words (K).
         normal: Adjectives of the normal state.
         abnormal: Adjectives of the abnormal state.
-        choices: How the adjectives are joined, and which learnable tokens stand deeper in the text tower.
+        choices: The mean over adjectives, and the learnable tokens in deeper blocks of the text tower.
 
     Raises:
-        ValueError: If the vectors do not fit into the text tower's context, or there are not as many blocks as are to
-            have learnable tokens.
+        ValueError: If the vectors do not fit into the text tower's context, or it has fewer blocks than are to have
+            learnable tokens.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class KnowledgePrompts(nn.Module):
         self.deep = deep
 
     def of(self, class_name: str) -> list[list[str]]:
-        """Write the prompts of each state, an X where a vector stands."""
+        """Return the prompts of each state, with an X in place of each vector."""
         places = "X " * self.vectors.shape[1]
         return [[f"{places}{word} {class_name}." for word in state] for state in self.states]
 
@@ -64,8 +64,8 @@ class KnowledgePrompts(nn.Module):
         self,
         clip: FrozenClip,
         names: Sequence[str],
-    ) -> dict[str, Tensor]:  # each (S, D), as the encoder gives them
-        """Encode what is said of classes."""
+    ) -> dict[str, Tensor]:  # each (S, D), not normalised
+        """Encode the prompts of classes."""
         prompts = [self.of(name) for name in names]
         tokens, end = prompt_tokens(clip, [text for states in prompts for state in states for text in state])
         words = clip.embed_tokens(tokens)
@@ -88,21 +88,21 @@ class KnowledgePrompts(nn.Module):
 
 
 class FixedPrompts(nn.Module):
-    """Prompts that learn nothing: those of the ablation without knowledge-driven prompts."""
+    """Fixed prompts, for the ablation without knowledge-driven prompts."""
 
     def forward(
         self,
         clip: FrozenClip,
         names: Sequence[str],
     ) -> dict[str, Tensor]:  # each (S, D)
-        """Encode what is said of classes."""
+        """Encode the prompts of classes."""
         return {name: encode_sentences(clip, [text.format(name) for text in _FIXED]) for name in names}
 
 
 class KnowledgeTargets(nn.Module):
-    """What abnormal prompts are drawn to: the mean of the encoded descriptions of a class or an image, eq. 3.
+    """The target of abnormal prompts: the mean of the encoded descriptions of a class or an image, eq. 3.
 
-    No gradient reaches it. Each text is encoded once.
+    It has no gradient. Each text is encoded once.
 
     Args:
         width: D, width of the encoded texts.
@@ -121,7 +121,7 @@ class KnowledgeTargets(nn.Module):
         clip: FrozenClip,
         texts: Sequence[Sequence[str]],  # n sets
     ) -> Tensor:  # (n, D)
-        """Take the mean of each set of texts."""
+        """Compute the mean of each set of encoded texts."""
         new = [text for text in dict.fromkeys(text for each in texts for text in each) if text not in self._rows]
         if new:
             found = [encode_sentences(clip, new[start : start + _CHUNK]) for start in range(0, len(new), _CHUNK)]

@@ -1,4 +1,4 @@
-"""What KAnoCLIP reads of CLIP: the tokens of every stage, and those of the global feature (eq. 8)."""
+"""The tokens of CLIP that KAnoCLIP uses: those of every stage, and the global feature (eq. 8)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,14 +14,14 @@ from anomalib_zsad.models.parts.encoder import vv_start
 
 @dataclass(frozen=True)
 class StageTokens:
-    """Reads the tokens of every stage, then the last ones of CLIP's own stream, whose first is the global feature.
+    """Reads the tokens of every stage, and the last ones of CLIP's own stream, whose first is the global feature.
 
     Args:
-        vv_start: The block from which on V-V attention gathers the stages' tokens. None: they are CLIP's own.
-        vv_ffn: Whether that stream goes through the feed-forward part of the blocks.
-        cls_source: The class token that is the global feature: of CLIP's "original" stream, or of the "vv" stream.
-        cls_ln_post: Whether CLIP's last layer norm comes before its projection.
-        projects: Whether the tokens of the stages are projected to the joint space; a learnt projection follows else.
+        vv_start: The first block with V-V attention. None: the stages are those of CLIP's own stream.
+        vv_ffn: Whether the V-V stream passes the feed-forward part of the blocks.
+        cls_source: The stream of the class token that is the global feature: "original" or "vv".
+        cls_ln_post: Whether CLIP's last layer norm precedes its projection.
+        projects: Whether the tokens of the stages are projected to the joint space; False for a learnt projection.
     """
 
     vv_start: int | None
@@ -32,10 +32,10 @@ class StageTokens:
 
     @classmethod
     def of(cls, choices: KAnoChoices, clip: FrozenClip, use_vv: bool) -> "StageTokens":
-        """Read as was chosen.
+        """Make it from the choices.
 
         Raises:
-            ValueError: If V-V attention is to start at a block that the backbone does not have.
+            ValueError: If the backbone does not have the first block of V-V attention.
         """
         start = vv_start(choices.vv_start_layer, clip) if use_vv else None
         projects = choices.patch_projection == "clip"

@@ -4,9 +4,9 @@ from torch import Tensor, nn
 
 
 class TextAttention(nn.Module):
-    """Multi-head attention with text on one side: few tokens ask many patches, or the other way round.
+    """Multi-head attention between few text tokens and many patches, in either direction.
 
-    The projections of the patches are moved to the side of the text: (x W_q)(y W_k)^T = x (W_q W_k^T y^T), and the
+    The projections of the patches are applied to the text instead: (x W_q)(y W_k)^T = x (W_q W_k^T y^T), and the
     same for values and the output. With two texts this is 2 x heads vectors instead of a wide matrix product for every
     patch, with the same result.
 
@@ -30,7 +30,7 @@ class TextAttention(nn.Module):
         few: Tensor,  # (B or 1, S, D)
         many: Tensor,  # (B or 1, N, D)
     ) -> tuple[Tensor, Tensor]:  # (B, S, D), and the weights (B, heads, S, N)
-        """Let few queries read many tokens."""
+        """Attend from few queries to many tokens."""
         q = self._split(self.to_q(few) * self.scale)  # (B, h, S, d)
         wide = q @ self._heads_of(self.to_k.weight)  # (B, h, S, D)
         bias = q @ self.to_k.bias.view(self.heads, -1, 1)  # (B, h, S, 1)
@@ -45,7 +45,7 @@ class TextAttention(nn.Module):
         many: Tensor,  # (B, N, D)
         few: Tensor,  # (B or 1, S, D)
     ) -> Tensor:  # (B, N, D)
-        """Let many queries read few tokens."""
+        """Attend from many queries to few tokens."""
         k, v = self._split(self.to_k(few) * self.scale), self._split(self.to_v(few))  # (B, h, S, d)
         wide = (k @ self._heads_of(self.to_q.weight)).flatten(1, 2)  # (B, h S, D)
         bias = (k @ self.to_q.bias.view(self.heads, -1, 1)).flatten(1)[:, None]  # (B, 1, h S)

@@ -1,4 +1,4 @@
-"""What KAnoCLIP computes: patches of CLIP-VV and texts that refine each other, and an adapted global feature."""
+"""The torch model of KAnoCLIP: patches of CLIP-VV and text that refine each other, and an adapted global feature."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -20,16 +20,16 @@ from anomalib_zsad.models.parts.tiling import Tileable, tiled
 
 
 class Logits(NamedTuple):
-    """What training and scoring start from."""
+    """The input of the losses and of scoring."""
 
     image: Tensor  # (B, S)
-    patches: Tensor  # (B, L, gh, gw, S), one map a stage
+    patches: Tensor  # (B, L, gh, gw, S), one map for each stage
     offsets: Tensor  # (L,) mean distance that sampling points moved, in halves of the map's sides
     entropies: Tensor  # (L,) of the attention from text to patches
 
 
 class Scores(NamedTuple):
-    """The parts of the scores, in [0, 1] but the log-odds."""
+    """The parts of the scores, in [0, 1] except the log-odds."""
 
     text: Tensor  # (B,) of the global feature
     log_odds: StateMaps  # of eq. 9
@@ -37,7 +37,7 @@ class Scores(NamedTuple):
     smooth: Tensor  # (B, H, W) M of eq. 10
 
     def parts(self, smooth: bool = True) -> tuple[Tensor, Tensor]:  # (B,) each
-        """Give what the image score is made of: the text's score and the map's maximum."""
+        """Return the parts of the image score: the text's score and the map's maximum."""
         return self.text, (self.smooth if smooth else self.maps).amax(dim=(-2, -1))
 
 
@@ -50,10 +50,10 @@ class KAnoClipModel(Tileable):
     Args:
         encoder: The frozen CLIP, read as `StageTokens` does.
         prompts: Eq. 1.
-        bicmci: Eq. 9. None compares the patches with the text as they are.
-        conv_adapter: Eq. 11. None leaves the global feature as it is.
-        choices: What is compared, and how maps are made of it.
-        class_name: The class of images that come without one.
+        bicmci: Eq. 9. None: patches and text are not refined.
+        conv_adapter: Eq. 11. None: the global feature is not adapted.
+        choices: Temperatures, projections, and the reduction to maps.
+        class_name: The class of images whose class is not given.
         sigma: Standard deviation in pixels of the blur of the final map, eq. 10.
     """
 
@@ -95,7 +95,7 @@ class KAnoClipModel(Tileable):
         images: Tensor,  # (B, 3, H, W), normalised
         class_names: Sequence[str] | None = None,  # B
     ) -> Logits:
-        """Compare images and their patches with what the text tower says of their classes."""
+        """Compare images and their patches with the text of their classes."""
         return self.compare(self.encoder(images), self.text_features(class_names))
 
     def compare(
@@ -119,14 +119,14 @@ class KAnoClipModel(Tileable):
             return Logits(image, maps, offsets, entropies)
 
     def patches_of(self, taps: Taps) -> list[Tensor]:  # L x (B, N, D)
-        """Bring the patches of every stage to the joint space."""
+        """Project the patches of every stage to the joint space."""
         patches = [tokens[:, 1:] for tokens in taps.tokens[:-1]]
         if self.projections is None:
             return patches
         return [project(each) for project, each in zip(self.projections, patches, strict=True)]
 
     def score(self, logits: Logits, size: tuple[int, int]) -> InferenceBatch:
-        """Turn logits into one map of the image's size, and join its maximum and the global feature's probability."""
+        """Compute the map from logits, and combine its maximum with the global feature's probability."""
         scores = self.scores(logits, size)
         score = self.head.join(scores.text, scores.smooth)  # eq. 12, divided by its bound
         return InferenceBatch(pred_score=score, anomaly_map=scores.smooth[:, None])
@@ -143,7 +143,7 @@ class KAnoClipModel(Tileable):
         return Scores(probability(logits.image), log_odds, maps, self.head.smooth(maps, size))
 
     def join_stages(self, logits: Logits) -> Tensor:  # (B, gh, gw, S)
-        """Join the logits of the stages, eq. 9."""
+        """Reduce the logits of the stages, eq. 9."""
         return logits.patches.sum(1) if self.choices.stage_reduction == "sum" else logits.patches.mean(1)
 
     def maps_of(
@@ -151,14 +151,14 @@ class KAnoClipModel(Tileable):
         logits: Tensor,  # (B, gh, gw, S) of the joined stages, or of one
         size: tuple[int, int],
     ) -> StateMaps:
-        """Make maps of logits, eq. 9."""
+        """Compute maps from logits, eq. 9."""
         return state_maps(logits, size, self.choices)
 
     def text_features(
         self,
         class_names: Sequence[str] | None = None,  # B
-    ) -> Tensor:  # (B, S, D), as the encoder gives them; (1, S, D) where all images have the default class
-        """Encode what is said of the classes; without gradients once for every class and state of the prompts."""
+    ) -> Tensor:  # (B, S, D), not normalised; (1, S, D) where all images have the default class
+        """Encode the prompts of the classes; without gradients they are cached until the prompts change."""
         return self.text_side(self.prompts, self.encoder.clip, class_names)
 
     def knowledge_of(
@@ -173,7 +173,7 @@ class KAnoClipModel(Tileable):
             return self.targets(self.encoder.clip, texts)
 
     def fold_text(self) -> None:
-        """Keep what is said of the default class without what encodes it, for export: no image changes it."""
+        """Replace prompts and text tower by the features of the default class, for export."""
         self.text_side.fold(self.prompts, self.encoder.clip)
         self.encoder.drop_text()
         self.targets = None

@@ -1,4 +1,4 @@
-"""What WMoE-CLIP does to the patches of a layer: projection and wavelet-enhanced cross-attention (eq. 5-7)."""
+"""The modules of WMoE-CLIP for patches: projection and wavelet-enhanced cross-attention (eq. 5-7)."""
 
 from typing import NamedTuple
 
@@ -12,12 +12,12 @@ from anomalib_zsad.models.wmoe_clip.wavelet import HaarBands
 
 
 class PatchProjections(nn.Module):
-    """Bring the patches of every layer into the space shared with texts.
+    """Projections of the patches of every layer to the joint space.
 
     Args:
         clip: The frozen CLIP.
         n_layers: L.
-        choices: Whether they are trained and how they start, or CLIP's own.
+        choices: Trained projections with their initialisation, or CLIP's own.
     """
 
     def __init__(self, clip: FrozenClip, n_layers: int, choices: WMoEChoices = WMoEChoices()) -> None:
@@ -38,7 +38,7 @@ class PatchProjections(nn.Module):
 
 
 class Attended(NamedTuple):
-    """Text refined by the patches of a layer, and how."""
+    """Text refined by the patches of a layer, with attention weights and gate."""
 
     text: Tensor  # (B, S, D)
     weights: Tensor  # (B, S heads, N) of the attention
@@ -47,10 +47,10 @@ class Attended(NamedTuple):
 
 
 class WaveletCrossAttention(nn.Module):
-    """Let text look at patches whose high frequencies are gated, eq. 5-7.
+    """Cross-attention of text to patches whose high frequencies are gated, eq. 5-7.
 
-    There are two queries an image and over a thousand patches. So no key and no value is ever formed: scores are
-    F_p (W_k q), and the values of the weighted sum of patches are the weighted sum of their values.
+    Each image has two queries and over a thousand patches, so keys and values are not computed: scores are F_p (W_k q),
+    and the weighted sum of values is the value of the weighted sum of patches.
 
     Args:
         width: D.
@@ -90,8 +90,8 @@ class WaveletCrossAttention(nn.Module):
         """Attend to patches, eq. 7."""
         query = self.to_q(text).unflatten(-1, (self.heads, -1))  # (B, S, heads, D / heads)
         key, value = (linear.weight.unflatten(0, (self.heads, -1)) for linear in (self.to_k, self.to_v))
-        asked = torch.einsum("bshe,hed->bshd", query, key).flatten(1, 2) / query.shape[-1] ** 0.5
-        weights = (asked @ patches.transpose(1, 2)).softmax(-1)
+        wide = torch.einsum("bshe,hed->bshd", query, key).flatten(1, 2) / query.shape[-1] ** 0.5
+        weights = (wide @ patches.transpose(1, 2)).softmax(-1)
         seen = (weights @ patches).unflatten(1, (-1, self.heads))  # (B, S, heads, D)
         return torch.einsum("bshd,hed->bshe", seen, value).flatten(2), weights
 

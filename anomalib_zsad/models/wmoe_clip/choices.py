@@ -1,4 +1,4 @@
-"""What the paper of WMoE-CLIP leaves open, and what was chosen."""
+"""The settings that the paper of WMoE-CLIP leaves open."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,24 +10,24 @@ from anomalib_zsad.functional.losses import ScoreReduction
 
 @dataclass(frozen=True)
 class WMoEChoices(arg.Choices):
-    """What the paper of WMoE-CLIP leaves open (arXiv 2603.06313).
+    """Settings that the paper of WMoE-CLIP leaves open (arXiv 2603.06313).
 
     Args:
-        prompt_scale: Scale of the prompts' vectors beside the words.
-        prompt_latent: The prompts' vectors are samples "decoded" again, or the "latent" ones.
+        prompt_scale: Scale of the prompts' vectors relative to word embeddings.
+        prompt_latent: The prompts' vectors are "decoded" samples, or "latent" ones.
         cls_scale: Length of the class token: "raw" as CLIP gives it, "unit" 1, "sqrt_dim" the square root of its width.
         vae_hidden: Width of the hidden layers of the autoencoder (eq. 1).
-        inference_sampling: What is drawn outside of training: the "mean", "fixed" noise that is the same for all
-            images, or noise of its own for every image ("monte_carlo", which cannot be exported).
+        inference_sampling: Sampling outside of training: the "mean", "fixed" noise for all images, or new noise for
+            every image ("monte_carlo", which cannot be exported).
         patch_projection: "linear" trains a projection of patches for each layer, "clip" is CLIP's own.
         patch_projection_init: Trained projections start as CLIP's own ("clip"), or by "xavier".
         patch_ln_post: Whether CLIP's last layer norm comes before them.
         wavelet_kind: "dwt" decimates, "swt" filters at every position, with half the filters.
-        wavelet_return: How decimated bands get back to the grid: "idwt", their inverse transforms; their coefficients
-            interpolated, "bilinear" or "nearest"; or "none", they stay on the grid of half the size.
+        wavelet_return: Upsampling of decimated bands to the grid: "idwt", their inverse transforms; their coefficients
+            interpolated, "bilinear" or "nearest"; or "none" for the grid of half the size.
         wcma_shared: One attention for all layers, or one for each.
         wcma_heads: Heads of the attention (eq. 7).
-        wcma_residual: Whether refined text keeps the text that it was made of.
+        wcma_residual: Whether the attention has a residual connection.
         gate_reduction: Divides the inner width of the gate (eq. 5).
         gate_bn: Batch normalisation in both branches of the gate, as MS-CAM has it. One attention for all layers has
             the same running statistics for all of them, and every process of a training those of its own batches
@@ -36,16 +36,16 @@ class WMoEChoices(arg.Choices):
         moe_adapter: The context of the experts: a linear map for each layer to a share of it ("split"), or one map of
             their "concat".
         expert_hidden: Width of the hidden layer of each expert.
-        gate_noise: Give the router noise of a learnt scale in training, as in Shazeer et al. 2017; evaluation draws
-            none.
+        gate_noise: Add noise of a learnt scale to the router in training, as in Shazeer et al. 2017; none in
+            evaluation.
         balance_weight: Weight of the experts' load balance, which is not in the paper.
         temperature: Divides the cosines of patches.
         score_temperature: Divides the cosines of class tokens.
         learn_temperature: Whether both are trained.
-        smooth_score: Whether the map's share of the image score is read after the blur.
-        map_reduction: Layers' maps are joined by their "mean"; their "sum" counts as often as there are layers in the
-            image score, and is their mean too in what is returned.
-        score_reduction: What the image's loss sees of the score (see `score_loss`).
+        smooth_score: Whether the map's maximum in the image score is that of the blurred map.
+        map_reduction: The layers' maps are reduced by their "mean", or by their "sum", which has the weight of all
+            layers in the image score; the returned map is the mean in either case.
+        score_reduction: The part of the score that the image's loss uses (see `score_loss`).
         focal_gamma: Focusing exponent of the focal losses (eq. 10).
         betas: Adam's betas.
         lr_schedule: "constant", or "cosine" after a warm-up of a tenth of the training.

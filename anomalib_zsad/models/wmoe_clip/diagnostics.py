@@ -1,4 +1,4 @@
-"""What a training of WMoE-CLIP shows of itself: the parts of this method that can collapse without a loss saying so."""
+"""Training diagnostics of WMoE-CLIP, for parts that can collapse without a visible change of the losses."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -13,24 +13,24 @@ from anomalib_zsad.models.wmoe_clip.loss import divergence, reconstruction
 from anomalib_zsad.models.wmoe_clip.torch_model import Logits
 
 ACTIVE = 0.01
-"""Divergence in nats above which a dimension of the latent carries something."""
+"""Divergence in nats above which a dimension of the latent carries information."""
 SURVIVES = 0.5
 """Variance above which a direction of the class token outlives both losses of the autoencoder at weight 1."""
 
 
 class Seen(NamedTuple):
-    """What is kept of a batch until the end of the epoch."""
+    """The values of a batch that are kept until the end of the epoch."""
 
     scores: Tensor  # (4, B): probability of the class token, minimum and maximum of the map, label
     sampled: list[Tensor]  # x_c (B, D), divergence (B, D), reconstruction (B, m); nothing without CTDS
 
     def on_cpu(self) -> "Seen":
-        """Leave the device, for other processes."""
+        """Move all tensors to the CPU, for other processes."""
         return Seen(self.scores.cpu(), [each.cpu() for each in self.sampled])
 
 
 def of_step(logits: Logits) -> dict[str, Tensor]:
-    """Look at one batch.
+    """Compute the diagnostics of one batch.
 
     Returns:
         For each layer: entropy of the attention (nats), cosine of the two refined texts, mean of the gate. Of the
@@ -53,7 +53,7 @@ def seen_in(
     maps: Tensor,  # (B, L, H, W)
     label: Tensor,  # (B,)
 ) -> Seen:
-    """Keep what `of_epoch` needs."""
+    """Collect the values for `of_epoch`."""
     sample = logits.sample
     low, high = maps.mean(1).flatten(1).aminmax(dim=1)
     scores = torch.stack([probability(logits.image), low, high, label.float()])
@@ -62,13 +62,13 @@ def seen_in(
 
 
 def of_epoch(seen: Sequence[Seen]) -> dict[str, Tensor]:
-    """Look at all training images.
+    """Compute the diagnostics of all training images of an epoch.
 
     Returns:
         AUROC of each part of the image score, and the map's range on normal images. Of the class token: mean length,
         variance, and in how many directions the variance is above `SURVIVES`. Of the autoencoder: dimensions whose
-        mean divergence is above `ACTIVE`, and the reconstruction's error as a share of the variance; at 1 it says no
-        more than the mean.
+        mean divergence is above `ACTIVE`, and the reconstruction's error as a share of the variance: 1 is that of the
+        mean alone.
     """
     found: dict[str, Tensor] = {}
     text, low, high, label = torch.cat([each.scores for each in seen], dim=1)

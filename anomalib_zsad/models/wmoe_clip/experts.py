@@ -11,7 +11,7 @@ from anomalib_zsad.models.wmoe_clip.choices import WMoEChoices
 
 
 class Routed(NamedTuple):
-    """What the experts say, and how they were chosen."""
+    """The mixed output of the experts, and the weights of the router."""
 
     mix: Tensor  # (B, D) x_p
     logits: Tensor  # (B, E) of the router, with the noise that it was given
@@ -19,7 +19,7 @@ class Routed(NamedTuple):
 
 
 class LayerContext(nn.Module):
-    """Join the pooled patches of all layers to one context x_a.
+    """Combines the pooled patches of all layers to one context x_a.
 
     Args:
         width: D.
@@ -50,21 +50,21 @@ class LayerContext(nn.Module):
 
 
 class SemanticExperts(nn.Module):
-    """Mix the few experts that a router chooses for an image, eq. 8.
+    """Mixture of the top-k experts that a router chooses for an image, eq. 8.
 
-    All experts run, in one batched product over one vector an image, and are weighed with exact zeros: nothing
-    depends on data but numbers, so the graph exports, and what was not chosen gets no gradient.
+    All experts run, in one batched product over one vector for each image, with weights of exactly 0 for those that
+    were not chosen: the graph does not depend on data and can be exported, and these experts get no gradient.
 
     Args:
         width: D.
-        context: Gives x_a.
+        context: Computes x_a.
         n_experts: E.
-        top_k: How many are chosen.
-        choices: Width of the hidden layer of each; whether the router learns how much noise it is given in training,
-            for each expert from the context (Shazeer et al. 2017, eq. 4, with their W_noise of zeros at the start).
+        top_k: Number of experts for an image.
+        choices: Width of the hidden layer of each expert; whether the router has noise in training, whose scale is
+            learnt from the context (Shazeer et al. 2017, eq. 4, with W_noise initialised with zeros).
 
     Raises:
-        ValueError: If more are to be chosen than there are.
+        ValueError: If `top_k` is larger than the number of experts.
     """
 
     def __init__(
@@ -96,23 +96,24 @@ class SemanticExperts(nn.Module):
         pooled: Tensor,  # (B, L, D)
         noise: Tensor | None = None,  # (B, E), standard normal
     ) -> Routed:
-        """Choose and mix."""
+        """Choose experts and mix their outputs."""
         context = self.context(pooled)
         logits = self.router(context)
         if noise is not None and self.noise_weight is not None:
             logits = logits + noise * F.softplus(context @ self.noise_weight)
         weights = self.route(logits)
         hidden = F.gelu(torch.einsum("bd,edh->beh", context, self.inner) + self.inner_bias)
-        said = torch.einsum("beh,ehd->bed", hidden, self.outer) + self.outer_bias
-        return Routed((weights[..., None] * said).sum(1), logits, weights)
+        outputs = torch.einsum("beh,ehd->bed", hidden, self.outer) + self.outer_bias
+        return Routed((weights[..., None] * outputs).sum(1), logits, weights)
 
     def route(
         self,
         logits: Tensor,  # (B, E)
     ) -> Tensor:  # (B, E)
-        """Weigh the chosen experts by a softmax over them.
+        """Compute the weights of the chosen experts by a softmax over them.
 
-        That of a single one would be 1, with no gradient for the router; there its share of all counts (Switch).
+        For a single one that is 1 without a gradient for the router; then its softmax over all experts is used
+        (Switch).
         """
         chosen, index = logits.topk(self.top_k, dim=-1)
         weights = chosen.softmax(-1) if self.top_k > 1 else logits.softmax(-1).gather(-1, index)
@@ -120,7 +121,7 @@ class SemanticExperts(nn.Module):
 
 
 def load_balance(routed: Routed) -> Tensor:
-    """Measure how unevenly experts are used in a batch, that of all processes: 1 where all are used alike, else more.
+    """Compute the load balance loss over the batches of all processes: 1 for a uniform use of experts, else more.
 
     Source: Fedus et al. 2022 (Switch Transformers), eq. 4, with top-k shares.
     """
@@ -130,5 +131,5 @@ def load_balance(routed: Routed) -> Tensor:
 
 
 def _uniform(*shape: int, fan_in: int) -> Tensor:
-    """Draw as nn.Linear does."""
+    """Initialise as nn.Linear does."""
     return torch.empty(shape).uniform_(-(fan_in**-0.5), fan_in**-0.5)

@@ -1,4 +1,4 @@
-"""The gate of WMoE-CLIP: how much of the high frequencies counts where (eq. 5)."""
+"""The gate of WMoE-CLIP: weights of high frequencies for each patch (eq. 5)."""
 
 import torch
 from torch import Tensor, nn
@@ -8,7 +8,7 @@ from anomalib_zsad.models.wmoe_clip.choices import WMoEChoices
 
 
 class FrequencyGate(nn.Module):
-    """Weigh high frequencies by what is seen in the whole image and at the patch, eq. 5.
+    """Weights of high frequencies from a global and a local branch, eq. 5.
 
     Args:
         width: D.
@@ -38,7 +38,7 @@ class FrequencyGate(nn.Module):
 class TokenNorm(nn.Module):
     """Batch normalisation of every channel over all tokens of a batch.
 
-    A single token has no variance: in training it is normalised as in evaluation, by the running statistics.
+    A single token has no variance: it is normalised by the running statistics also in training.
 
     Args:
         width: Channels.

@@ -39,11 +39,11 @@ WARM_UP = 0.1
 class WMoEClip(ZeroShotMixin, AnomalibModule):  # type: ignore[misc]  # what the mixin replaces is typed narrowly
     """WMoE-CLIP: wavelet-enhanced mixture-of-experts prompt learning (arXiv 2603.06313).
 
-    What learns is trained once on an auxiliary dataset with normal and anomalous images and masks; the result detects
-    anomalies in categories it has never seen. No class name is used: two prompts are completed by vectors that are
-    drawn for each image from its class token (CTDS). Text looks at patches whose high frequencies are gated (WCMA), and
-    experts that the image chooses change its class token (SA-MoE). There is no published implementation; where the
-    paper is silent, `WMoEChoices` says what was chosen.
+    It is trained once on an auxiliary dataset with normal and anomalous images and masks, and detects anomalies in
+    unseen categories. No class name is used: two prompts contain vectors that are sampled for each image from its class
+    token (CTDS). Text attends to patches whose high frequencies are gated (WCMA), and a mixture of experts adapts the
+    class token (SA-MoE). There is no published implementation: `WMoEChoices` has the settings that the paper leaves
+    open.
 
     Args:
         feature_layers: Vision blocks whose patches are used, counted from 1. None: the last of each quarter
@@ -52,17 +52,17 @@ class WMoEClip(ZeroShotMixin, AnomalibModule):  # type: ignore[misc]  # what the
         use_wcma: False for text that is not refined (table 2).
         use_samoe: False for CLIP's own class token (table 2).
         states: The words of the normal and the anomalous prompt, before the vectors (eq. 4).
-        prompt_length: Vectors of each state, and samples of each image (m).
-        n_experts: Experts (N of eq. 8).
-        top_k: How many of them an image chooses (k of eq. 8).
+        prompt_length: Number of vectors of each state, and of samples of each image (m).
+        n_experts: Number of experts (N of eq. 8).
+        top_k: Number of experts for each image (k of eq. 8).
         sigma: Standard deviation in pixels of the blur of the final map; 0 for none.
         global_weight: Weight of the image's loss (eq. 11).
         local_weight: Weight of the map's losses (eq. 11).
         kl_weight: Weight of the divergence (eq. 11).
         rec_weight: Weight of the reconstruction (eq. 11).
         lr: Adam's learning rate.
-        seed: Of initialisation, training and fixed noise.
-        choices: What the paper leaves open (see `WMoEChoices`).
+        seed: Seed of initialisation, training and fixed noise.
+        choices: Settings that the paper leaves open (see `WMoEChoices`).
 
     Raises:
         ValueError: If an argument does not fit the backbone.
@@ -155,7 +155,7 @@ class WMoEClip(ZeroShotMixin, AnomalibModule):  # type: ignore[misc]  # what the
         self._seen: list[diagnostics.Seen] = []
 
     def predict_batch(self, batch: Any) -> InferenceBatch:
-        """Score a batch; what "monte_carlo" draws depends on the image, not on its batch."""
+        """Score a batch; the noise of "monte_carlo" depends on the image, not on its batch."""
         if self.choices.inference_sampling != "monte_carlo":
             return self.model(batch.image)
         noise, _ = self.model.draw(generators_of(batch, "evaluation", self.hparams["seed"], 0))
@@ -169,17 +169,16 @@ class WMoEClip(ZeroShotMixin, AnomalibModule):  # type: ignore[misc]  # what the
         if trainer_of(self) is not None and self.training:
             found = {f"train_{name}": value for name, value in diagnostics.of_step(logits).items()}
             self.log_dict(found, on_step=False, on_epoch=True, batch_size=len(batch.image), sync_dist=True)
-            # Processes are together in a step, not in the hooks at the end of an epoch: there the progress bar of the
-            # first one alone may be waiting for the others.
+            # Gathered in the step: at the end of an epoch the progress bar of the first process may wait for others.
             self._seen += known_to_processes(diagnostics.seen_in(logits, maps, batch.gt_label).on_cpu())
         return self.loss(logits, maps, batch.gt_label, batch.gt_mask)
 
     def on_train_epoch_start(self) -> None:
-        """Forget the images of an epoch that did not come to its end."""
+        """Clear what an interrupted epoch left."""
         self._seen = []
 
     def on_train_epoch_end(self) -> None:
-        """Log what only all images together show, those of every process."""
+        """Log the diagnostics of all images of the epoch, of every process."""
         found = diagnostics.of_epoch(self._seen) if self._seen else {}
         self.log_dict({f"train_{name}": value for name, value in found.items()})
         self._seen = []
@@ -201,7 +200,7 @@ class WMoEClip(ZeroShotMixin, AnomalibModule):  # type: ignore[misc]  # what the
         return generators_of(batch, "noise", self.hparams["seed"], self.current_epoch)
 
     def check_exportable(self) -> None:
-        """Refuse to export what was not trained, and what draws random numbers."""
+        """Refuse to export an untrained model, and one that draws random numbers."""
         super().check_exportable()
         if self.choices.inference_sampling == "monte_carlo" and self.model.sampler is not None:
             msg = (
@@ -212,7 +211,7 @@ class WMoEClip(ZeroShotMixin, AnomalibModule):  # type: ignore[misc]  # what the
 
 
 def _cosine(step: int, steps: int) -> float:
-    """Give the factor on the learning rate: a linear rise, then half a cosine down to 0."""
+    """Return the factor on the learning rate: a linear warm-up, then half a cosine down to 0."""
     rise = max(1, round(WARM_UP * steps))
     if step < rise:
         return (step + 1) / rise

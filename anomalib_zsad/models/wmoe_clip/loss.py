@@ -1,4 +1,4 @@
-"""How WMoE-CLIP is trained: image and map losses, and those of the variational autoencoder."""
+"""The losses of WMoE-CLIP: of images and maps, and of the variational autoencoder."""
 
 import torch
 from torch import Tensor, nn
@@ -15,11 +15,11 @@ class WMoEClipLoss(nn.Module):
     """The losses of WMoE-CLIP, eq. 2-3 and 9-11.
 
     Args:
-        choices: Weight of the experts' load balance, focus of the focal losses, and what the cross-entropy sees of the
-            class token's probability and the map's maximum.
+        choices: Weight of the experts' load balance, exponent of the focal losses, and the reduction of the class
+            token's probability and the map's maximum for the cross-entropy.
         global_weight: Weight of the image's cross-entropy (eq. 9).
         local_weight: Weight of the map's losses (eq. 10).
-        kl_weight: Weight of the divergence of what is sampled from a standard normal distribution (eq. 2).
+        kl_weight: Weight of the KL divergence of the latent distribution from a standard normal one (eq. 2).
         rec_weight: Weight of the reconstruction of the class token (eq. 3).
     """
 
@@ -49,7 +49,7 @@ class WMoEClipLoss(nn.Module):
         label: Tensor,  # (B,) true where anomalous
         mask: Tensor,  # (B, H, W) nonzero where anomalous
     ) -> dict[str, Tensor]:
-        """Compute every term and their weighted sum, `loss`; terms of what is switched off are left out."""
+        """Compute every term and their weighted sum, `loss`; terms of disabled parts are left out."""
         target = (mask > 0)[:, None].expand_as(maps)
         n_layers = maps.shape[1]
         text, peak = probability(logits.image), maps.mean(1).amax(dim=(-2, -1))
@@ -71,10 +71,10 @@ class WMoEClipLoss(nn.Module):
 
 
 def divergence(sample: Sample) -> Tensor:  # (B, D)
-    """Measure how far what is sampled is from a standard normal distribution, for each dimension, eq. 2."""
+    """KL divergence of the latent distribution from a standard normal one, for each dimension, eq. 2."""
     return -0.5 * (1 + sample.log_variance - sample.mean.square() - sample.log_variance.exp())
 
 
 def reconstruction(sample: Sample) -> Tensor:  # (B, m)
-    """Measure how far samples are from the class token, squared, eq. 3."""
+    """Squared distances of decoded samples from the class token, eq. 3."""
     return (sample.decoded - sample.token[:, None]).square().sum(-1)

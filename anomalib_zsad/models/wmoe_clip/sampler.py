@@ -1,4 +1,4 @@
-"""Class Token Distribution Sampling: prompts with vectors drawn from what the class token says (eq. 1-4)."""
+"""Class Token Distribution Sampling: prompts with vectors sampled from a distribution of the class token (eq. 1-4)."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -11,7 +11,7 @@ from anomalib_zsad.models.wmoe_clip.choices import WMoEChoices
 
 
 class Sample(NamedTuple):
-    """What was drawn for the images, and from what; m is 1 where all draws of an image are the same."""
+    """Samples of the images and their distribution; m is 1 where all samples of an image are the same."""
 
     token: Tensor  # (B, D) x_c
     mean: Tensor  # (B, D)
@@ -41,7 +41,7 @@ class ClassTokenSampler(nn.Module):
         token: Tensor,  # (B, D)
         noise: Tensor | None = None,  # (B or 1, m, D), standard normal
     ) -> Sample:
-        """Draw with the given noise; without it, take the mean once."""
+        """Sample with the given noise; without it, return the mean once."""
         inner = self.trunk(token)
         mean, log_variance = self.mean(inner), self.log_variance(inner)
         latent = mean[:, None]
@@ -53,15 +53,15 @@ class ClassTokenSampler(nn.Module):
 class SampledPrompts(nn.Module):
     """Two prompts, of a normal and of an anomalous state, that end in learnable vectors, eq. 4.
 
-    Every vector of an image is the sum of one drawn for the image and one of the state. Word embeddings are looked up
-    once, so no vocabulary is needed later; what stands after the end-of-text token cannot change it (the text tower is
-    causal) and is not encoded.
+    Every vector of an image is the sum of one sampled for the image and one of the state. Word embeddings are looked up
+    once, so no vocabulary is needed later; tokens after the end of text cannot change its feature (the text tower is
+    causal) and are not encoded.
 
     Args:
         clip: The frozen CLIP.
         texts: The words of each state, the normal one first.
         length: m, vectors of each state.
-        choices: Scale of the vectors beside the words.
+        choices: Scale of the vectors relative to word embeddings.
 
     Raises:
         ValueError: If the prompts do not fit into the text tower.
@@ -99,7 +99,7 @@ class SampledPrompts(nn.Module):
         self,
         drawn: Tensor | None,  # (B, m or 1, Ct)
     ) -> Tensor:  # (B, S, T, Ct); (1, S, T, Ct) without drawn vectors
-        """Put the vectors behind the words."""
+        """Append the vectors to the words."""
         vectors = self.vectors[None] if drawn is None else self.vectors + drawn[:, None]
         return self.words + torch.einsum("stm,bsmc->bstc", self.slots, self.scale * vectors)
 

@@ -1,4 +1,4 @@
-"""What WMoE-CLIP computes: text drawn from the class token, refined by patches, and a class token with experts."""
+"""The torch model of WMoE-CLIP: text sampled from the class token, refined by patches, and experts."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -21,10 +21,10 @@ from anomalib_zsad.models.wmoe_clip.sampler import ClassTokenSampler, Sample, Sa
 
 
 class Logits(NamedTuple):
-    """What training and scoring start from, and what they come from."""
+    """The input of the losses and of scoring, with the intermediate results that losses use."""
 
     image: Tensor  # (B, S)
-    patches: Tensor  # (B, L, gh, gw, S), one map a layer
+    patches: Tensor  # (B, L, gh, gw, S), one map for each layer
     sample: Sample | None  # None without CTDS
     attended: list[Attended]  # L, none without WCMA
     routed: Routed | None  # None without SA-MoE
@@ -34,19 +34,19 @@ class WMoEClipModel(Tileable):
     """WMoE-CLIP: normalised images in, scores in [0, 1] out.
 
     Source: "WMoE-CLIP: Wavelet-Enhanced Mixture-of-Experts Prompt Learning for Zero-Shot Anomaly Detection"
-    (arXiv 2603.06313), eq. 1-8. Where the paper is silent, `WMoEChoices` says what was chosen.
+    (arXiv 2603.06313), eq. 1-8. `WMoEChoices` has the settings that the paper leaves open.
 
     Args:
         encoder: The frozen CLIP, read after the vision blocks whose patches are used, then after the last one.
         sampler: Eq. 1. None: prompts are the same for all images (table 2 of the paper, no CTDS).
         prompts: Eq. 4.
-        projections: From patches to the joint space.
+        projections: Projections of patches to the joint space.
         attention: Eq. 5-7, one for all layers or one for each. None: text is not refined (no WCMA).
         experts: Eq. 8. None: the class token is CLIP's own (no SA-MoE).
-        choices: What prompts are made of, what is compared, and how maps are joined.
-        n_layers: L, how many blocks have their patches used.
+        choices: The latent of prompts, the compared features, and the reduction of maps.
+        n_layers: L, the number of blocks whose patches are used.
         sigma: Standard deviation in pixels of the blur of the final map; 0 for none.
-        seed: Of the fixed noise.
+        seed: Seed of the fixed noise.
     """
 
     fixed_noise: Tensor
@@ -98,7 +98,7 @@ class WMoEClipModel(Tileable):
         images: Tensor,  # (B, 3, H, W), normalised
         noise: Tensor | None = None,  # (B, m, D)
     ) -> Logits:
-        """Compare images and their patches with the text that is drawn for them."""
+        """Compare images and their patches with the text that is sampled for them."""
         return self.compare(self.encoder(images), noise)
 
     def compare(
@@ -107,7 +107,7 @@ class WMoEClipModel(Tileable):
         noise: Tensor | None = None,  # (B, m, D), standard normal; None: as `inference_sampling` says
         router_noise: Tensor | None = None,  # (B, E), standard normal; None for none
     ) -> Logits:
-        """Draw text for every image, refine it layer by layer, and compare."""
+        """Sample text for every image, refine it layer by layer, and compute cosines."""
         with torch.autocast(self.log_temperatures.device.type, enabled=False):
             temperature, score_temperature = self.log_temperatures.exp().unbind()
             token = self._class_token(taps)
@@ -128,7 +128,7 @@ class WMoEClipModel(Tileable):
             )
 
     def layer_maps(self, logits: Logits, size: tuple[int, int]) -> Tensor:  # (B, L, H, W) in [0, 1]
-        """Give each layer's probability of the anomalous state for every pixel, M_l.
+        """Compute each layer's probability of the anomalous state for every pixel, M_l.
 
         The softmax over two states is the sigmoid of their difference, and upsampling is linear.
         """
@@ -137,14 +137,14 @@ class WMoEClipModel(Tileable):
             return smooth_upsample(difference, size, sigma=0.0).sigmoid()
 
     def score(self, logits: Logits, size: tuple[int, int]) -> InferenceBatch:
-        """Join the layers' maps; add the class token's probability and the map's maximum, divided so that 1 is most."""
+        """Average the layers' maps, and combine the map's maximum with the class token's probability."""
         return self.head(probability(logits.image), self.layer_maps(logits, size).mean(1), size)
 
     def draw(
         self,
         generators: Sequence[Generator | None],  # B
     ) -> tuple[Tensor | None, Tensor | None]:  # (B, m, D) and (B, E)
-        """Draw noise for a training step: for the prompts and for the router, None for what is given none."""
+        """Draw the noise of a training step for prompts and router; None for a part without noise."""
         device = self.log_temperatures.device
         noise = standard_normal(generators, *self._noise_shape).to(device) if self.sampler else None
         noisy = self.experts is not None and self.experts.noise_weight is not None
@@ -152,7 +152,7 @@ class WMoEClipModel(Tileable):
         return noise, standard_normal(generators, n_experts).to(device) if noisy else None
 
     def fold_text(self) -> None:
-        """Leave out what inference does not need, for export: the text tower stays where images change the text."""
+        """Remove what inference does not use, for export: the text tower stays if text depends on images."""
         if self.sampler is None:
             self.text_side.fold(self.prompts, self.encoder.clip)
             self.encoder.drop_text()

@@ -1,4 +1,4 @@
-"""One level of the Haar transform over a grid of tokens: what is smooth in it, and the detail."""
+"""One level of the Haar transform over a grid of tokens: low and high frequencies."""
 
 import pywt
 import torch
@@ -12,12 +12,12 @@ class HaarBands(nn.Module):
     """Split a grid of tokens into a low and a high frequency part, channel by channel.
 
     The four filters are orthonormal over blocks of 2 x 2 tokens: LL, LH (horizontal detail), HL (vertical) and HH
-    (diagonal). A band goes back to the grid by its own inverse transform, so that all four together are the tokens and
-    the high part, LH + HL + HH, is what LL leaves of them. The last row and column are repeated beyond a grid with an
-    odd side, PyWavelets' "symmetric", and without decimation beyond any grid.
+    (diagonal). Each band is brought back to the grid by its own inverse transform, so that all four add up to the
+    tokens, and the high part LH + HL + HH is their difference from LL. A grid with an odd side is padded by its last
+    row and column, PyWavelets' "symmetric"; without decimation any grid is.
 
     Args:
-        choices: Whether the transform decimates, and how decimated bands get back to the grid.
+        choices: Whether the transform decimates, and the upsampling of decimated bands.
     """
 
     kernels: Tensor
@@ -60,7 +60,7 @@ class HaarBands(nn.Module):
         grid: tuple[int, int],
         bands: slice = slice(None),  # a slice cannot change
     ) -> Tensor:  # (B, gh, gw, D)
-        """Bring bands back to the grid: the sum of their inverse transforms."""
+        """Bring bands back to the grid, as the sum of their inverse transforms."""
         blocks = torch.einsum("kij,kbyxd->byixjd", self.kernels[bands], coefficients)
         return blocks.flatten(1, 2).flatten(2, 3)[:, : grid[0], : grid[1]]
 
