@@ -147,6 +147,7 @@ def test_errors_of_binned_scores_stay_within_their_bound(case, bins: int) -> Non
     assert abs(exact.aupro - binned.aupro) <= bounds["AUPRO"] + 1e-12
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.sampled_from([0.1, 0.2, 0.3, 0.4]), st.booleans()), min_size=4, max_size=40))
 def test_the_drawn_curve_is_that_of_scikit_learn(samples):
     scores, labels = map(np.array, zip(*samples, strict=True))

@@ -1,6 +1,7 @@
 """A web server on this machine: files by path, as a plain one and as a hub of Hugging Face answer."""
 
 import hashlib
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from huggingface_hub import constants, file_download
+from huggingface_hub import file_download, hf_api  # noqa: F401  # they load all modules whose constants are set
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -70,13 +71,15 @@ def file_server() -> Iterator[FileServer]:
 
 def answer_for_the_hub(url: str, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let a server answer in the hub's place, whose cache is in a folder."""
-    settings = {
-        "ENDPOINT": url,
-        "HUGGINGFACE_CO_URL_TEMPLATE": url + "/{repo_id}/resolve/{revision}/{filename}",
-        "HF_HUB_CACHE": str(cache),
-        "HF_HUB_OFFLINE": False,
-    }
-    for name, value in settings.items():
-        monkeypatch.setattr(constants, name, value)
-        if hasattr(file_download, name):  # before huggingface_hub 1.0 some are imported by name
-            monkeypatch.setattr(file_download, name, value)
+    set_of_the_hub(monkeypatch, "ENDPOINT", url)
+    set_of_the_hub(monkeypatch, "HUGGINGFACE_CO_URL_TEMPLATE", url + "/{repo_id}/resolve/{revision}/{filename}")
+    set_of_the_hub(monkeypatch, "HF_HUB_CACHE", str(cache))
+    set_of_the_hub(monkeypatch, "HF_HUB_OFFLINE", False)
+
+
+def set_of_the_hub(monkeypatch: pytest.MonkeyPatch, name: str, value: Any) -> None:
+    """Set a constant of huggingface_hub: before 1.0 its modules import some of them by name."""
+    modules = [module for key, module in list(sys.modules.items()) if key.startswith("huggingface_hub.")]
+    for module in modules:
+        if name in vars(module):
+            monkeypatch.setattr(module, name, value)

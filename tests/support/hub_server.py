@@ -12,9 +12,8 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import pytest
-from huggingface_hub import constants
 
-from tests.support.file_server import answer_for_the_hub
+from tests.support.file_server import answer_for_the_hub, set_of_the_hub
 
 Files = dict[str, bytes]
 LARGE = (".safetensors", ".bin", ".pt")
@@ -236,10 +235,10 @@ def hub_server(monkeypatch: pytest.MonkeyPatch, folder: Path) -> Iterator[HubSer
     threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
     # What HF_ENDPOINT, HF_HUB_CACHE, HF_HUB_OFFLINE and HF_TOKEN set when the client is imported.
     answer_for_the_hub(server.url, folder / "hub", monkeypatch)
-    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True, raising=False)
-    monkeypatch.setattr(constants, "HF_HUB_DISABLE_IMPLICIT_TOKEN", False)
+    set_of_the_hub(monkeypatch, "HF_HUB_DISABLE_XET", True)
+    set_of_the_hub(monkeypatch, "HF_HUB_DISABLE_IMPLICIT_TOKEN", False)
     monkeypatch.delenv("HF_TOKEN", raising=False)
-    monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(folder / "token"))
+    set_of_the_hub(monkeypatch, "HF_TOKEN_PATH", str(folder / "token"))
     monkeypatch.setenv("ANOMALIB_ZSAD_HOME", str(folder / "home"))
     try:
         yield server

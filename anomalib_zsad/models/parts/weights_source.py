@@ -9,7 +9,7 @@ from anomalib_zsad.clip.hub import SCHEME, HubName, MissingEntryError, hub_file
 from anomalib_zsad.clip.weights import home
 from anomalib_zsad.models.parts.adapter_file import Adapter, read_adapter, read_metadata
 from anomalib_zsad.models.parts.publication import PREFIX, Publication, published_adapter
-from anomalib_zsad.models.parts.record import Record, checked, from_metadata
+from anomalib_zsad.models.parts.record import checked, from_metadata
 from anomalib_zsad.paths import path_component
 
 CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
@@ -121,7 +121,7 @@ def carried_folder(name: HubName, base: Path) -> Path:
     return base / CARRIED / f"{name.repo.replace('/', '--')}{revision}"
 
 
-def _config(folder: Path) -> Record:
+def _config(folder: Path) -> dict[str, Any]:
     path = folder / CONFIG
     if not path.is_file():
         msg = f"{folder}: expected a folder of save_pretrained with {CONFIG} and {WEIGHTS}, found no {CONFIG}"
@@ -139,7 +139,7 @@ def _config(folder: Path) -> Record:
     return config
 
 
-def _check_same(folder: Path, one: Record, other: Record) -> None:
+def _check_same(folder: Path, one: Mapping[str, Any], other: Mapping[str, Any]) -> None:
     first, second = ({name: json.dumps(each[name], sort_keys=True) for name in each} for each in (one, other))
     if differing := sorted(name for name in first.keys() | second.keys() if first.get(name) != second.get(name)):
         msg = (

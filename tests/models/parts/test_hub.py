@@ -8,13 +8,14 @@ from pathlib import Path
 import pytest
 import torch
 from anomalib.data import MVTecAD
-from huggingface_hub import ModelCard, constants
+from huggingface_hub import ModelCard
 
 from anomalib_zsad import AFClip, ClipZeroShot, Ensemble, KAnoClip
 from anomalib_zsad.evaluation.calibration import Calibration
 from anomalib_zsad.models.parts import weights_source
 from anomalib_zsad.models.parts.adapter_file import load_adapter, save_adapter
 from tests.support.contract import engine_in, images
+from tests.support.file_server import set_of_the_hub
 from tests.support.hub_server import HubServer, hub_server
 from tests.support.small_clip import IMAGE_SIZE
 
@@ -215,7 +216,7 @@ def test_revisions_are_told_apart_and_the_cache_needs_no_network(model, folder, 
     with pytest.raises(FileNotFoundError, match=r"hf://user/af-clip@v1: the repository has no revision v1"):
         AFClip(weights=f"hf://{NAME}@v1", pretrained=small_clip)
 
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    set_of_the_hub(monkeypatch, "HF_HUB_OFFLINE", True)
     hub.requests.clear()
     assert score_alike(AFClip(weights=f"hf://{NAME}@{first}", pretrained=small_clip), model)
     assert not score_alike(AFClip.from_pretrained(NAME, pretrained=small_clip), model)
@@ -257,8 +258,8 @@ def test_what_the_hub_does_not_have_is_told(folder, hub, small_clip, monkeypatch
         with pytest.raises(ValueError, match=r"expected a (repository of the hub|branch, a tag or a commit)"):
             AFClip(weights=name, pretrained=small_clip)
     monkeypatch.setattr(time, "sleep", lambda seconds: None)  # the client tries again and again
-    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
-    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", "http://127.0.0.1:9/{repo_id}/{revision}/{filename}")
+    set_of_the_hub(monkeypatch, "ENDPOINT", "http://127.0.0.1:9")
+    set_of_the_hub(monkeypatch, "HUGGINGFACE_CO_URL_TEMPLATE", "http://127.0.0.1:9/{repo_id}/{revision}/{filename}")
     with pytest.raises(FileNotFoundError, match=r"hf://user/none: http://127.0.0.1:9 cannot be reached"):
         AFClip.from_pretrained("user/none", pretrained=small_clip)
 
