@@ -134,9 +134,7 @@ class Persistence:
         )
         is_tiled = ours["tile"] is not None or theirs["tile"] is not None
         saved = (record["backbone"] or {}).get("image_size")
-        if saved != self._clip.identity["image_size"] or (
-            is_tiled and settings.differing(ours, theirs)
-        ):
+        if saved != self._clip.identity["image_size"] or (is_tiled and settings.differing(ours, theirs)):
             self._resize_images()
 
     def save_weights(self, path: str | Path) -> None:
