@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from anomalib_zsad._version import __version__
-from anomalib_zsad.installation.packages import Package, installed, required
+from anomalib_zsad.installation.packages import Package, extras, installed, required
 from anomalib_zsad.installation.page import Finding, Section, State
 from anomalib_zsad.knowledge.ollama_model import ModelMissingError, OllamaModel
 
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from anomalib_zsad.installation.datasets import FoundSet
 
 _SHOWN = ("anomalib", "torch", "torchvision", "lightning", "open_clip_torch")
-_EXTRAS = ("export", "notebooks")
-"""Of users; the others are for development."""
+_OF_DEVELOPERS = {"dev", "docs"}
+"""Extras that no user needs."""
 _USUAL = ("VisA", "MVTec")
 """What the papers train on."""
 _ASKED = ("llama3.1", "llava-llama3")
@@ -48,20 +48,23 @@ def examine() -> Examination:
         reason = " ".join(str(error).split()) or type(error).__name__
         broken = Finding("import", f"anomalib_zsad cannot be imported ({type(error).__name__}: {reason})", "fault")
         return Examination([system, Section("Versions", [*versions, broken])], can_predict=False)
+    from anomalib_zsad.clip.weights import home
     from anomalib_zsad.installation.datasets import find_datasets
     from anomalib_zsad.installation.devices import find_devices
-    from anomalib_zsad.installation.weights import clip_weights, home, published_adapters
+    from anomalib_zsad.installation.weights import DEFAULT, findings_of
+    from anomalib_zsad.models.inventory import inventory
 
-    clip, adapters, datasets, ollama = clip_weights(), published_adapters(), find_datasets(), _ollama()
-    faults = [finding for finding in (*versions, clip) if finding.state == "fault"]
+    weights, datasets, ollama = findings_of(inventory()), find_datasets(), _ollama()
+    needed = [*versions, *(finding for finding in weights if finding.name == DEFAULT)]
+    faults = [finding for finding in needed if finding.state == "fault"]
     sections = [
         system,
         Section("Versions", versions),
         Section("Devices", find_devices()),
-        Section(f"Weights (below {home()}, or in the hub's cache)", [clip, *adapters]),
+        Section(f"Weights (below {home()}, or in the hub's cache)", weights),
         Section(f"Datasets (below {Path('datasets').resolve()})", _datasets(datasets)),
-        Section("Extras", [*map(_extra, _EXTRAS), ollama]),
-        Section("Commands", _commands(faults, adapters, datasets, ollama)),
+        Section("Extras", [*(_extra(name) for name in extras() if name not in _OF_DEVELOPERS), ollama]),
+        Section("Commands", _commands(faults, weights, datasets, ollama)),
         Section("Known conflicts", _conflicts()),
     ]
     return Examination(sections, not faults)
@@ -100,8 +103,6 @@ def _datasets(datasets: "Sequence[FoundSet]") -> list[Finding]:
 def _extra(name: str) -> Finding:
     packages = required(name)
     wrong = [each for each in packages if not each.fits]
-    if not packages:
-        return Finding(name, "anomalib-zsad is not installed", "absent")
     if wrong:
         state: State = "absent" if any(each.installed is None for each in wrong) else "fault"
         return Finding(name, f'{", ".join(map(str, wrong))}: pip install "anomalib-zsad[{name}]"', state)
@@ -122,16 +123,18 @@ def _ollama() -> Finding:
 
 
 def _commands(
-    faults: Sequence[Finding], adapters: Sequence[Finding], datasets: "Sequence[FoundSet]", ollama: Finding
+    faults: Sequence[Finding], weights: Sequence[Finding], datasets: "Sequence[FoundSet]", ollama: Finding
 ) -> list[Finding]:
     needed = f"needs {' and '.join(finding.name for finding in faults)}, see above; then " if faults else ""
     state: State = "fault" if faults else "ok"
     here = sorted((each for each in datasets if each.categories), key=lambda each: each.name not in _USUAL)
     data = here[0].option if here else "--data VisA, which is downloaded"
-    named = next((finding.name for finding in adapters if finding.state == "ok"), adapters[0].name)
+    published = [finding for finding in weights if finding.name.startswith("released/")]
+    named = next((finding.name for finding in published if finding.state == "ok"), "released/visa")
     trained = f"--model.weights {named} or --ckpt_path"
-    exporting = [each.name for each in required("export") if each.installed is None]
+    exporting, serving = ([each.name for each in required(name) if not each.fits] for name in ("export", "serve"))
     lacking = f"; onnx and openvino need {', '.join(exporting)}" if exporting else ""
+    missing = f"{needed}needs {', '.join(serving)}; then " if serving else needed
     return [
         Finding("predict", f"{needed}takes {trained}, and --data, an image or a folder", state),
         Finding("train", f"{needed}takes labelled defects with masks: {data}", state),
@@ -139,6 +142,8 @@ def _commands(
         Finding("calibrate", f"{needed}takes what predict takes, and normal images: 99 for --false_alarms 0.01", state),
         Finding("benchmark", f"{needed}takes the datasets of its --config", state),
         Finding("export", f"{needed}takes {trained}{lacking}", "absent" if exporting and not faults else state),
+        Finding("watch", f"{needed}takes a model, trained or exported, and a folder", state),
+        Finding("serve", f"{missing}takes a model, trained or exported", "absent" if serving and not faults else state),
         Finding("knowledge", "build needs an Ollama server; the knowledge that comes along needs none", ollama.state),
         Finding("demo", "needs nothing: pictures are drawn, and a small CLIP comes along"),
     ]

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, requires, version
+from importlib.metadata import PackageNotFoundError, metadata, requires, version
 
 from packaging.requirements import Requirement
 
@@ -62,6 +62,14 @@ def required(extra: str | None = None, distribution: str = DISTRIBUTION) -> list
     except PackageNotFoundError:
         return []
     return list(map(Package.of, _of_extra(requirements, extra, distribution)))
+
+
+def extras(distribution: str = DISTRIBUTION) -> list[str]:
+    """List the extras of a distribution, in its order."""
+    try:
+        return list(metadata(distribution).get_all("Provides-Extra") or ())
+    except PackageNotFoundError:
+        return []
 
 
 def _of_extra(requirements: Iterable[Requirement], extra: str | None, distribution: str) -> Iterator[Requirement]:

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from anomalib_zsad.installation.packages import Package, required
+from anomalib_zsad.installation.packages import Package, extras, required
 
 
 @pytest.fixture(autouse=True)
@@ -22,7 +22,8 @@ def distributions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         'delta>=1; extra == "x"',
     ]
     needs += ['The-Product[x]; extra == "all"', 'epsilon; extra == "all"']
-    install("the-product", "1.0", *(f"Requires-Dist: {need}" for need in needs))
+    provided = [f"Provides-Extra: {extra}" for extra in ("x", "all")]
+    install("the-product", "1.0", *provided, *(f"Requires-Dist: {need}" for need in needs))
     install("alpha", "3.0")
     install("beta", "1.2.0rc1")
     install("epsilon", "0.1")
@@ -41,7 +42,9 @@ def test_an_extra_brings_those_that_it_includes() -> None:
     assert [str(each) for each in found] == ["delta is missing", "epsilon 0.1"]
     assert [each.fits for each in found] == [False, True]
     assert required("unknown", "the-product") == []
+    assert extras("the-product") == ["x", "all"]
 
 
 def test_a_distribution_that_is_not_installed_asks_for_nothing() -> None:
     assert required(distribution="nowhere-to-be-found") == []
+    assert extras("nowhere-to-be-found") == []
