@@ -20,7 +20,7 @@ _MANY = 4
 
 @dataclass(frozen=True)
 class Command:
-    """A function and what its signature does not say of the command line.
+    """A function with the details of its command line that its signature lacks.
 
     Args:
         function: The function; it returns the exit status.
@@ -40,7 +40,7 @@ COMMANDS: dict[str, Command] = {}
 """Every command by its words, such as "weights where", in the order of the help."""
 
 TOPICS: dict[str, str] = {}
-"""What the commands with the same first word are about."""
+"""Descriptions of groups of commands, by their first word."""
 
 
 def command(words: str, **more: Any) -> Callable[[Function], Function]:
@@ -51,7 +51,7 @@ def command(words: str, **more: Any) -> Callable[[Function], Function]:
     can also come from a YAML file (`--config`), unless the function has a parameter `config` itself.
 
     Args:
-        words: How it is called: "demo", or "weights where" with a topic in `TOPICS`.
+        words: Its name: "demo", or "weights where" with a topic in `TOPICS`.
         **more: As in `Command`.
     """
 
@@ -82,7 +82,7 @@ def build_parser(prog: str, description: str, version: str) -> ArgumentParser:
 
 
 def parsed_call(options: Namespace) -> tuple[str, dict[str, Any]]:
-    """Tell which command was parsed, by its words, and the arguments of its function."""
+    """Return the words of the parsed command, and the arguments of its function."""
     words: list[str] = []
     while "subcommand" in options:
         words.append(options.subcommand)

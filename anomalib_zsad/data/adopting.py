@@ -1,4 +1,4 @@
-"""Images that reach a model by other ways than this package's datamodules go by the same rules."""
+"""Applying the rules of this package for images to datasets and loaders of anomalib and of users."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ class ImageFiles(PredictDataset):
     Args:
         path: An image, or a folder of images.
         transform: Applied to every image.
-        eval_batch_size: Images in a batch of a prediction, where the loader has batches of 1, as anomalib's has.
+        eval_batch_size: Batch size of a prediction if the loader has batches of 1, as anomalib's has.
 
     Example:
         `anomalib predict ... --data ImageFiles --data.path ./images --data.eval_batch_size 32`
@@ -55,13 +55,13 @@ class ImageFiles(PredictDataset):
 
 @dataclass(frozen=True)
 class OneSize:
-    """Collates items, after each image of several sizes was resized by itself, as the model resizes it.
+    """Collates items; images of several sizes are resized one by one before, with the resize of the model.
 
     anomalib would resize them to the largest of the batch first, so that scores depended on the other images.
 
     Args:
-        collate: Makes a batch of items of one size.
-        resize: The model's.
+        collate: Collates items of one size.
+        resize: The resize of the model.
     """
 
     collate: Callable[[Any], Any]
@@ -81,12 +81,12 @@ class OneSize:
 
 
 def adopt(trainer: Trainer, pre_processor: Any) -> None:
-    """Have all that a trainer is about to read go by the rules of this package, whoever made its loaders.
+    """Apply the rules of this package to all images that a trainer is about to read.
 
-    It is to be called in `setup`: workers may be running in any later hook.
+    To be called in `setup`: in later hooks workers may be running.
 
     Args:
-        trainer: Has its datamodule or its loaders.
+        trainer: With its datamodule or its loaders.
         pre_processor: The model's. The resizing in its `transform` brings images of several sizes to one.
     """
     datamodule: Any = trainer.datamodule  # type: ignore[attr-defined]
@@ -100,7 +100,7 @@ def adopt(trainer: Trainer, pre_processor: Any) -> None:
 
 
 def adopt_splits(datamodule: AnomalibDataModule) -> None:
-    """Have the splits of a datamodule that is set up go by the rules of this package."""
+    """Apply the rules of this package to the splits of a datamodule that is set up."""
     known: dict[int, AnomalibDataset] = {}  # two splits may be one dataset
     for split in _SPLITS:
         dataset = getattr(datamodule, split, None)
@@ -110,10 +110,10 @@ def adopt_splits(datamodule: AnomalibDataModule) -> None:
 
 
 def adopt_files(dataset: PredictDataset) -> None:
-    """Make an existing dataset of anomalib list and read its files as this package does.
+    """Apply the rules of this package to an existing dataset of anomalib.
 
     Args:
-        dataset: Changed in place, since loaders that have it do not let it be replaced.
+        dataset: Changed in place, since a loader does not allow another dataset.
     """
     if type(dataset) is PredictDataset:
         read_as(dataset, ImageFiles)
@@ -127,7 +127,7 @@ def resizes_of(pre_processor: Any) -> list[Resize]:
 
 def _without_foreign(paths: list[Any]) -> list[Any]:
     ours = [path for path, foreign in zip(paths, foreign_among(paths), strict=True) if not foreign]
-    return ours or paths  # one that was named counts, whatever its name
+    return ours or paths  # a file that was named explicitly is used
 
 
 def _adopt_dataset(loader: DataLoader) -> None:
@@ -136,7 +136,7 @@ def _adopt_dataset(loader: DataLoader) -> None:
         adopt_files(dataset)
     elif is_read_here(dataset) and loader.collate_fn == dataset.collate_fn:
         ours = _taken_over(dataset, dataset.category or ANY_CATEGORY)
-        dataset.samples = ours.samples  # the loader's sampler counts these
+        dataset.samples = ours.samples  # the loader's sampler has their number
         replace_dataset(loader, ours)
         loader.collate_fn = CategoryBatch.collate
 

@@ -10,8 +10,8 @@ from anomalib_zsad.data.category_dataset import CategoryDataset
 class AllCategories(CategoryDataModule):
     """All test images of all or some categories of any anomalib datamodule.
 
-    The training data are the normal training images, the references of few-shot detection. There are no validation
-    data: thresholds are those that the model brings.
+    The training data are the normal training images, for references of few-shot detection. There are no validation
+    data: the thresholds are those of the model.
 
     Example:
         >>> from anomalib.data import MVTecAD
@@ -29,5 +29,5 @@ class AllCategories(CategoryDataModule):
         self.train_data = CategoryDataset(samples_of(self.parts(), Split.TRAIN, self.seed), self.test_data.task)
 
     def val_dataloader(self) -> list:
-        """Offer nothing: thresholds are not fitted to test data."""
+        """Return no loaders: thresholds are not fitted to test data."""
         return []

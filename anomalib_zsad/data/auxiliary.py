@@ -21,23 +21,22 @@ from anomalib_zsad.paths import path_component
 logger = logging.getLogger(__name__)
 
 _SEEN_SHARE = 0.1
-"""The share of the training images that thresholds are fitted on where none is held out."""
+"""The share of the training images for fitting thresholds if none is held out."""
 
 
 class Auxiliary(CategoryDataModule):
     """Train on the labelled test images, with their masks, of all or some categories of any anomalib datamodule.
 
-    A share of them is held out for validation, of every category and label alike. Where none is held out, as in the
-    papers, thresholds and validation metrics come from a tenth of the very training images. Testing and predicting use
-    the target. Without a target they use all images of the source, unless this datamodule was fitted on before: then
-    the held-out share.
+    A share of every category and label is held out for validation. If none is held out, as in the papers, thresholds
+    and validation metrics are computed on a tenth of the training images themselves. Testing and predicting use the
+    target. Without a target they use all images of the source, or the held-out share if this datamodule was used for a
+    fit.
 
     Args:
-        source: The datamodule that knows the dataset to train on. Its own category counts for nothing. Or a list of
-            them, to train on several datasets together; one of this package keeps the categories that it names.
-        categories: The categories of a single source to use. None: all that are there.
-        target: The datamodule to test on: all its categories where it is one of this package, else the one it is
-            set to.
+        source: The datamodule of the dataset to train on; its own category is not used. Or a list of them, to train on
+            several datasets together, where those of this package keep their categories.
+        categories: The categories of a single source to use. None: all on the disk.
+        target: The datamodule to test on: all categories of one of this package, else its own category.
         val_ratio: The share of the images held out for validation, from 0 (train on all) to below 1.
         **plumbing: Batch sizes, workers, augmentations and seed, as in `CategoryDataModule`.
 
@@ -84,7 +83,7 @@ class Auxiliary(CategoryDataModule):
         return list(dict.fromkeys(names)) or super().dataset_names
 
     def dataset_with(self, category: str) -> str:
-        """Name the source that a category is of."""
+        """Return the name of the source of a category."""
         known = (each.dataset_with(category) for each in self._joined if category in each.parts())
         return next(known, self.name) if self._joined else super().dataset_with(category)
 
@@ -97,7 +96,7 @@ class Auxiliary(CategoryDataModule):
         """The chosen categories, each as a datamodule of its own.
 
         Raises:
-            ValueError: Several sources have a category of one name, which a table of results could not tell apart.
+            ValueError: Several sources have a category of the same name, which would be ambiguous in tables of results.
         """
         parts = [pair for each in self._joined for pair in each.parts().items()]
         names = [name for name, _ in parts]
@@ -156,7 +155,7 @@ class Auxiliary(CategoryDataModule):
         for each, pool in zip(self._joined or [self], pools, strict=True):
             _check_trainable(pool, each.name)
         if self.target is None:
-            self.parts()  # refuses what a table of the held-out share could not tell apart
+            self.parts()  # refuses categories of the same name
         self.train_data, self.val_data = self._split(pools, self.val_ratio)
         self.test_data = self.val_data if self.target is None else labelled(self.target_parts(), self.seed)
         if not self.val_ratio:

@@ -1,4 +1,4 @@
-"""Any datamodule as categories with a table of samples each: those of anomalib, of users and of this package alike."""
+"""Datamodules of anomalib, of users and of this package as categories, each with a table of samples."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -27,7 +27,7 @@ Parts = Mapping[str, AnomalibDataModule]
 """Datamodules of one category each, by its name."""
 
 _READ_HERE = (AnomalibDataset.__getitem__, MVTecLOCODataset.__getitem__)
-"""How datasets of anomalib read samples, which this package does by its own rules; a user's may do otherwise."""
+"""The readers of anomalib's datasets, which the rules of this package replace; those of users are kept."""
 
 
 def one_category(source: Source, category: str = "") -> AnomalibDataModule:
@@ -36,21 +36,21 @@ def one_category(source: Source, category: str = "") -> AnomalibDataModule:
 
 
 def category_names(datamodule: AnomalibDataModule) -> list[str]:
-    """Name all categories of the dataset that a datamodule reads, on the disk or not.
+    """Return all categories of the dataset of a datamodule, on the disk or not.
 
-    anomalib keeps them as `CATEGORIES` beside the dataset class; a user's datamodule may have an attribute
-    `categories`. A datamodule without either has the one that it is set to.
+    anomalib has them in the constant `CATEGORIES` of the module of the dataset class; a user's datamodule may have an
+    attribute `categories`. Otherwise the category of the datamodule is the only one.
     """
     own = datamodule.origin.categories if isinstance(datamodule, _Category) else getattr(datamodule, "categories", None)
     return list(own or categories_beside(datamodule) or [category_of(datamodule)])
 
 
 def parts_of(datamodule: AnomalibDataModule, categories: Sequence[str] | None = None) -> Parts:
-    """Take a datamodule apart into one for each of its categories.
+    """Split a datamodule into one for each of its categories.
 
     Args:
-        datamodule: Any image datamodule of anomalib or of this package, set up or not. It is left as it is.
-        categories: The categories to use. None: all whose folder is there, or all there are if no folder is.
+        datamodule: Any image datamodule of anomalib or of this package, set up or not. It is not changed.
+        categories: The categories to use. None: all whose folder exists, or all of the dataset if none does.
 
     Returns:
         Category to datamodule, in the dataset's order.
@@ -67,7 +67,7 @@ def parts_of(datamodule: AnomalibDataModule, categories: Sequence[str] | None = 
 
 
 def samples_of(parts: Parts, split: Split, seed: int) -> pd.DataFrame:
-    """List the samples of several categories: all that are tested on, or the normal ones to train on.
+    """List the samples of several categories: all test samples, or the normal training samples.
 
     Args:
         parts: The categories.
@@ -81,27 +81,26 @@ def samples_of(parts: Parts, split: Split, seed: int) -> pd.DataFrame:
 
 
 def take_over(dataset: AnomalibDataset, category: str) -> CategoryDataset:
-    """Make one dataset of this package of another one.
+    """Convert a dataset to one of this package.
 
     Args:
-        dataset: Any image dataset. One of a user that overrides `__getitem__` goes on reading its samples itself.
-        category: The category of all its samples, where they do not carry their own.
+        dataset: Any image dataset. A user's that overrides `__getitem__` still reads its samples itself.
+        category: The category of all its samples, unless they have their own.
     """
     return dataset if isinstance(dataset, CategoryDataset) else CategoryDataset(_adopted(dataset, category))
 
 
 def is_read_here(dataset: Any) -> bool:
-    """Tell a dataset of anomalib whose samples this package reads by its own rules."""
+    """Whether this package reads the samples of a dataset of anomalib by its own rules."""
     return isinstance(dataset, AnomalibDataset) and type(dataset).__getitem__ in _READ_HERE
 
 
 def load(part: AnomalibDataModule, seed: int) -> None:
-    """Set one category up with all its test images.
+    """Set up one category with all its test images.
 
     Args:
         part: One category, from `parts_of`.
-        seed: Seed of the choice of normal images where a dataset has none of its own to test on, unless the part has
-            a seed.
+        seed: Seed of the choice of normal test images for a dataset without any, unless the part has a seed.
     """
     if hasattr(part, "test_data"):
         return
@@ -110,7 +109,7 @@ def load(part: AnomalibDataModule, seed: int) -> None:
 
 
 class _Category(SplitAsGiven):
-    """One category of a source, with the split that the source says."""
+    """One category of a source, with the source's split."""
 
     def __init__(self, source: Source, category: str) -> None:
         super().__init__(source.name)
@@ -135,7 +134,7 @@ class _Category(SplitAsGiven):
 
 @dataclass(frozen=True, eq=False)
 class _Reader:
-    """Reads a sample as its dataset does, where that has a way of its own."""
+    """Reads a sample by its dataset's own `__getitem__`."""
 
     dataset: AnomalibDataset
     index: int
@@ -157,7 +156,7 @@ def _table(part: AnomalibDataModule, category: str, seed: int) -> pd.DataFrame:
 
 
 def _adopted(dataset: AnomalibDataset, category: str) -> pd.DataFrame:
-    """List the samples of a dataset, without files that systems keep for themselves."""
+    """List the samples of a dataset, without hidden and system files."""
     if isinstance(dataset, CategoryDataset):
         return dataset.samples
     samples = dataset.samples.assign(category=category)

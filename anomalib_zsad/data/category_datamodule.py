@@ -1,4 +1,4 @@
-"""What the datamodules of this package share: several categories of one source, read by `CategoryDataset`."""
+"""The base of this package's datamodules: several categories of one source, read by `CategoryDataset`."""
 
 from abc import ABC
 from collections.abc import Sequence
@@ -24,8 +24,8 @@ class CategoryDataModule(ReadsSplits, AnomalibDataModule, ABC):
     Its category is "", since every sample has its own: results go to `results/<Model>/<Dataset>/<version>`.
 
     Args:
-        source: The datamodule that knows the dataset.
-        categories: The categories to use. None: all that are there.
+        source: The datamodule of the dataset.
+        categories: The categories to use. None: all on the disk.
         train_batch_size: Images in a training batch; n processes with b images train as one with n b.
         eval_batch_size: Images in a validation, test or prediction batch.
         num_workers: Processes that read images.
@@ -33,7 +33,7 @@ class CategoryDataModule(ReadsSplits, AnomalibDataModule, ABC):
         val_augmentations: Transform of the validation images and masks.
         test_augmentations: Transform of the test images and masks.
         augmentations: Transform of the images and masks of every split that has none of its own.
-        seed: Seed of splits, of the order of the training images and of what their augmentations draw.
+        seed: Seed of splits, of the order of the training images and of their augmentations.
     """
 
     @arg.checked
@@ -66,7 +66,7 @@ class CategoryDataModule(ReadsSplits, AnomalibDataModule, ABC):
 
     @property
     def name(self) -> str:  # type: ignore[override]
-        """The dataset's name: the source's, as the engine can make a folder of it."""
+        """The name of the source as a folder name."""
         return path_component(self.source.name)
 
     @property
@@ -75,7 +75,7 @@ class CategoryDataModule(ReadsSplits, AnomalibDataModule, ABC):
         return getattr(self.source, "dataset_names", [self.name])
 
     def dataset_with(self, category: str) -> str:
-        """Name the dataset that a category is of."""
+        """Return the name of the dataset of a category."""
         inner = getattr(self.source, "dataset_with", None)
         return self.name if inner is None else inner(category)
 
@@ -91,7 +91,7 @@ class CategoryDataModule(ReadsSplits, AnomalibDataModule, ABC):
         return self._parts
 
     def prepare_data(self) -> None:
-        """Do what anomalib does for each category: look for it, and download it where anomalib can."""
+        """Find every category, and download it if anomalib can."""
         prepare(self.parts())
 
     def setup(self, stage: str | None = None) -> None:
@@ -102,7 +102,7 @@ class CategoryDataModule(ReadsSplits, AnomalibDataModule, ABC):
             images.seed = self.seed
 
     def train_dataloader(self) -> DataLoader:
-        """The training images, in an order that the seed decides, shared by the processes of a training."""
+        """The training images, in an order that the seed determines, shared by the processes of a training."""
         order = ShareInOrder(self.train_data, self.trainer, self.seed)
         return self._loader(self.train_data, self.train_batch_size, order, TrainingLoader)
 
@@ -162,7 +162,7 @@ def prepare(parts: Parts) -> None:
     """Find or download every category.
 
     Raises:
-        ConnectionError: A dataset is not there and cannot be downloaded.
+        ConnectionError: A dataset does not exist and cannot be downloaded.
     """
     try:
         for part in parts.values():

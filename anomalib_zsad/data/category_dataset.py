@@ -1,4 +1,4 @@
-"""One dataset over several categories, whatever anomalib dataset each of them comes from."""
+"""One dataset over several categories of any datasets of anomalib."""
 
 import copy
 import logging
@@ -30,13 +30,13 @@ Pair = tuple[tv_tensors.Image, tv_tensors.Mask | None]
 
 
 class CategoryDataset(AnomalibDataset):
-    """Labelled images of any number of categories, each sample with the name of its own.
+    """Labelled images of any number of categories, each sample with its category.
 
     With a kind of `SoftMask` in `soft_masks` every sample also has its mask resized as images are.
 
     Args:
         samples: One row an image, as `Source.read` lists them, with a column `category`; `mask_path` may be a list.
-        task: Whether there are masks, where no image is anomalous. None: as `samples.attrs` says, else there are none.
+        task: Whether there are masks, if no image is anomalous. None: that of `samples.attrs`, else none.
 
     Raises:
         FileNotFoundError: An image, or the mask of an anomalous one, does not exist.
@@ -56,7 +56,7 @@ class CategoryDataset(AnomalibDataset):
 
     @classmethod
     def concatenate(cls, datasets: Sequence["CategoryDataset"]) -> "CategoryDataset":
-        """Put datasets one after the other."""
+        """Concatenate datasets."""
         return datasets[0]._with(pd.concat([dataset.samples for dataset in datasets], ignore_index=True))
 
     @property
@@ -104,7 +104,7 @@ class CategoryDataset(AnomalibDataset):
         )
 
     def _varied(self, vary: Callable, index: int, *parts: tv_tensors.TVTensor | None) -> tuple[Any, ...]:
-        """Apply the augmentations; what they draw depends on the seed, the epoch and the image alone."""
+        """Apply the augmentations, whose random numbers depend on the seed, the epoch and the image alone."""
         with isolate_rng(include_cuda=False):
             seed = seed_of("augmentation", self.seed, self.epoch, index)
             torch.default_generator.manual_seed(seed)
@@ -121,7 +121,7 @@ class CategoryDataset(AnomalibDataset):
         self._warned_of_masks = torch.zeros(1, dtype=torch.bool).share_memory_()
 
     def _with(self, samples: pd.DataFrame) -> "CategoryDataset":
-        """Make a dataset of samples whose files are known to be there."""
+        """Make a dataset of samples without checking their files again."""
         other = copy.copy(self)
         other._start()
         other._keep(samples, self.task)

@@ -16,9 +16,9 @@ def hold_out(
 ) -> np.ndarray:  # (len(samples),) bool
     """Choose a share of every category's normal and anomalous samples.
 
-    The choice depends on the samples' paths and the seed alone, neither on the order of the rows nor on which other
-    categories are there. Samples of one `group` (near-duplicates) stay together. A category's label with at least
-    two samples, or groups, has one on either side; a single one is not held out.
+    The choice depends on the samples' paths and the seed alone, not on the order of the rows or on other categories.
+    Samples of one `group` (near-duplicates) stay together. With at least two samples, or groups, of a category and
+    label, each side has one; a single one is not held out.
 
     Args:
         samples: Rows with `image_path`, `category`, `label_index` and, where known, `group`.
@@ -26,7 +26,7 @@ def hold_out(
         seed: Seed of the choice.
 
     Returns:
-        Which rows are held out.
+        A mask of the held-out rows.
     """
     if ratio == 0 or samples.empty:
         return np.zeros(len(samples), dtype=bool)

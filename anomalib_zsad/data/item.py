@@ -12,7 +12,7 @@ from torch import Generator, Tensor
 from anomalib_zsad.functional.seeds import generator_of
 
 ANY_CATEGORY = "object"
-"""The category of a sample about which nothing is known."""
+"""The category of a sample whose category is unknown."""
 
 
 @dataclass
@@ -42,7 +42,7 @@ class CategoryItem(ImageItem):
     category: str | None = None
     index: int | None = None
     soft_mask: Tensor | None = None
-    """A `SoftMask` (H, W), where the training asks for it."""
+    """A `SoftMask` (H, W), if the training uses one."""
 
 
 @dataclass
@@ -54,7 +54,7 @@ class CategoryBatch(ImageBatch):
     category: list[str] | None = None
     index: Tensor | None = None  # (B,)
     soft_mask: Tensor | None = None
-    """(B, H, W), where the training asks for it."""
+    """(B, H, W), if the training uses soft masks."""
 
 
 def categories_of(
@@ -62,14 +62,14 @@ def categories_of(
     datamodule: Any = None,
     class_name: str | None = None,
 ) -> Sequence[str]:
-    """Name the category of every image in a batch.
+    """Return the category of every image in a batch.
 
-    The first that is known counts: the caller's `class_name`, the sample's own category, that of the datamodule
-    (`category_of`), "object". Never an error.
+    The first that is known is used: the caller's `class_name`, the sample's own category, that of the datamodule
+    (`category_of`), "object".
 
     Args:
         batch: B images.
-        datamodule: The datamodule that they come from, where there is one.
+        datamodule: Their datamodule, or None.
         class_name: A name that overrides all others.
 
     Returns:
@@ -83,7 +83,7 @@ def categories_of(
 
 
 def category_of(datamodule: Any) -> str:
-    """Name the category of a datamodule that has one: the dataset's name where it is not called otherwise."""
+    """Return the category of a datamodule that has a single one; the dataset's name if it has no other."""
     return getattr(datamodule, "category", None) or getattr(datamodule, "name", None) or ANY_CATEGORY
 
 
@@ -93,13 +93,13 @@ def generators_of(
     seed: int,
     epoch: int,
 ) -> list[Generator | None]:  # B
-    """Make a generator for every image in a batch that depends on the seed, the epoch and the image alone.
+    """Make a random generator for every image in a batch from the seed, the epoch and the image alone.
 
     Args:
-        batch: B images; where their position in a dataset is unknown, None stands for torch's own generator.
-        purpose: What is drawn.
-        seed: Of the training.
-        epoch: Of the training.
+        batch: B images; None stands for torch's own generator if their position in a dataset is unknown.
+        purpose: The use of the random numbers.
+        seed: Seed of the training.
+        epoch: Epoch of the training.
     """
     index = getattr(batch, "index", None)
     if index is None:

@@ -1,4 +1,4 @@
-"""A published dataset that is put on the disk by hand: where it comes from, how it may lie, how large it is."""
+"""Published datasets that users download: their origin, layouts and sizes."""
 
 import logging
 from abc import abstractmethod
@@ -24,13 +24,13 @@ Count = tuple[int, int] | int  # normal and anomalous test images, or all of the
 
 @dataclass(frozen=True)
 class Facts:
-    """What is known of a published dataset.
+    """Facts about a published dataset.
 
     Args:
         origin: Where to get it.
-        tree: How it lies in its root, for messages.
-        layouts: The ways in which a category may lie. The first that fits counts.
-        folders: The folders below the root in which a category may lie, by category.
+        tree: The tree below its root, for messages.
+        layouts: The possible layouts of a category. The first that fits is used.
+        folders: The possible folders of a category below the root, by category.
         counts: The published numbers of test images, by category; several where several editions are in use.
     """
 
@@ -46,8 +46,8 @@ class KnownSet(Auxiliary):
 
     Args:
         root: The folder that holds the dataset. None: `./datasets/<name of the class>`.
-        categories: The categories to use. None: all that are there.
-        target: The datamodule to test on, where this one is trained on.
+        categories: The categories to use. None: all on the disk.
+        target: The datamodule to test on, if this one is trained on.
         val_ratio: The share of the training images held out for validation.
         **plumbing: Batch sizes, workers, augmentations and seed, as in `CategoryDataModule`.
     """
@@ -68,12 +68,12 @@ class KnownSet(Auxiliary):
     @property
     @abstractmethod
     def facts(self) -> Facts:
-        """What is known of the dataset."""
+        """The facts about the dataset."""
 
 
 @dataclass(frozen=True)
 class _KnownSource(Source):
-    """Where a published dataset is."""
+    """A published dataset on the disk."""
 
     name: str
     facts: Facts

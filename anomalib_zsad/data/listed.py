@@ -1,4 +1,4 @@
-"""Images by the list that research code ships, so that exactly a published selection is used."""
+"""Images by a list of research code, for exactly the published selection."""
 
 import json
 import os.path
@@ -26,7 +26,7 @@ _META = ("img_path", "mask_path", "cls_name", "anomaly")
 class Listed(Auxiliary):
     """Test on the images of a list, or train on its labelled test images.
 
-    Two formats are read: `*.jsonl` of AA-CLIP and ACD-CLIP, one test image a line (`image_path`, `label`,
+    Two formats are read: `*.jsonl` of AA-CLIP and ACD-CLIP, one test image on each line (`image_path`, `label`,
     `class_name`, `mask_path`), and `meta.json` of AnomalyCLIP and AdaCLIP (`{"train": {category: [...]}, "test": ...}`
     with `img_path`, `mask_path`, `cls_name`, `anomaly`).
 
@@ -38,7 +38,7 @@ class Listed(Auxiliary):
             whose edges are smeared, 0 for others.
         anywhere: Whether paths may lead out of the root; only for lists that you trust.
         categories: The categories to use. None: all that are listed.
-        target: The datamodule to test on, where this one is trained on.
+        target: The datamodule to test on, if this one is trained on.
         val_ratio: The share of the training images held out for validation.
         **plumbing: Batch sizes, workers, augmentations and seed, as in `CategoryDataModule`.
 
@@ -68,7 +68,7 @@ class Listed(Auxiliary):
 
 @dataclass
 class _List(Source):
-    """A list, and how it is read; as in `Listed`."""
+    """The arguments of `Listed` as a source."""
 
     name: str
     file: Path
@@ -101,7 +101,7 @@ def read_list(file: Path, root: Path, anywhere: bool = False) -> pd.DataFrame:
 
     Raises:
         FileNotFoundError: There is no such file.
-        ValueError: It is of neither format, has no test image, or names a file outside of its root.
+        ValueError: It has neither format, has no test image, or names a file outside of its root.
     """
     if not file.is_file():
         msg = f"No list of images at {file}: expected a .jsonl or a meta.json, as the code of a publication ships."

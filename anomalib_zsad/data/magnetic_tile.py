@@ -1,4 +1,4 @@
-"""Magnetic Tile Defect: pictures of magnetic tiles, free of defects or with one of five kinds."""
+"""Magnetic Tile Defect: images of magnetic tiles, without defects or with one of five kinds."""
 
 import logging
 import re
@@ -41,8 +41,8 @@ class MagneticTile(Auxiliary):
     """Train on some kinds of defect of Magnetic Tile Defect and test on others, or use all of it.
 
     Naming kinds to train or to test on splits the set: the other side gets the remaining kinds unless they are named
-    too, and the defect-free tiles are shared out, all pictures of a tile to the same side. Otherwise there is one
-    side, as with any auxiliary dataset: train on all, or test on all.
+    too, and the defect-free tiles are divided, all images of a tile on the same side. Otherwise it is used as a whole,
+    like any auxiliary dataset.
 
     Args:
         root: The folder that holds MT_Free, MT_Blowhole and so on.
@@ -89,7 +89,7 @@ class _Tiles(Source):
     side: Split | None
     """None: all images."""
     seed: int
-    """Of the choice of defect-free tiles."""
+    """Seed of the choice of defect-free tiles."""
     name = "MagneticTile"
     categories = (_CATEGORY,)
 
@@ -184,7 +184,7 @@ def _list(root: Path, kinds: Sequence[str]) -> pd.DataFrame:
 def _tiles(
     stems: pd.Series,  # file names without their suffix
 ) -> pd.Series:
-    """Name the tile on every picture after its first frame; None where the file name counts no frame."""
+    """Return the tile of every image, as its first frame; None if the file name has no frame number."""
     frames = stems.str.extract(_FRAME)[0].dropna().astype(int).sort_values()
     firsts = frames.where(~(frames.diff() <= _FRAMES_BETWEEN_TILES)).ffill().astype(int)
     return firsts.map("{:08d}".format).reindex(stems.index)

@@ -20,8 +20,8 @@ class MVTec(Auxiliary):
     """Train on the labelled test images of MVTec AD, 15 categories; or test on them.
 
     Args:
-        root: The folder with one folder a category. anomalib downloads the dataset where the root does not exist.
-        categories: The categories to use. None: all that are there.
+        root: The folder with one folder for each category. anomalib downloads the dataset if the root does not exist.
+        categories: The categories to use. None: all on the disk.
         target: The datamodule to test on.
         val_ratio: The share of the images held out for validation.
         **plumbing: Batch sizes, workers, augmentations and seed, as in `CategoryDataModule`.
@@ -45,7 +45,7 @@ class MVTec(Auxiliary):
 
 @dataclass(frozen=True)
 class _Download(Source):
-    """The download, which anomalib fetches where there is no root; it would also fetch a category that a root lacks."""
+    """The download, which anomalib fetches if there is no root; it would also fetch for a missing category."""
 
     root: Path
     name = "MVTec"

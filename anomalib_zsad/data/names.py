@@ -1,4 +1,4 @@
-"""Names of datasets and of their classes, as `names.yaml` has them: the one place where they are looked up."""
+"""Looking up names of datasets and of their classes in `names.yaml`."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -108,10 +108,10 @@ def description(name: str, dataset: str | None = None) -> str:
 
     Args:
         name: As the dataset calls the class.
-        dataset: Any name of the dataset. None: unknown, then the first dataset with such a class counts.
+        dataset: Any name of the dataset. None: unknown, then the first dataset with such a class is used.
 
     Returns:
-        The published words where there are some, else the name with spaces for underscores.
+        The published words if there are any, else the name with spaces for underscores.
     """
     key, otherwise = class_key(name), name.replace("_", " ")
     if dataset is None:
@@ -131,7 +131,7 @@ def readable(name: str) -> str:
 
 
 def is_number(name: str) -> bool:
-    """Tell whether a class name is a number alone, as `01` of BTAD and `Class1` of DAGM are."""
+    """Whether a class name is a mere number, such as `01` of BTAD and `Class1` of DAGM."""
     return bool(_NUMBER.fullmatch(plain(name)))
 
 
@@ -141,11 +141,11 @@ def plain(name: str) -> str:
 
 
 def knowledge_entries(name: str, dataset: str | None = None) -> Iterator[str]:
-    """Yield the entries under which a knowledge base may describe a class, the closest first, as `plain` spells them.
+    """Yield the entries of a knowledge base that may describe a class, the closest first, as `plain` spells them.
 
     Args:
         name: As the dataset calls the class.
-        dataset: Any name of the dataset, where it is known.
+        dataset: Any name of the dataset, if it is known.
     """
     known = _datasets().get(_key(dataset)) if dataset else None
     entries = known.knowledge if known else {}

@@ -1,4 +1,4 @@
-"""Image and mask files as tensors: any bit depth, upright, and one clear sentence where a file cannot be read."""
+"""Reading image and mask files as tensors: any bit depth, upright, with one clear message for an unreadable file."""
 
 import warnings
 from collections.abc import Callable, Iterator
@@ -13,11 +13,11 @@ from torchvision import tv_tensors
 from torchvision.transforms.v2.functional import to_dtype, to_image
 
 FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP", "PPM")
-"""Of images, as Pillow names them. It knows others, some of which start another program to draw a picture."""
+"""Formats of images by Pillow's names. Some of its others start another program to decode a file."""
 
 _WHITE_8_BIT = 255
 _WHITE_16_BIT = 65535
-_ORIENTATION, _ON_ITS_SIDE = 0x0112, 5  # of EXIF: from 5 to 8 width and height change places
+_ORIENTATION, _ON_ITS_SIDE = 0x0112, 5  # EXIF orientation: from 5 to 8 width and height are exchanged
 
 
 _drawings: dict[str, Callable[[str], np.ndarray]] = {}
@@ -27,16 +27,16 @@ def register_drawings(
     prefix: str,
     draw: Callable[[str], np.ndarray],  # (H, W, 3), uint8
 ) -> None:
-    """Have `read_image` draw what is called by names of a prefix, for which there are no files."""
+    """Register a function that draws the images whose names have a prefix, in place of files."""
     _drawings[prefix] = draw
 
 
 def read_image(path: str | Path) -> tv_tensors.Image:
-    """Read an image, turned upright as its EXIF entry says.
+    """Read an image, rotated upright by its EXIF orientation.
 
-    Grey and palette images become RGB. Transparency is dropped, as anomalib does: compositing would invent a
-    background, and the edge towards it, that no camera saw. 16-bit images are divided by 65535, the range of the
-    format: a bit depth guessed from the brightest pixel would make one speck change the whole image.
+    Grey and palette images become RGB. Transparency is dropped, as by anomalib: compositing would add a background and
+    an edge that the camera did not record. 16-bit images are divided by 65535, the range of the format: with a bit
+    depth guessed from the brightest pixel one speck would change the whole image.
 
     Args:
         path: A file in one of `FORMATS`, or a name of one of `register_drawings`.
@@ -46,8 +46,8 @@ def read_image(path: str | Path) -> tv_tensors.Image:
 
     Raises:
         FileNotFoundError: There is no such file.
-        OSError: The file is no image, is truncated, has more pixels than Pillow takes to be safe
-            (`PIL.Image.MAX_IMAGE_PIXELS`, 89 million), or holds floating-point values.
+        OSError: The file is no image, is truncated, has more pixels than Pillow's limit (`PIL.Image.MAX_IMAGE_PIXELS`,
+            89 million), or holds floating-point values.
     """
     if draw := next((draw for prefix, draw in _drawings.items() if str(path).startswith(prefix)), None):
         return image_of(draw(str(path)))
@@ -109,14 +109,14 @@ def grey_image_of(
 
 
 def is_lossy(path: Path) -> bool:
-    """Tell a file whose format changes grey levels."""
+    """Whether the format of a file changes grey levels."""
     return path.suffix.lower() in {".jpg", ".jpeg"}
 
 
 def mask_threshold(path: str | Path) -> int:
-    """Say the highest grey level of a mask, of 255, that still counts as normal.
+    """Return the highest grey level of normal pixels of a mask, of 255.
 
-    JPEG smears grey levels around the edges of a mask; other masks mean every level above 0.
+    JPEG blurs the edges of a mask; in other masks every level above 0 is anomalous.
     """
     return 127 if is_lossy(Path(path)) else 0
 
@@ -129,14 +129,14 @@ def read_mask(
 ) -> tv_tensors.Mask:
     """Read a defect mask: a pixel is defective where any of its channels is above the threshold.
 
-    What is fully transparent is normal, whatever colour it has.
+    Fully transparent pixels are normal.
 
     Args:
         path: The mask's file.
         image_path: The image that the mask belongs to, for the error.
         size: Height and width of that image in pixels.
-        threshold: The highest grey level, of 255, that still counts as normal. None: `mask_threshold` says it. 16-bit
-            masks are compared on their own scale.
+        threshold: The highest grey level of normal pixels, of 255. None: that of `mask_threshold`. 16-bit masks are
+            compared on their own scale.
 
     Returns:
         0 or 1, shape (H, W), uint8.
@@ -160,7 +160,7 @@ def read_mask(
 
 
 def size_of(path: str | Path) -> tuple[int, int]:
-    """Say the height and width of an image file in pixels, as it is read: upright.
+    """Return the height and width of an image file in pixels, after rotating it upright.
 
     Raises:
         FileNotFoundError: There is no such file.
@@ -188,7 +188,7 @@ def _open(path: str | Path) -> Image.Image:
 def _opened(path: str | Path | BytesIO) -> Iterator[Image.Image]:
     if (
         not isinstance(path, BytesIO) and not Path(path).is_file() and Path(path).exists()
-    ):  # opening a pipe would wait for somebody to write into it
+    ):  # opening a pipe would wait for its writer
         msg = "it is no regular file"
         raise ValueError(msg)
     with warnings.catch_warnings():

@@ -1,4 +1,4 @@
-"""In which order images are trained on, and how the processes of a distributed run share those of a dataset."""
+"""The order of training images, and samplers that divide a dataset among the processes of a distributed run."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -12,16 +12,16 @@ from anomalib_zsad.functional.seeds import generator_of
 
 
 class ShareInOrder(DistributedSampler):
-    """Every process takes its turn in the order in which a single one would have the images.
+    """Distributes images over processes in the order of a single process.
 
-    So n processes with batches of b images see together, at every step, the batch of n b images of a single process.
-    Where the processes cannot have the same number of images, the first of the order come again at its end. The order
-    depends on the seed and the epoch alone; a `CategoryDataset` is told the epoch, for what it draws.
+    At every step n processes with batches of b images have the batch of n b images of a single process. If the number
+    of images is not divisible, the first ones are repeated at the end. The order depends on the seed and the epoch
+    alone; the epoch of a `CategoryDataset` is set for its augmentations.
 
     Args:
         dataset: The images.
-        trainer: Knows the processes. None: there is one.
-        seed: Decides the order, another one in every epoch.
+        trainer: Has the number of processes. None: one process.
+        seed: Determines the order, with the epoch.
     """
 
     def __init__(self, dataset: AnomalibDataset, trainer: Any, seed: int) -> None:
@@ -36,16 +36,16 @@ class ShareInOrder(DistributedSampler):
         return iter([order[turn % len(order)] for turn in turns[self.first :]])
 
     def set_epoch(self, epoch: int) -> None:
-        """Start an epoch."""
+        """Set the epoch."""
         super().set_epoch(epoch)
         self.images.epoch = epoch
 
 
 class TrainingLoader(DataLoader):
-    """A data loader over a `ShareInOrder` that starts where a training that was interrupted left off.
+    """A data loader over a `ShareInOrder` that resumes an interrupted training within the epoch.
 
-    Lightning makes the iterator of the first epoch before it says which epoch it is, and processes that read images
-    would go ahead with the order of another one. So nothing is read before the first batch is asked for.
+    Lightning makes the iterator of the first epoch before it sets the epoch, and workers would read images in the order
+    of another one. So nothing is read before the first batch is requested.
     """
 
     sampler: ShareInOrder
@@ -57,11 +57,11 @@ class TrainingLoader(DataLoader):
         return self._from(left_off or {"epoch": -1, "batches": 0})  # of no epoch
 
     def state_dict(self) -> dict[str, int]:
-        """Say how many batches of which epoch were given."""
+        """Return the epoch and the number of its batches so far."""
         return {"epoch": self.sampler.epoch, "batches": self._given}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        """Leave out as many batches, if the next epoch is the same one."""
+        """Skip the batches of an interrupted epoch."""
         self._left_off = state
 
     def _from(self, left_off: dict[str, int]) -> Iterator[Any]:
@@ -73,13 +73,13 @@ class TrainingLoader(DataLoader):
 
 
 class ShareOfCategories(DistributedSampler):
-    """Every process has all images of some categories, about as many as the others, in their order.
+    """Distributes whole categories over processes, with about as many images for each.
 
-    So a process knows all that the metrics of its categories need.
+    So a process has all scores for the metrics of its categories.
 
     Args:
         dataset: The images, of at least as many categories as there are processes.
-        trainer: Knows the processes.
+        trainer: Has the number of processes.
     """
 
     def __init__(self, dataset: AnomalibDataset, trainer: Any) -> None:
@@ -102,22 +102,22 @@ class ShareOfCategories(DistributedSampler):
 
 
 def share_categories(dataset: AnomalibDataset, trainer: Any) -> ShareOfCategories | None:
-    """Share categories; None where there is one process, or a process would have none.
+    """Make the sampler that distributes categories; None for one process, or if a process would have none.
 
     Args:
         dataset: The images.
-        trainer: Knows the processes. None: there is one.
+        trainer: Has the number of processes. None: one process.
     """
     processes, _ = _processes(trainer)
     return ShareOfCategories(dataset, trainer) if 1 < processes <= dataset.samples["category"].nunique() else None
 
 
 def share_once(dataset: AnomalibDataset, trainer: Any) -> DistributedSampler | None:
-    """Share images so that none is seen twice; None leaves sharing to Lightning, which repeats some.
+    """Make the sampler that distributes images without repeating any; None: Lightning's, which repeats some.
 
     Args:
         dataset: The images.
-        trainer: Knows the processes. None: there is one.
+        trainer: Has the number of processes. None: one process.
     """
     processes, rank = _processes(trainer)
     # A process without an image would not take part when thresholds are computed of all of them.

@@ -1,4 +1,4 @@
-"""Masks that are resized as images are, for training targets that the nearest pixel is too coarse for."""
+"""Masks that are resized with interpolation, for training targets."""
 
 from typing import Any, ClassVar
 
@@ -9,9 +9,9 @@ from torchvision.transforms.v2.functional import register_kernel, resize
 
 
 class SoftMask(tv_tensors.Mask):
-    """How anomalous each pixel is, from 0 to 1.
+    """The degree of anomaly of each pixel, from 0 to 1.
 
-    Resizing is bicubic with antialias and keeps to [0, 1]; every other transform takes it for a mask.
+    Resizing is bicubic with antialias, clamped to [0, 1]; other transforms treat it as a mask.
     """
 
     interpolation: ClassVar[InterpolationMode] = InterpolationMode.BICUBIC
@@ -21,7 +21,7 @@ class SoftMask(tv_tensors.Mask):
         cls,
         mask: Tensor,  # (..., H, W) nonzero where anomalous
     ) -> "SoftMask":
-        """Start from a mask of whole pixels."""
+        """Convert a binary mask."""
         return cls((mask.as_subclass(Tensor) != 0).float())
 
 

@@ -1,4 +1,4 @@
-"""What this package knows of a dataset: a function from its root to a table of samples, category by category."""
+"""Sources: functions from the root of a dataset to a table of samples for each category."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
@@ -23,19 +23,19 @@ class Source(ABC):
         """All categories that the dataset has, on the disk or not."""
 
     def has_category(self, category: str) -> bool:  # noqa: ARG002
-        """Tell whether a category is on the disk, by the names of folders."""
+        """Whether a category is on the disk, by the names of folders."""
         return True
 
     def prepare(self, category: str) -> None:  # noqa: B027  (most have nothing to prepare)
-        """Do what is to be done once for all processes: download, or say what is expected where nothing is there.
+        """Find or download a category, once for all processes.
 
         Raises:
-            FileNotFoundError: The category is not there, and cannot be downloaded.
+            FileNotFoundError: The category does not exist, and cannot be downloaded.
         """
 
     @abstractmethod
     def read(self, category: str) -> pd.DataFrame:
-        """List the samples of a category: images to train on, of which the normal ones are used, and test images.
+        """List the samples of a category: training images, of which the normal ones are used, and test images.
 
         Returns:
             As `table`; and where they differ from the default `mask_threshold` (`reading.mask_threshold`), `group`
@@ -45,6 +45,6 @@ class Source(ABC):
 
 
 def table(rows: Iterable[Row]) -> pd.DataFrame:
-    """Put samples into a table with the columns `split`, `label_index`, `image_path` and `mask_path`, "" for none."""
+    """Make a table of samples with the columns `split`, `label_index`, `image_path` and `mask_path`, "" for none."""
     samples = [(split.value, int(label), str(image), str(mask or "")) for split, label, image, mask in rows]
     return pd.DataFrame(samples, columns=["split", "label_index", "image_path", "mask_path"])

@@ -1,4 +1,4 @@
-"""Whether data are fit to train on; where they are not, what to type instead."""
+"""Checks of training data; their messages name the command that trains on anomalous images."""
 
 import inspect
 import shlex
@@ -23,10 +23,10 @@ _PLACEHOLDER = "<folder>"
 
 
 def check_before_setup(datamodule: Any, model: type) -> None:
-    """Refuse a datamodule of which it is known beforehand that it trains on normal images alone.
+    """Refuse a datamodule that is known to have normal training images alone.
 
     Args:
-        datamodule: What a model is to be trained on, or None.
+        datamodule: The datamodule of the training, or None.
         model: Its class.
 
     Raises:
@@ -44,7 +44,7 @@ def check_trainable(loaders: Any, datamodule: Any, model: type) -> None:
 
     Args:
         loaders: The dataloader of a training, or a list or dictionary of them.
-        datamodule: Where they come from, or None.
+        datamodule: The datamodule of the training, or None.
         model: The model's class.
 
     Raises:
@@ -58,14 +58,14 @@ def check_trainable(loaders: Any, datamodule: Any, model: type) -> None:
 
 
 def check_model(datamodule: AnomalibDataModule, model: Any) -> None:
-    """Refuse to have a model that learns from normal images trained on anomalous ones.
+    """Refuse to train a model of anomalib, which learns from normal images, on anomalous ones.
 
     Args:
         datamodule: A datamodule with anomalous training images.
-        model: The model that is to be trained on them, or None.
+        model: The model to be trained, or None.
 
     Raises:
-        ValueError: If it is one of anomalib's own kind.
+        ValueError: If it learns from normal images.
     """
     if hasattr(model, "learning_type") and not hasattr(model, "trains_on_anomalies"):
         msg = (
@@ -91,7 +91,7 @@ def _refusal(model: type, found: str, datamodule: Any) -> str:
 
 
 def _instead_of(datamodule: Any) -> list[str]:
-    """Give the words of a command that trains on the anomalous images of a datamodule's dataset."""
+    """Return the arguments of a command that trains on the anomalous images of a datamodule's dataset."""
     kind, source = type(datamodule), getattr(datamodule, "source", None)
     if getattr(datamodule, "trains_on_normal_images", False):
         return _instead_of(source)
@@ -109,7 +109,7 @@ def _instead_of(datamodule: Any) -> list[str]:
 
 
 def _arguments(datamodule: Any, kind: type, start: str) -> Iterator[str]:
-    """Give those arguments of a datamodule that are not the defaults of its class, as far as it still knows them."""
+    """Return the arguments of a datamodule that differ from its defaults, as far as its attributes show."""
     for name, parameter in inspect.signature(kind).parameters.items():
         value, default = getattr(datamodule, name, None), parameter.default
         default = Path(default) if isinstance(value, Path) and isinstance(default, str) else default

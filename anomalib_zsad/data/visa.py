@@ -32,9 +32,9 @@ class VisA(Auxiliary):
     `visa_pytorch`, is read as well.
 
     Args:
-        root: The folder that holds `split_csv` and one folder a category. The dataset is downloaded where the root
-            does not exist.
-        categories: The categories to use. None: all that are there.
+        root: The folder with `split_csv` and one folder for each category. The dataset is downloaded if the root does
+            not exist.
+        categories: The categories to use. None: all on the disk.
         target: The datamodule to test on.
         val_ratio: The share of the images held out for validation.
         **plumbing: Batch sizes, workers, augmentations and seed, as in `CategoryDataModule`.

@@ -1,4 +1,4 @@
-"""What the papers leave open, one frozen dataclass a method: the argument `choices` of its model."""
+"""The settings that papers leave open, one frozen dataclass for each method: the argument `choices`."""
 
 from anomalib_zsad.models.acd_clip.choices import ACDChoices
 from anomalib_zsad.models.af_clip.choices import AFChoices

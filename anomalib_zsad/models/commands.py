@@ -1,4 +1,4 @@
-"""What anomalib's command line does with the arguments of a model: a checkpoint's settings, former names."""
+"""Arguments of a model in anomalib's command line: settings of a checkpoint, former names."""
 
 import re
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ _MODELS = "anomalib_zsad.models"
 
 
 def settings_beside(class_path: str, given: Mapping[str, Any], checkpoint: Path) -> dict[str, Any]:
-    """Give the settings to change, so that a model of this package is built as its checkpoint was trained.
+    """Return the settings of a checkpoint that replace defaults of a model of this package.
 
     Args:
         class_path: The path of a model's class; for another one nothing is changed.
@@ -57,7 +57,7 @@ def method_in(path: Path) -> str:
 
 
 def with_new_place(message: str) -> str:
-    """Add to the refusal of a former argument of a model where it is now."""
+    """Add the present name to the message about a former argument of a model."""
     kind = _model_at(next(iter(re.findall(r"class_path '([\w.]+)'", message)), ""))
     choices = None if kind is None else choices_of(kind.__init__)
     options = re.findall(r"Option '(\w+)' is not accepted", message)

@@ -1,4 +1,4 @@
-"""The ways in which published datasets lie on the disk, each a reader from a folder to labelled samples."""
+"""Layouts of published datasets on the disk: each reads labelled samples from a folder."""
 
 from anomalib_zsad.data.layouts.bmad import BMADFolders
 from anomalib_zsad.data.layouts.image_mask_folders import ImageMaskFolders

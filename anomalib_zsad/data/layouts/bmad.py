@@ -24,7 +24,7 @@ class BMADFolders(Layout):
     """
 
     def fits(self, folder: Path) -> bool:
-        """Tell whether there are anomalous images to test on."""
+        """Whether there are anomalous test images."""
         return bool(_images(subfolder(subfolder(folder, "test"), "Ungood")))
 
     def read(self, folder: Path) -> pd.DataFrame:

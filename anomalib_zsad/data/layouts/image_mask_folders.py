@@ -1,4 +1,4 @@
-"""A folder of images and one of their masks, every image anomalous: the sets of segmentation."""
+"""A folder of images and one of their masks, every image anomalous: segmentation datasets."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +24,7 @@ class ImageMaskFolders(Layout):
     masks: str = "masks"
 
     def fits(self, folder: Path) -> bool:
-        """Tell whether both folders are there."""
+        """Whether both folders exist."""
         return bool(images_in(subfolder(folder, self.images))) and subfolder(folder, self.masks) is not None
 
     def read(self, folder: Path) -> pd.DataFrame:

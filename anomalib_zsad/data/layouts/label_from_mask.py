@@ -1,4 +1,4 @@
-"""Images that are defective where their mask says so."""
+"""Images whose label follows from their mask."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,7 +18,7 @@ class MaskIfDefective(Layout):
     """`{Train, Test}/{NNNN.PNG, Label/NNNN_label.PNG}`, as in DAGM: only a defective image has a mask."""
 
     def fits(self, folder: Path) -> bool:
-        """Tell whether there are masks to test with."""
+        """Whether there are masks of test images."""
         return subfolder(subfolder(folder, "Test"), "Label") is not None
 
     def read(self, folder: Path) -> pd.DataFrame:
@@ -37,7 +37,7 @@ class MaskBeside(Layout):
     """`{train, test}/{NNNNN.png, NNNNN_GT.png}`, as in KolektorSDD2: the mask of a normal image is all zero."""
 
     def fits(self, folder: Path) -> bool:
-        """Tell whether there are masks to test with."""
+        """Whether there are masks of test images."""
         return any(image.stem.endswith("_GT") for image in images_in(subfolder(folder, "test")))
 
     def read(self, folder: Path) -> pd.DataFrame:
@@ -60,7 +60,7 @@ class PosNeg(Layout):
     """`{pos/{X.jpg, X.png}, neg/X.jpg}`: defective images with their masks beside them, and normal ones."""
 
     def fits(self, folder: Path) -> bool:
-        """Tell whether both folders are there."""
+        """Whether both folders exist."""
         return all(subfolder(folder, name) for name in ("pos", "neg"))
 
     def read(self, folder: Path) -> pd.DataFrame:
@@ -83,5 +83,5 @@ def _labelled(split: Split, pairs: list[tuple[Path, Path | None]]) -> Iterator[R
 
 
 def is_defective(image: Path, mask: Path) -> bool:
-    """Tell whether the mask of an image shows a defect."""
+    """Whether the mask of an image shows a defect."""
     return bool(read_mask(mask, image, size_of(image)).any())

@@ -1,4 +1,4 @@
-"""What every layout needs: folders by name, the mask of an image."""
+"""Common functions of layouts: folders by name, the mask of an image."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -13,25 +13,25 @@ _MASK_TAILS = ("_mask", "_label", "_segmentation", "_gt")
 
 
 class Layout(ABC):
-    """One way in which the images of a category lie on the disk."""
+    """A layout of the images of a category on the disk."""
 
     counted: bool = True
     """Whether the number of test images is the published one."""
 
     @abstractmethod
     def fits(self, folder: Path) -> bool:
-        """Tell whether a folder has this layout, by the names in it."""
+        """Whether a folder has this layout, by the names in it."""
 
     @abstractmethod
     def read(self, folder: Path) -> pd.DataFrame:
-        """List the samples of a folder that fits: training images are normal ones, test images are the labelled."""
+        """List the samples of a folder that fits: normal training images and labelled test images."""
 
     def prepare(self, folder: Path) -> None:  # noqa: B027  (most layouts have nothing to prepare)
-        """Do what is to be done once for all processes."""
+        """Prepare the folder, once for all processes."""
 
 
 def subfolder(folder: Path | None, *names: str) -> Path | None:
-    """Find the first of some folders in a folder, whatever the spelling of upper and lower case."""
+    """Find the first of some folders in a folder, ignoring case."""
     there = {path.name.lower(): path for path in folders_in(folder)}
     return next((there[name.lower()] for name in names if name.lower() in there), None)
 
@@ -39,7 +39,7 @@ def subfolder(folder: Path | None, *names: str) -> Path | None:
 def masks_by_stem(folder: Path) -> dict[str, Path]:
     """List the masks of a folder by the stem of their image: "7" for "7.png" and "7_mask.png".
 
-    Of two masks for one image the one without compression losses counts.
+    Of two masks for one image the losslessly compressed one is used.
     """
     masks = sorted(images_in(folder), key=lambda path: not is_lossy(path))
     return {_without_tail(path.stem): path for path in masks}
@@ -59,7 +59,7 @@ def truth_in(folder: Path, *names: str) -> Path:
 
 
 def masks_in(folder: Path) -> Callable[[Path], Path]:
-    """Look the masks of images up by name in a folder; one that is missing is a FileNotFoundError."""
+    """Find the masks of images by name in a folder; raise FileNotFoundError for a missing one."""
     masks = masks_by_stem(folder)
 
     def mask_of(image: Path) -> Path:

@@ -1,4 +1,4 @@
-"""A folder for each state, as in MVTec AD and in everything that research code repackages like it."""
+"""A folder for each state, as in MVTec AD and datasets that research code repackages like it."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,10 +16,10 @@ _NORMAL = ("good", "ok")
 
 @dataclass(frozen=True)
 class StateFolders(Layout):
-    """`{train/good, test/{good, <defect>}, ground_truth/<defect>}`; "ok" is as good as "good".
+    """`{train/good, test/{good, <defect>}, ground_truth/<defect>}`; "ok" stands for "good", too.
 
-    There may be no training images, and no normal ones. Without a folder of its own for the masks of a defect they lie
-    in the folder of all masks.
+    There may be no training images, and no normal ones. The masks of a defect without its own folder are in the folder
+    of all masks.
 
     Args:
         truth: Names that the folder of the masks may have. None: no masks are read.
@@ -28,7 +28,7 @@ class StateFolders(Layout):
     truth: tuple[str, ...] | None = ("ground_truth",)
 
     def fits(self, folder: Path) -> bool:
-        """Tell whether there is a folder of a state to test on."""
+        """Whether there is a folder of a state to test on."""
         return bool(_states(subfolder(folder, "test")))
 
     def read(self, folder: Path) -> pd.DataFrame:

@@ -1,4 +1,4 @@
-"""Long pictures that published results cut into tiles: one file a tile, written once beside the pictures."""
+"""Long images that published results cut into tiles: one file for each tile, written once beside the images."""
 
 import logging
 import shutil
@@ -32,14 +32,14 @@ Picture = tuple[str, str, Path, Path]  # kind, name of its tiles, image, mask
 
 
 class Tiles(Layout):
-    """Pictures cut from top to bottom; a tile is anomalous where its part of the mask is not empty.
+    """Images cut from top to bottom; a tile is anomalous if its part of the mask is not empty.
 
-    The tiles lie in the folder `tiles` of the set, laid out as `StateFolders`. Normal ones that are not tested are
-    training images.
+    The tiles are in the folder `tiles` of the set, with the layout of `StateFolders`. Normal ones that are not tested
+    are training images.
     """
 
     def read(self, folder: Path) -> pd.DataFrame:
-        """List the tiles, and cut them first where they are not there; those of a picture are a group."""
+        """List the tiles, after cutting them if they do not exist; those of an image are a group."""
         self.prepare(folder)
         tiles = _OF_STATES.read(folder / _TILES)
         return tiles.assign(group=tiles["image_path"].map(lambda path: Path(path).stem.rpartition("_")[0]))
@@ -70,11 +70,11 @@ class Tiles(Layout):
 
     @abstractmethod
     def boxes(self, height: int, width: int) -> Iterator[tuple[int, int]]:
-        """Say where the tiles of a picture begin and end, in rows."""
+        """Return the first and last rows of the tiles of an image."""
 
     @abstractmethod
     def tested_share(self, normal: int, anomalous: int) -> float:
-        """Say which share of the normal tiles of a kind is tested."""
+        """Return the share of the normal tiles of a kind that is tested."""
 
     def _cut(self, folder: Path, out: Path) -> None:
         pictures = self.pictures(folder)
@@ -114,7 +114,7 @@ class CommutatorTiles(Tiles):
     """
 
     def fits(self, folder: Path) -> bool:
-        """Tell whether there is a folder of a commutator."""
+        """Whether there is a folder of a commutator."""
         return bool(_commutators(folder))
 
     def pictures(self, folder: Path) -> list[Picture]:
@@ -146,11 +146,11 @@ class RailTiles(Tiles):
     strips = (("I", 67), ("II", 128))
 
     def fits(self, folder: Path) -> bool:
-        """Tell whether there is a folder of a type."""
+        """Whether there is a folder of a type."""
         return any(_of_type(folder, kind) for kind, _ in self.strips)
 
     def read(self, folder: Path) -> pd.DataFrame:
-        """List the tiles; say so where strips are missing."""
+        """List the tiles, and warn of missing strips."""
         for kind, expected in self.strips:
             count = len(_strips(_of_type(folder, kind)))
             if count != expected:

@@ -1,4 +1,4 @@
-"""Normal and anomalous images without masks, told apart by their folder or by a table."""
+"""Normal and anomalous images without masks, labelled by their folder or by a table."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from anomalib_zsad.image_files import images_in
 
 @dataclass(frozen=True)
 class TwoFolders(Layout):
-    """`{no, yes}`; other folders beside them are not looked at, nor are masks in them.
+    """`{no, yes}`; other folders and masks are ignored.
 
     Args:
         normal: The name of the folder of the normal images.
@@ -25,7 +25,7 @@ class TwoFolders(Layout):
     anomalous: tuple[str, ...] = ("yes",)
 
     def fits(self, folder: Path) -> bool:
-        """Tell whether both folders are there."""
+        """Whether both folders exist."""
         return all(subfolder(folder, *names) for names in ((self.normal,), self.anomalous))
 
     def read(self, folder: Path) -> pd.DataFrame:
@@ -44,7 +44,7 @@ class LabelsCsv(Layout):
     """A table with a number and a label (1: anomalous) for every image, and a folder of images named by number.
 
     Args:
-        file: The name of the table; its columns go by their order, since a published header has a stray blank.
+        file: The name of the table; its columns are read by their order, since a published header has a stray blank.
         folder: The name of the folder of the images; it may lie in another of the same name.
     """
 
@@ -52,7 +52,7 @@ class LabelsCsv(Layout):
     folder: str = "head_ct"
 
     def fits(self, folder: Path) -> bool:
-        """Tell whether the table and the images are there."""
+        """Whether the table and the images exist."""
         return (folder / self.file).is_file() and bool(self._images(folder))
 
     def read(self, folder: Path) -> pd.DataFrame:
