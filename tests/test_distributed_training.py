@@ -1,4 +1,4 @@
-"""From the command line, two processes train and test as one does with batches of twice the size."""
+"""Two processes train and test as one does with batches of twice the size."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""The command line with one process, or as a script with several, which Lightning starts."""
+"""Trainings with one process, or as a script with several, which Lightning starts."""
 
 import os
 import sys
@@ -6,7 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from anomalib.cli import AnomalibCLI
+from anomalib.engine import Engine
 
+import anomalib_zsad
+from anomalib_zsad import VisA
 from tests.models.kano_clip.building import SMALL
 from tests.support.small_clip import IMAGE_SIZE
 
@@ -24,22 +27,23 @@ SHOWN = "AFClip"
 
 
 def train(name: str, clip: Path, data_root: Path, folder: Path, processes: int, batch_size: int) -> None:
-    """Run `anomalib train`, which also tests; all that is not named here has its default, so there are bars."""
+    """Train and test: `SHOWN` from the command line with all defaults, so there are bars; the others with an engine."""
     method, arguments = METHODS[name]
-    pictures = {} if name == SHOWN else {"visualizer": False}
-    model = {"pretrained": clip, "image_size": IMAGE_SIZE, "epochs": 1, **arguments, **pictures}
-    data = {"root": data_root, "categories": ["candle", "cashew", "pcb1"], "val_ratio": 0.3}
+    model = {"pretrained": clip, "image_size": IMAGE_SIZE, "epochs": 1, **arguments}
+    data: dict[str, Any] = {"root": data_root, "categories": ["candle", "cashew", "pcb1"], "val_ratio": 0.3}
     data.update(num_workers=0, train_batch_size=batch_size)
-    command = ["train", "--model", f"anomalib_zsad.{method}"]
-    command += [f"--model.{name}={value}" for name, value in model.items()]
-    command += ["--data", "VisA", *(f"--data.{name}={value}" for name, value in data.items())]
     # anomalib numbers its folders in every process, all at the same time.
-    command += ["--default_root_dir", str(folder / f"process{os.environ.get('LOCAL_RANK', 0)}" / name)]
-    command += ["--trainer.accelerator", "cpu", "--trainer.devices", str(processes)]
-    command += ["--trainer.strategy", "ddp" if processes > 1 else "auto"]
+    root = folder / f"process{os.environ.get('LOCAL_RANK', 0)}" / name
+    trainer = {"accelerator": "cpu", "devices": processes, "strategy": "ddp" if processes > 1 else "auto"}
+    if name != SHOWN:
+        given = getattr(anomalib_zsad, method)(visualizer=False, **model)
+        Engine(default_root_dir=root, logger=False, **trainer).train(given, datamodule=VisA(**data))
+        return
+    command = ["train", "--model", f"anomalib_zsad.{method}", "--data", "VisA", f"--default_root_dir={root}"]
+    for group, settings in {"model": model, "data": data, "trainer": trainer}.items():
+        command += [f"--{group}.{key}={value}" for key, value in settings.items()]
     cli = AnomalibCLI(args=command)
-    if name == SHOWN:
-        cli.engine.predict(cli.model, datamodule=cli.datamodule, return_predictions=False)
+    cli.engine.predict(cli.model, datamodule=cli.datamodule, return_predictions=False)
 
 
 if __name__ == "__main__":
