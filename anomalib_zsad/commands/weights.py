@@ -5,8 +5,8 @@ from pathlib import Path
 
 from anomalib_zsad.commands.typed import TOPICS, command
 
-_WIDE = 160
-"""Characters of a line where no terminal says otherwise."""
+_WIDE = 1000
+"""Characters of a line where no terminal says otherwise: none is broken."""
 
 TOPICS["weights"] = "List, fetch, find and check weights: of CLIP backbones and of adapters."
 
@@ -19,12 +19,13 @@ def list_weights() -> int:
     """
     from rich import box
     from rich.console import Console
-    from rich.table import Table
+    from rich.table import Column, Table
 
     from anomalib_zsad.models.inventory import inventory
     from anomalib_zsad.printing import shown
 
-    table, entries = Table("name", "for", "state", "size", "where", box=box.SIMPLE), inventory()
+    columns = ("name", "for", "state", Column("size", justify="right", no_wrap=True), Column("where", overflow="fold"))
+    table, entries = Table(*columns, box=box.SIMPLE), inventory()
     for held in entries:
         state = f"{held.state} ({held.note})" if held.note else held.state
         size = f"{held.size / 1e6:.1f} MB" if held.path else "-"

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from huggingface_hub import file_download, hf_api  # noqa: F401  # they load all modules whose constants are set
+from huggingface_hub import file_download, hf_api, utils  # noqa: F401  # they load all modules whose constants are set
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -83,3 +83,4 @@ def set_of_the_hub(monkeypatch: pytest.MonkeyPatch, name: str, value: Any) -> No
     for module in modules:
         if name in vars(module):
             monkeypatch.setattr(module, name, value)
+    getattr(utils, "reset_sessions", lambda: None)()  # before 1.0 a session keeps whether it was made offline
