@@ -21,6 +21,7 @@ from anomalib_zsad.models.af_clip.publication import PUBLICATIONS
 from anomalib_zsad.models.af_clip.released import _OWN_NAMES
 from anomalib_zsad.models.inventory import inventory
 from tests.support.contract import images
+from tests.support.file_server import set_of_the_hub
 from tests.support.hub_server import HubServer, hub_server
 from tests.support.small_clip import IMAGE_SIZE
 
@@ -80,8 +81,8 @@ def test_what_is_fetched_to_a_folder_is_found_there_without_a_network(
     shutil.copytree(folder, elsewhere)  # any copy of plain files
     assert not [path for path in folder.rglob("*") if path.is_symlink()]
     hub.requests.clear()
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "no hub"))
+    set_of_the_hub(monkeypatch, "HF_HUB_OFFLINE", True)
+    set_of_the_hub(monkeypatch, "HF_HUB_CACHE", str(tmp_path / "no hub"))
     monkeypatch.setenv("ANOMALIB_ZSAD_HOME", str(elsewhere))
     complete = {name for name, state in states().items() if state == "complete"}
     assert complete == {"ViT-B-32:openai", "zsad-tiny", "released/visa", NAME}
