@@ -37,7 +37,7 @@ class HubName:
         try:
             validate_repo_id(self.repo)
         except HFValidationError:
-            msg = f"expected a repository of the hub such as {SCHEME}user/name, got {SCHEME}{self.repo!r:.200}"
+            msg = f"expected a repository of the hub such as {SCHEME}user/name, got {SCHEME + self.repo!r:.200}"
             raise ValueError(msg) from None
         # The client makes a path of the revision; git allows no ".." in one, either.
         if self.revision is not None and (not _REVISION.fullmatch(self.revision) or ".." in self.revision):

@@ -98,7 +98,7 @@ class HubFolders:
         if folder.exists() and not folder.is_dir():
             msg = f"{folder}: expected a folder to save the model to, got a file"
             raise FileExistsError(msg)
-        weights = folder.name if repo_id is None else str(HubName(repo_id))
+        weights = folder.resolve().name if repo_id is None else str(HubName(repo_id))
         record = _without_folders(self._module.record())
         card = _card(self._module, record, weights, license)
         with unfinished_folder(folder if folder.is_dir() else folder.parent) as temporary:
