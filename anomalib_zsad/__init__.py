@@ -45,6 +45,7 @@ if TYPE_CHECKING:
         MVTec,
         VisA,
     )
+    from anomalib_zsad.evaluation.detection import Detection
     from anomalib_zsad.models import (
         ACDClip,
         AFClip,
@@ -83,6 +84,7 @@ __all__ = [
     "ClipZeroShot",
     "ColonDB",
     "DTDSynthetic",
+    "Detection",
     "Endo",
     "Ensemble",
     "HeadCT",
@@ -106,6 +108,7 @@ _HOMES = (
     "anomalib_zsad.models.choices",
     "anomalib_zsad.data",
     "anomalib_zsad.synthetic",
+    "anomalib_zsad.evaluation.detection",
     "anomalib_zsad.models.parts.calibrating",
 )
 

@@ -18,6 +18,8 @@ from anomalib_zsad.atomic import write_picture
 from anomalib_zsad.data.reading import read_image
 from anomalib_zsad.evaluation.drawing import ItemDrawing
 
+__all__ = ["Detection"]
+
 _LEAST_SIDE, _USUAL_SIDE, _LARGEST_SIDE = 96, 320, 512  # of a field of a picture, in pixels
 _LETTERS = 20  # pixels
 
