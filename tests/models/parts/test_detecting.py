@@ -58,7 +58,7 @@ def test_scores_maps_and_decisions_are_those_of_the_engine(model, folder, tmp_pa
 
 def test_an_image_scores_alike_however_it_is_given(model, folder):
     path = folder / "0.png"
-    pixels = np.asarray(Image.open(path))
+    pixels = np.array(Image.open(path))
     forms = [str(path), Image.open(path), pixels, pixels / 255, torch.from_numpy(pixels).permute(2, 0, 1)]
     alone = [model.detect(form) for form in forms]
     together = [*model.detect(forms, batch_size=2), *model.detect(pixels[None]), *model.detect([path])]
