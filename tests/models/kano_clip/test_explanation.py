@@ -305,3 +305,14 @@ def test_a_base_that_changed_since_the_training_is_told(small_clip, picture, tmp
     written(path, a_base(dataset="others"))
     assert main(words) == 0
     assert "note: the knowledge base has changed since the training" in capsys.readouterr().err
+
+
+def test_of_tiled_images_the_whole_picture_is_explained(small_clip, trained, picture):
+    plain, tiled = (
+        KAnoClip.load_from_checkpoint(trained, pretrained=small_clip, **sizes).eval()
+        for sizes in ({"image_size": 28}, {"tile": 28})
+    )
+    expected, found = (explain(each, picture, load_knowledge(), "candle", n_patches=2) for each in (plain, tiled))
+    assert found.anomaly_map.shape == (28, 28)
+    torch.testing.assert_close(found.anomaly_map, expected.anomaly_map, atol=1e-4, rtol=0)
+    assert [patch.box for patch in found.patches] == [patch.box for patch in expected.patches]
