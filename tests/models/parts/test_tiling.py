@@ -231,6 +231,7 @@ def test_maps_that_are_stretched_image_by_image_are_refused(small_clip):
 # Graphs
 
 
+@pytest.mark.slow
 def test_a_graph_of_one_size_tiles_inside_with_the_memory_of_tiles(small_clip, pictures, tmp_path):
     onnxruntime, openvino = pytest.importorskip("onnxruntime"), pytest.importorskip("openvino")
     model = build(small_clip, tile=28, reference=pictures / "2.png").eval()
@@ -247,20 +248,6 @@ def test_a_graph_of_one_size_tiles_inside_with_the_memory_of_tiles(small_clip, p
         for scores, of_maps in ((score, maps), (found["pred_score"], found["anomaly_map"])):
             np.testing.assert_allclose(scores, expected.pred_score[rows], atol=1e-3, rtol=0)
             np.testing.assert_allclose(of_maps, expected.anomaly_map[rows], atol=1e-3, rtol=0)
-
-
-@pytest.mark.slow
-def test_a_graph_of_an_ensemble_tiles_inside(small_clip, other_clip, tmp_path):
-    onnxruntime = pytest.importorskip("onnxruntime")
-    ensemble = Ensemble([build(clip, **TILES) for clip in (small_clip, other_clip)]).eval()
-    ensemble.model.fit(torch.tensor([[[2.0, 1.0, 0.6]] * 2] * 2))
-    session = onnxruntime.InferenceSession(ensemble.to_onnx(tmp_path))
-    images = torch.rand(2, 3, 90, 70)
-    with torch.no_grad():
-        expected = ensemble(images)
-    score, maps = session.run(["pred_score", "anomaly_map"], {"input": images.numpy()})
-    np.testing.assert_allclose(score, expected.pred_score, atol=1e-3, rtol=0)
-    np.testing.assert_allclose(maps, expected.anomaly_map, atol=1e-3, rtol=0)
 
 
 def test_a_graph_of_any_size_needs_the_size_of_the_images(small_clip, tmp_path):
