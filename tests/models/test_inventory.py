@@ -90,6 +90,8 @@ def test_what_is_fetched_to_a_folder_is_found_there_without_a_network(
     assert locate("ViT-B-32", "openai").path.is_relative_to(elsewhere)
     for name in (NAME, "released/visa"):
         assert score_alike(AFClip(weights=name, pretrained=small_clip, image_size=IMAGE_SIZE).eval(), model)
+    AFClip(weights="released/visa", pretrained=small_clip, image_size=IMAGE_SIZE).save_pretrained(tmp_path / "shared")
+    assert "Built of released/visa (licence: none stated)" in (tmp_path / "shared" / "README.md").read_text()
     assert score_alike(AFClip.from_pretrained("user/af-clip", pretrained=small_clip), model)
     assert score_alike(AFClip.from_pretrained(elsewhere / "hub" / "user--af-clip", pretrained=small_clip), model)
     assert hub.requests == []

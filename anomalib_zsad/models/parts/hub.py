@@ -163,6 +163,7 @@ class HubFolders:
 
 def _card(module: Any, record: Record, weights: str, licence: str | None) -> str:
     evaluator, built_of = module.evaluator, str(module.hparams.get("weights"))
+    found = module.published.get(built_of)
     others = settings.chosen(type(module), settings.settings_of(module)).items()
     return model_card(
         record,
@@ -171,7 +172,7 @@ def _card(module: Any, record: Record, weights: str, licence: str | None) -> str
         tested_on=getattr(evaluator, "tested_on", ()),
         settings={name: value for name, value in others if name not in {"backbone", "pretrained"}},
         licence=licence,
-        started_from=built_of if built_of.startswith(PREFIX) else None,
+        started_from=f"{built_of} (licence: {found.licence or 'none stated'})" if found else None,
     )
 
 

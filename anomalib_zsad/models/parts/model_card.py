@@ -42,7 +42,7 @@ def model_card(
         tested_on: The datasets of this test.
         settings: Those that are not at their defaults.
         licence: An identifier of the hub, such as "apache-2.0".
-        started_from: The published adapter that the model was built of.
+        started_from: The published adapter that the model was built of, and its licence.
     """
     method = record["method"]
     data = _card_data(record, results, tested_on, licence)
@@ -134,7 +134,7 @@ def _training_data(trained_on: Sequence[str], memory: Mapping[str, Any] | None, 
     if memory is not None:
         lines += ["", f"Remembers {len(memory['references'])} normal images of the target (few-shot)."]
     if started_from is not None:
-        lines += ["", f"Built of `{started_from}`, which the authors of the method published."]
+        lines += ["", f"Built of {started_from}, which the authors of the method published."]
     return "\n".join(lines)
 
 
