@@ -35,7 +35,7 @@ class BiCA(nn.Module):
         inner, heads, residual = choices.bica_dim, choices.bica_heads, choices.bica_residual_init
         deformable = DeformableAttention(width, choices) if choices.deform_attention == "dat" else None
         if inner % heads:
-            msg = f"bica_heads must divide bica_dim={inner}, got {heads}"
+            msg = f"choices.bica_heads must divide choices.bica_dim={inner}, got {heads}"
             raise ValueError(msg)
         self.text_norm = nn.LayerNorm(width)
         self.text_self = TextAttention(width, inner, heads)

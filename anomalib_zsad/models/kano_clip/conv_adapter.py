@@ -28,7 +28,8 @@ class ConvAdapter(nn.Module):
         grouped = kind == "conv_adapter"
         if grouped and (width % bottleneck):
             msg = (
-                f'conv_adapter="conv_adapter" needs a bottleneck that divides the joint width {width}, got {bottleneck}'
+                f'choices.conv_adapter="conv_adapter" needs a choices.bottleneck that divides the joint width {width}, '
+                f"got {bottleneck}"
             )
             raise ValueError(msg)
         channels = bottleneck if grouped else width

@@ -28,7 +28,10 @@ class DeformableAttention(nn.Module):
         inner, heads, groups = choices.bica_dim, choices.bica_heads, choices.deform_groups
         kernel, stride = choices.deform_kernel, choices.deform_stride
         if inner % groups or inner % heads:
-            msg = f"bica_heads and deform_groups must divide bica_dim={inner}, got {heads} and {groups}"
+            msg = (
+                f"choices.bica_heads and choices.deform_groups must divide choices.bica_dim={inner}, got {heads} and "
+                f"{groups}"
+            )
             raise ValueError(msg)
         self.heads = heads
         self.groups = groups

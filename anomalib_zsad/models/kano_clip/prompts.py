@@ -133,6 +133,8 @@ class KnowledgeTargets(nn.Module):
 def _deep_prompts(clip: FrozenClip, choices: KAnoChoices, prompt_length: int) -> DeepPrompts:
     depth, most = choices.deep_prompt_depth, clip.n_text_blocks - 1
     if depth > most:
-        msg = f"deep_prompt_depth must lie between 0 and {most}, the text blocks after the first one, got {depth}"
+        msg = (
+            f"choices.deep_prompt_depth must lie between 0 and {most}, the text blocks after the first one, got {depth}"
+        )
         raise ValueError(msg)
     return DeepPrompts(clip, depth, choices.deep_prompt_length, prompt_length)

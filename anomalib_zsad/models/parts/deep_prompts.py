@@ -24,7 +24,7 @@ class DeepPrompts(nn.Module):
     def __init__(self, clip: FrozenClip, blocks: int, length: int, prompt_length: int) -> None:
         super().__init__()
         if not 1 <= length <= prompt_length:
-            msg = f"deep_prompt_length must lie between 1 and prompt_length={prompt_length}, got {length}"
+            msg = f"choices.deep_prompt_length must lie between 1 and prompt_length={prompt_length}, got {length}"
             raise ValueError(msg)
         self.tokens = nn.Parameter(torch.randn(blocks, length, clip.text_width) * 0.02)
 

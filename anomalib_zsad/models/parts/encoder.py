@@ -90,7 +90,7 @@ def vv_start(layer: int | None, clip: FrozenClip) -> int:
     if layer is None:
         return clip.quarters()[0]
     if not 1 <= layer <= clip.n_blocks:
-        msg = f"vv_start_layer must name a block from 1 to {clip.n_blocks} of this backbone, got {layer}"
+        msg = f"choices.vv_start_layer must name a block from 1 to {clip.n_blocks} of this backbone, got {layer}"
         raise ValueError(msg)
     return layer
 

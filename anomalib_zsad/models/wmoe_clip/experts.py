@@ -35,7 +35,7 @@ class LayerContext(nn.Module):
         kind = choices.moe_adapter
         if kind == "split" and width % n_layers:
             words = "needs a number of feature_layers that divides the joint width"
-            msg = f'moe_adapter="split" {words} {width}, got {n_layers}'
+            msg = f'choices.moe_adapter="split" {words} {width}, got {n_layers}'
             raise ValueError(msg)
         sizes = [(width, width // n_layers)] * n_layers if kind == "split" else [(n_layers * width, width)]
         self.linears = nn.ModuleList(nn.Linear(*size) for size in sizes)

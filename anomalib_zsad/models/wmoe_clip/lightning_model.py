@@ -130,7 +130,7 @@ class WMoEClip(ZeroShotMixin, AnomalibModule):  # type: ignore[misc]  # what the
         width, n_attentions = clip.joint_width, 1 if choices.wcma_shared else len(layers)
         _check_widths(clip, given.use_ctds, choices)
         if choices.map_features == "frequency" and not given.use_wcma:
-            msg = 'map_features="frequency" needs use_wcma=True, which makes those features, got use_wcma=False'
+            msg = 'choices.map_features="frequency" needs use_wcma=True, which makes those features, got use_wcma=False'
             raise ValueError(msg)
 
         def experts() -> SemanticExperts:
@@ -204,8 +204,8 @@ class WMoEClip(ZeroShotMixin, AnomalibModule):  # type: ignore[misc]  # what the
         super().check_exportable()
         if self.choices.inference_sampling == "monte_carlo" and self.model.sampler is not None:
             msg = (
-                'inference_sampling="monte_carlo" draws new numbers for every image, which no exported graph does: '
-                'expected "mean" or "fixed"'
+                'choices.inference_sampling="monte_carlo" draws new numbers for every image, which no exported graph '
+                'does: expected "mean" or "fixed"'
             )
             raise ValueError(msg)
 
@@ -228,5 +228,5 @@ def _check_widths(clip: FrozenClip, use_ctds: bool, choices: WMoEChoices) -> Non
         raise ValueError(msg)
     for name, divisor in (("wcma_heads", choices.wcma_heads), ("gate_reduction", choices.gate_reduction)):
         if width % divisor:
-            msg = f"{name} must divide the joint width {width} of this backbone, got {divisor}"
+            msg = f"choices.{name} must divide the joint width {width} of this backbone, got {divisor}"
             raise ValueError(msg)

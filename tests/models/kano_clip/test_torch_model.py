@@ -231,9 +231,9 @@ def test_what_learns_stays_in_float32_under_autocast(small_clip):
         ({"text_ensemble": "max"}, "text_ensemble must be one of mean_raw, mean_normalized, got 'max'"),
         ({"vv_start_layer": 5}, "vv_start_layer must name a block from 1 to 4 of this backbone, got 5"),
         ({"feature_layers": [9]}, "feature_layers must name blocks from 1 to 4"),
-        ({"bica_heads": 5}, "bica_heads.* must divide bica_dim=32, got 5"),
-        ({"deform_groups": 3}, "deform_groups must divide bica_dim=32, got 4 and 3"),
-        ({"bica_heads": 5, "deform_attention": "none"}, "bica_heads must divide bica_dim=32, got 5"),
+        ({"bica_heads": 5}, "bica_heads.* must divide choices.bica_dim=32, got 5"),
+        ({"deform_groups": 3}, "deform_groups must divide choices.bica_dim=32, got 4 and 3"),
+        ({"bica_heads": 5, "deform_attention": "none"}, "bica_heads must divide choices.bica_dim=32, got 5"),
         ({"deform_kernel": 4}, r"deform_kernel must be an integer in \[1, 1023\] that is odd, got 4"),
         ({"prompt_length": 80}, "prompt_length must lie between 1 and 71 for this backbone and these states, got 80"),
         ({"normal_states": []}, "normal_states must be a list that is not empty"),
@@ -244,7 +244,7 @@ def test_what_learns_stays_in_float32_under_autocast(small_clip):
         ),
         (
             {"conv_adapter": "conv_adapter", "bottleneck": 10},
-            "needs a bottleneck that divides the joint width 64, got 10",
+            "needs a choices.bottleneck that divides the joint width 64, got 10",
         ),
     ],
 )
