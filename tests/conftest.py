@@ -7,9 +7,12 @@ from pathlib import Path
 if os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1") != "1":
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+# Else OpenVINO reports every conversion to its makers, each event from a fork of the process: seconds a conversion.
+os.environ.setdefault("CI", "true")
+
 import pytest
 
-from tests.support.small_clip import write_small_clip
+from tests.support.small_clip import SHALLOW, write_small_clip
 from tests.support.trees import magnetic_tile_tree, mvtec_tree, visa_tree
 
 
@@ -38,6 +41,12 @@ def magnetic_tile_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def small_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A file with the weights of a small CLIP."""
     return write_small_clip(tmp_path_factory.mktemp("clip") / "clip.pt")
+
+
+@pytest.fixture(scope="session")
+def shallow_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file with the weights of a CLIP whose vision tower has two blocks, to export."""
+    return write_small_clip(tmp_path_factory.mktemp("clip") / "shallow.pt", architecture=SHALLOW)
 
 
 @pytest.fixture(scope="session")

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from anomalib_zsad.data import VisA
 from tests.support.contract import engine_in
-from tests.support.small_clip import ARCHITECTURE, IMAGE_SIZE
+from tests.support.small_clip import IMAGE_SIZE, SHALLOW
 
 onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
@@ -26,7 +26,7 @@ pytest.importorskip("onnxscript")
 Answer = Callable[[Path], Any]
 EXACT = {"INFERENCE_PRECISION_HINT": "f32"}
 """Processors that know bfloat16 compute in it unless told otherwise."""
-VOCABULARY = ARCHITECTURE["text_cfg"]["vocab_size"]
+VOCABULARY = SHALLOW["text_cfg"]["vocab_size"]
 
 
 def picture(height: int, width: int, seed: int) -> np.ndarray:  # (H, W, 3)
@@ -62,9 +62,9 @@ class ExportContract:
     """Matrix products of a block with weights: of attention into it and out of it, and two of the feed-forward."""
 
     @pytest.fixture(scope="class")
-    def model(self, small_clip: Path) -> Any:
+    def model(self, shallow_clip: Path) -> Any:
         """A model as if it were trained: parameters moved off their start, thresholds within its scores."""
-        model = self.model_class(pretrained=small_clip, image_size=IMAGE_SIZE, **self.arguments).eval()
+        model = self.model_class(pretrained=shallow_clip, image_size=IMAGE_SIZE, **self.arguments).eval()
         model.trained_on = ["VisA/candle"]
         generator = torch.Generator().manual_seed(0)
         with torch.no_grad():
@@ -141,7 +141,7 @@ class ExportContract:
     ) -> None:
         path = model.to_torch(tmp_path)
         inferencer = TorchInferencer(path, device="cpu")
-        assert path.stat().st_size < VOCABULARY * ARCHITECTURE["text_cfg"]["width"] * 4
+        assert path.stat().st_size < VOCABULARY * SHALLOW["text_cfg"]["width"] * 4
         with torch.no_grad():
             assert_same(inferencer.predict, files, expected, 1e-3)
             together = inferencer.model(alone.images)
@@ -197,7 +197,7 @@ class ExportContract:
     def test_eight_bit_weights(self, model: Any, files: list[Path], expected: list[Any], tmp_path: Path) -> None:
         pytest.importorskip("nncf")
         path = model.to_openvino(tmp_path, compression_type=CompressionType.INT8)
-        assert len(stored_in_eight_bits(path)) == self.matrices * ARCHITECTURE["vision_cfg"]["layers"]
+        assert len(stored_in_eight_bits(path)) == self.matrices * SHALLOW["vision_cfg"]["layers"]
         assert_same(OpenVINOInferencer(path, device="CPU", config=EXACT).predict, files, expected, 5e-2)
 
     @pytest.mark.slow
@@ -207,13 +207,13 @@ class ExportContract:
         pytest.importorskip("nncf")
         data = VisA(visa_root, ["candle", "pcb1"], val_ratio=0.3, num_workers=0)
         path = model.to_openvino(tmp_path, compression_type=CompressionType.INT8_PTQ, datamodule=data)
-        assert len(stored_in_eight_bits(path)) == self.matrices * ARCHITECTURE["vision_cfg"]["layers"]
+        assert len(stored_in_eight_bits(path)) == self.matrices * SHALLOW["vision_cfg"]["layers"]
         assert_same(OpenVINOInferencer(path, device="CPU", config=EXACT).predict, files[1:], expected[1:], 1e-1)
 
     # Refusals
 
-    def test_untrained_is_refused(self, small_clip: Path, tmp_path: Path) -> None:
-        untrained = self.model_class(pretrained=small_clip, image_size=IMAGE_SIZE, **self.arguments)
+    def test_untrained_is_refused(self, shallow_clip: Path, tmp_path: Path) -> None:
+        untrained = self.model_class(pretrained=shallow_clip, image_size=IMAGE_SIZE, **self.arguments)
         for export in (untrained.to_torch, untrained.to_onnx, untrained.to_openvino):
             with pytest.raises(ValueError, match="holds no trained weights"):
                 export(tmp_path)

@@ -18,7 +18,6 @@ from tests.support.small_clip import IMAGE_SIZE
 def af_clip(small_clip: Path, visa_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkpoint of AF-CLIP, for maps of 56 px."""
     engine = engine_in(tmp_path_factory.mktemp("af_clip"))
-    # One layer and one window: exporting takes time by the operation.
     model = AFClip(pretrained=small_clip, image_size=IMAGE_SIZE, feature_layers=[4], scales=[1], epochs=1, lr=1e-2)
     engine.fit(model, datamodule=VisA(visa_root, ["candle"], val_ratio=0.3, num_workers=0))
     return Path(engine.best_model_path)

@@ -12,7 +12,7 @@ from anomalib_zsad.models import AFClip, Ensemble
 from tests.models.ensemble.conftest import bottles
 from tests.support.contract import engine_in
 from tests.support.export_contract import EXACT, VOCABULARY, assert_same, feed, picture, stored_in_eight_bits
-from tests.support.small_clip import ARCHITECTURE, IMAGE_SIZE
+from tests.support.small_clip import IMAGE_SIZE, SHALLOW
 
 onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
@@ -21,19 +21,20 @@ pytest.importorskip("onnxscript")
 
 
 @pytest.fixture(scope="module")
-def ensemble(
-    af_clip: Path, padim: Path, mvtec_root: Path, small_clip: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Path:
-    """A checkpoint: two seeds of AF-CLIP on one backbone, and PaDiM."""
-    again = AFClip.load_from_checkpoint(af_clip, pretrained=small_clip)
-    with torch.no_grad():
-        for parameter in (each for each in again.parameters() if each.requires_grad):
-            parameter.add_(torch.randn(parameter.shape, generator=torch.Generator().manual_seed(0)) * 0.05)
+def ensemble(padim: Path, mvtec_root: Path, shallow_clip: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint: two AF-CLIPs that differ, on one backbone, and PaDiM."""
+    members = [Padim.load_from_checkpoint(padim)]
+    for seed in (0, 1):
+        # One layer and one window: exporting takes time by the operation.
+        member = AFClip(pretrained=shallow_clip, image_size=IMAGE_SIZE, feature_layers=[2], scales=[1])
+        member.trained_on = ["VisA/candle"]
+        generator = torch.Generator().manual_seed(seed)
+        with torch.no_grad():
+            for parameter in (each for each in member.parameters() if each.requires_grad):
+                parameter.add_(torch.randn(parameter.shape, generator=generator) * 0.05)
+        members.append(member)
     engine = engine_in(tmp_path_factory.mktemp("ensemble"))
-    engine.fit(
-        Ensemble([af_clip, again, Padim.load_from_checkpoint(padim)], pretrained=small_clip),
-        datamodule=bottles(mvtec_root),
-    )
+    engine.fit(Ensemble(members, pretrained=shallow_clip), datamodule=bottles(mvtec_root))
     return Path(engine.best_model_path)
 
 
@@ -46,11 +47,11 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 
 @pytest.fixture(scope="module")
-def expected(ensemble: Path, small_clip: Path, files: list[Path], tmp_path_factory: pytest.TempPathFactory) -> list:
+def expected(ensemble: Path, shallow_clip: Path, files: list[Path], tmp_path_factory: pytest.TempPathFactory) -> list:
     """What Lightning says of them."""
     folder = tmp_path_factory.mktemp("expected")
     return [
-        engine_in(folder).predict(Ensemble(pretrained=small_clip), data_path=path, ckpt_path=ensemble)[0]
+        engine_in(folder).predict(Ensemble(pretrained=shallow_clip), data_path=path, ckpt_path=ensemble)[0]
         for path in files
     ]
 
@@ -62,15 +63,15 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="module")
-def graph(ensemble: Path, small_clip: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def graph(ensemble: Path, shallow_clip: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("graph")
-    return engine_in(folder).export(Ensemble(pretrained=small_clip), "onnx", export_root=folder, ckpt_path=ensemble)
+    return engine_in(folder).export(Ensemble(pretrained=shallow_clip), "onnx", export_root=folder, ckpt_path=ensemble)
 
 
 @torch.no_grad()
-def test_torch(ensemble, small_clip, files, expected, tmp_path):
+def test_torch(ensemble, shallow_clip, files, expected, tmp_path):
     path = engine_in(tmp_path).export(
-        Ensemble(pretrained=small_clip), "torch", export_root=tmp_path, ckpt_path=ensemble
+        Ensemble(pretrained=shallow_clip), "torch", export_root=tmp_path, ckpt_path=ensemble
     )
     inferencer = TorchInferencer(path, device="cpu")
     assert_same(inferencer.predict, files, expected, 1e-3)
@@ -103,12 +104,12 @@ def test_openvino(graph, files, expected):
 
 
 @pytest.mark.slow
-def test_eight_bits_are_for_the_backbone(ensemble, small_clip, graph, files, expected, tmp_path):
+def test_eight_bits_are_for_the_backbone(ensemble, shallow_clip, graph, files, expected, tmp_path):
     pytest.importorskip("nncf")
-    model = Ensemble.load_from_checkpoint(ensemble, pretrained=small_clip)
+    model = Ensemble.load_from_checkpoint(ensemble, pretrained=shallow_clip)
     small = model._compress_ov_model(openvino.convert_model(graph), CompressionType.INT8)
     openvino.save_model(small, tmp_path / "model.xml", compress_to_fp16=False)
-    assert len(model.block_weights()) == 2 * 4 * ARCHITECTURE["vision_cfg"]["layers"]
+    assert len(model.block_weights()) == 2 * 4 * SHALLOW["vision_cfg"]["layers"]
     assert 0 < len(stored_in_eight_bits(tmp_path / "model.xml")) <= len(model.block_weights())
     assert_same(OpenVINOInferencer(tmp_path / "model.xml", device="CPU", config=EXACT).predict, files, expected, 2e-1)
 
