@@ -45,8 +45,8 @@ def test_it_says_that_the_scene_has_drifted_and_since_when(page):
     assert found[-1] < 1e-6
     page.add(row(100, drift=found[-1]))
     text = written(page)
-    assert "images since 2026-11-30 12:00:00 do not score like those of the calibration" in text
-    assert "1 windows of 100 images tested" in text
+    assert "Drift, found at 2026-11-30 12:00:00: images do not score like those of the calibration" in text
+    assert "Windows of 100 images tested: 1," in text
 
 
 def test_without_a_calibration_there_is_no_guard(tmp_path):

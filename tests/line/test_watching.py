@@ -81,7 +81,7 @@ def test_the_guard_remembers_what_came_before_a_restart(tmp_path, caplog):
     watch(brightness(CALIBRATION), Greys([0.9] * 110), tmp_path)
     assert [row["number"] for row in rows(tmp_path) if row["drift"] is not None] == [100]
     assert "do not score like the calibration" in caplog.text
-    assert "Drift: images since" in (tmp_path / "index.html").read_text()
+    assert "Drift, found at" in (tmp_path / "index.html").read_text()
 
 
 @pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])
