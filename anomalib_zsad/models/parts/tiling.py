@@ -2,8 +2,9 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import wraps
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import torch
 from anomalib.data import InferenceBatch
@@ -45,8 +46,9 @@ class Tileable(nn.Module):
         self.tile_batch = given["tile_batch"]
 
 
-class Views(NamedTuple):
-    """An image's whole picture and its windows, all of the size of a tile."""
+@dataclass(frozen=True)
+class Views:
+    """What is looked at of images: the whole picture and its windows, all of the size of a tile."""
 
     images: Tensor  # (B, 3, H, W), no smaller than a tile
     rows: list[int]
