@@ -144,8 +144,10 @@ def detections(
 def with_bar(found: Iterator[Detection], total: int) -> Iterator[Detection]:
     """Show how far it is, on the terminal or in the notebook."""
     console = Console(stderr=True)
-    is_seen = console.is_terminal or console.is_jupyter
-    yield from track(found, "Detecting", total, console=console, transient=True, disable=not is_seen)
+    if console.is_terminal or console.is_jupyter:
+        yield from track(found, "Detecting", total, console=console, transient=True)
+    else:
+        yield from found
 
 
 def check_ready(model: Any) -> None:
