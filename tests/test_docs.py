@@ -9,6 +9,7 @@ import shlex
 from functools import cache
 from importlib import import_module
 from inspect import signature
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -216,15 +217,23 @@ def parameters(classes: list[object]) -> set[str]:
     return found
 
 
+def paths_alike(words: list[str]) -> list[str]:
+    """Name all files alike, so that commands that differ in them only are parsed once."""
+    files = {"--ckpt_path", "--model.weights", *(["--data"] if words[1] == "predict" else [])}
+    return [words[0], *("PLACEHOLDER" if before in files else word for before, word in pairwise(words))]
+
+
 @pytest.mark.slow
 def test_commands_of_anomalib_are_parsed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """All but the configurations alone, which `test_configs.py` reads."""
     from anomalib.cli.cli import AnomalibCLI
 
     monkeypatch.setattr(AnomalibCLI, "instantiate_classes", lambda self: None)
     (tmp_path / "PLACEHOLDER").touch()
     (tmp_path / "configs").symlink_to(ROOT / "configs")
     monkeypatch.chdir(tmp_path)
-    found = {tuple(words) for page in PAGES for words in commands(page) if words[0] == "anomalib"}
+    found = {tuple(paths_alike(words)) for page in PAGES for words in commands(page) if words[0] == "anomalib"}
+    found -= {("anomalib", "train", "-c", f"configs/{path.name}") for path in (ROOT / "configs").glob("*.yaml")}
     assert len(found) > 10
     parser = AnomalibCLI(args=["train", "--model", "anomalib_zsad.AFClip", "--data", "VisA"], run=False).parser
     for words in sorted(found):

@@ -76,6 +76,7 @@ def test_a_grid_of_our_model_and_one_of_anomalib(benchmark, tmp_path):
         "pictures/ours twice/MVTec/seed_0.png",
     }
     assert all((tmp_path / path).is_file() for path in linked)
+    assert "![bars](<bars.png>)" in text
     kept = [read_cases(path) for path in tmp_path.rglob("cases.npz")]
     assert len(kept) == 2 + 2 + 1 + 2
     assert all(case.score <= 1 for cases in kept for kind in KINDS for case in cases[kind])

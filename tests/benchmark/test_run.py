@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 import yaml
 
+from anomalib_zsad.benchmark import report
 from anomalib_zsad.benchmark.child_process import PYTHON, TAKEN
 from anomalib_zsad.benchmark.entries import Entry, Protocol, Spec
 from anomalib_zsad.benchmark.grid import Benchmark
@@ -23,6 +24,12 @@ from anomalib_zsad.evaluation.table import METRICS
 from tests.benchmark.test_child_process import awaited, is_gone
 
 FORK = get_context("fork")
+
+
+@pytest.fixture(autouse=True)
+def no_bars(monkeypatch):
+    """Drawing takes most of a run whose results are made up; `test_plots.py` and `test_cell_run.py` draw."""
+    monkeypatch.setattr(report, "plot_bars", lambda *_: None)
 
 
 def grid(mvtec_root, **changes):

@@ -22,7 +22,7 @@ def read(command: str, *data: str) -> object:
     return AnomalibCLI(args=[command, *MODEL, *data], run=False).datamodule
 
 
-@pytest.mark.parametrize("command", ["train", "fit", "validate", "test", "predict"])
+@pytest.mark.parametrize("command", ["train", "predict"])
 def test_a_preset_by_its_short_name(command: str, visa_root: Path, mvtec_root: Path) -> None:
     datamodule = read(
         command, "--data", "VisA", "--data.root", str(visa_root), "--data.target", "MVTec",

@@ -384,3 +384,13 @@ class MethodContract:
         for found in (final, resumed.state_dict()):  # the latter is what was tested
             for name, value in expected.items():
                 torch.testing.assert_close(found[name], value, atol=0, rtol=0, equal_nan=True, msg=name)
+
+
+def moved(model: Any, seed: int = 0) -> Any:
+    """Move what is trained off its start, as a training does."""
+    model.trained_on = ["VisA/candle"]
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in (each for each in model.parameters() if each.requires_grad):
+            parameter.add_(torch.randn(parameter.shape, generator=generator) * 0.05)
+    return model
