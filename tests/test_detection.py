@@ -1,10 +1,12 @@
 """What the methods detect over the small CLIP: a change that breaks learning is seen.
 
-Settings are those of configs/benchmark/demo.yaml with half of the categories, fewer and smaller pictures, and as many
-epochs as these need. `benchmarks/detection.py` measures all of it, over three seeds; the bounds here leave room for
-another processor's rounding, and would not be met by chance.
+Settings are those of configs/benchmark/demo.yaml with half of the categories, fewer and smaller pictures, one window,
+and as many epochs as these need. `benchmarks/detection.py` measures all of it, over three seeds; the bounds here leave
+room for another processor's rounding, and would not be met by chance.
 """
 
+from copy import deepcopy
+from functools import lru_cache
 from pathlib import Path
 
 import pytest
@@ -17,8 +19,9 @@ from anomalib_zsad.evaluation.table import mean_values
 from anomalib_zsad.synthetic.drawing import SEEN, UNSEEN
 
 CONFIG = Path(__file__).parents[1] / "configs" / "benchmark" / "demo.yaml"
-SIZE = 112
+SIZE = 84
 """Side of the pictures in pixels."""
+configured = lru_cache(read_benchmark)
 
 
 @pytest.fixture(scope="module")
@@ -27,9 +30,11 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def detection(method: str, drawn: Path, folder: Path, **options: object) -> dict[str, float]:
-    entry = read_benchmark(CONFIG).models[method]
+    entry = deepcopy(configured(CONFIG).models[method])
     if method != "ACD-CLIP":  # which changes the vision tower: the others compute its features in the first epoch only
         entry.init_args["cache_features"] = str(folder / "features")
+    if method == "AF-CLIP":
+        entry.init_args["scales"] = [1]
     entry.init_args.update(image_size=SIZE, **options)
     model = build_model(entry, Cell(method, "", None, None, seed=0), visualizer=False)
     categories = {"categories": SEEN[::2], "target_categories": UNSEEN[::2]}
@@ -43,11 +48,11 @@ def detection(method: str, drawn: Path, folder: Path, **options: object) -> dict
 @pytest.mark.parametrize(
     ("method", "epochs", "pixel_auroc", "aupro", "image_auroc"),
     [
-        ("AF-CLIP", 6, 0.85, 0.60, 0.78),
-        ("ACD-CLIP", 3, 0.88, 0.58, 0.78),
-        ("WMoE-CLIP", 5, 0.85, 0.52, 0.78),
-        ("KAnoCLIP", 5, 0.85, 0.52, 0.78),
-        ("AnomalyCLIP", 5, 0.85, 0.45, 0.60),
+        ("AF-CLIP", 5, 0.85, 0.58, 0.78),
+        ("ACD-CLIP", 3, 0.86, 0.56, 0.80),
+        ("WMoE-CLIP", 4, 0.84, 0.50, 0.75),
+        ("KAnoCLIP", 4, 0.85, 0.54, 0.80),
+        ("AnomalyCLIP", 5, 0.82, 0.42, 0.64),
     ],
 )
 def test_a_method_detects_on_categories_that_nothing_was_trained_on(
@@ -61,7 +66,7 @@ def test_a_method_detects_on_categories_that_nothing_was_trained_on(
 
 @pytest.mark.slow
 def test_over_a_clip_that_learnt_nothing_the_same_training_detects_little(drawn: Path, tmp_path: Path) -> None:
-    found = detection("AF-CLIP", drawn, tmp_path, epochs=6, pretrained=None)
-    assert found["pixel_AUROC"] < 0.75, found
+    found = detection("AF-CLIP", drawn, tmp_path, epochs=5, pretrained=None)
+    assert found["pixel_AUROC"] < 0.70, found
     assert found["pixel_AUPRO"] < 0.40, found
-    assert found["image_AUROC"] < 0.70, found
+    assert found["image_AUROC"] < 0.60, found
