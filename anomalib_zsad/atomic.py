@@ -104,6 +104,16 @@ def shortened(name: str, length: int) -> str:
     return os.fsencode(name)[:length].decode(errors="ignore")
 
 
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Have an OSError of the block name the file: that of a full disk names none."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = error.filename or str(path)
+        raise
+
+
 @lru_cache(maxsize=4096)  # once a process: looking through a large folder for each of its files would take hours
 def _remove_leftovers(folder: Path) -> None:
     for path in folder.glob(_OURS):

@@ -43,6 +43,11 @@ def read_torch_file(path: Path) -> Any:
             raise ValueError((str(error).strip().splitlines() or [type(error).__name__])[0]) from error
 
 
+def plain_copy(tensor: Tensor) -> Tensor:
+    """Copy a tensor of a file as one of float32 that shares its memory with no other."""
+    return tensor.detach().float().clone(memory_format=torch.contiguous_format)
+
+
 def _read_zip(file: BinaryIO, size: int) -> Any:
     bounded = _Bounded(file, _LONGEST_DIRECTORY)
     with zipfile.ZipFile(bounded) as archive:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from anomalib_zsad._version import __version__
 from anomalib_zsad.installation.packages import Package, extras, installed, required
 from anomalib_zsad.installation.page import Finding, Section, State
-from anomalib_zsad.knowledge.ollama_model import ModelMissingError, OllamaModel
+from anomalib_zsad.knowledge.ollama_model import OllamaModel
 
 if TYPE_CHECKING:
     from anomalib_zsad.installation.datasets import FoundSet
@@ -115,8 +115,6 @@ def _ollama() -> Finding:
         for name in _ASKED:
             server.name = name
             server.check()
-    except ModelMissingError as error:
-        return Finding("ollama", str(error), "absent")
     except (OSError, ValueError) as error:
         return Finding("ollama", str(error), "absent")
     return Finding("ollama", f"answers, and has {' and '.join(_ASKED)}")

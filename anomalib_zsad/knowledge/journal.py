@@ -6,6 +6,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+from anomalib_zsad.atomic import naming
+
 _KEY = "key"
 _START = json.dumps({_KEY: ""})[:-2].encode()
 
@@ -44,11 +46,8 @@ class Journal:
             OSError: If it cannot be written; what is left of its line is ignored.
         """
         record = {_KEY: key, **answer}
-        try:
+        with naming(self.path):
             self._append(json.dumps(record).encode())
-        except OSError as error:
-            error.filename = error.filename or str(self.path)  # a full disk names no file
-            raise
         self._answers[key] = record
         return record
 

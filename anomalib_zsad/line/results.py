@@ -4,14 +4,14 @@ import csv
 import errno
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO, TextIO
 
 from filelock import FileLock, Timeout
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from anomalib_zsad.atomic import whole_file
+from anomalib_zsad.atomic import naming, whole_file
 from anomalib_zsad.printing import cell
 
 
@@ -101,9 +101,9 @@ class Results:
         """
         assert self._lines is not None
         assert self._cells is not None
-        with _named(self.journal):
+        with naming(self.journal):
             _append(self._lines, row.model_dump_json().encode() + b"\n")
-        with _named(self.table):
+        with naming(self.table):
             csv.writer(self._cells).writerow(_cells(row))
             self._cells.flush()
 
@@ -172,13 +172,3 @@ def _row(line: bytes, where: str) -> Row:
 def _cells(row: Row) -> list[str]:
     values = (getattr(row, name) for name in COLUMNS)
     return ["" if value is None else cell(value) if isinstance(value, str) else f"{value:.9g}" for value in values]
-
-
-@contextmanager
-def _named(path: Path) -> Iterator[None]:
-    """Have an error name the file: that of a full disk names none."""
-    try:
-        yield
-    except OSError as error:
-        error.filename = error.filename or str(path)
-        raise

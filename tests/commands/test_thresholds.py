@@ -1,21 +1,17 @@
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
 
 from anomalib_zsad import AFClip
 from anomalib_zsad.cli import main
 from tests.support.contract import save_checkpoint
 from tests.support.small_clip import IMAGE_SIZE
+from tests.support.trees import noise_images
 
 
 @pytest.fixture(scope="module")
 def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder, generator = tmp_path_factory.mktemp("good"), np.random.default_rng(0)
-    for number in range(10):
-        Image.fromarray(generator.integers(0, 255, (40, 50, 3), dtype=np.uint8)).save(folder / f"{number}.png")
-    return folder
+    return noise_images(tmp_path_factory.mktemp("good"), 10)
 
 
 @pytest.fixture(scope="module")

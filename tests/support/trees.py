@@ -167,3 +167,11 @@ def _save(
 ) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(picture.clip(0, 255).astype(np.uint8)).convert(mode).save(path)
+
+
+def noise_images(folder: Path, count: int) -> Path:
+    """Write images of noise that are all different; normal ones of a process, for a calibration."""
+    generator = np.random.default_rng(0)
+    for number in range(count):
+        Image.fromarray(generator.integers(0, 255, (40, 50, 3), dtype=np.uint8)).save(folder / f"{number:02d}.png")
+    return folder

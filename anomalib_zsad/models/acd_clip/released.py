@@ -4,11 +4,10 @@ import re
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from anomalib_zsad.clip.restricted import RefusedError
-from anomalib_zsad.clip.torch_file import read_torch_file
+from anomalib_zsad.clip.torch_file import plain_copy, read_torch_file
 
 _BLOCK = r"image_adapter\.lora_adapters\.(\d+)\.conv_lora_blocks\.(\d+)"
 _BRANCH = r"vision.mixed.\1.adapter.branches.\2"
@@ -58,7 +57,7 @@ def read_released(checkpoint: Path) -> dict[str, Tensor]:
         if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
             msg = f"{checkpoint}: expected a checkpoint of ACD-CLIP with the tensors of {part}, found none"
             raise ValueError(msg)
-        tensors.update({own_name(f"{part}.{key}", checkpoint): _plain(value) for key, value in state.items()})
+        tensors.update({own_name(f"{part}.{key}", checkpoint): plain_copy(value) for key, value in state.items()})
     return tensors
 
 
@@ -82,10 +81,6 @@ def own_name(name: str, checkpoint: Path) -> str:
 def groups_in(tensors: dict[str, Tensor]) -> int:
     """Count the groups that tensors were trained with."""
     return sum(re.fullmatch(r"text\.norms\.\d+\.weight", name) is not None for name in tensors)
-
-
-def _plain(tensor: Tensor) -> Tensor:
-    return tensor.detach().float().clone(memory_format=torch.contiguous_format)
 
 
 def _read(path: Path) -> Any:

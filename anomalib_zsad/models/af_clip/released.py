@@ -3,11 +3,10 @@
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from anomalib_zsad.clip.restricted import RefusedError
-from anomalib_zsad.clip.torch_file import read_torch_file
+from anomalib_zsad.clip.torch_file import plain_copy, read_torch_file
 
 _OWN_NAMES = {
     "attention.attn.to_q.weight": "adaptor.to_q.weight",
@@ -49,7 +48,7 @@ def _prompt(path: Path) -> Tensor:  # (1, M, Ct)
         shapes = [tuple(tensor.shape) for tensor in tensors]
         msg = f"{path}: expected the prompt of AF-CLIP, one tensor of shape (1, M, Ct), got {shapes}"
         raise ValueError(msg)
-    return _plain(tensors[0])
+    return plain_copy(tensors[0])
 
 
 def _adaptor(path: Path) -> dict[str, Tensor]:
@@ -72,7 +71,7 @@ def _adaptor(path: Path) -> dict[str, Tensor]:
             f"where {expected.get(key, 'no such tensor')} belongs ({len(differing)} such tensors)"
         )
         raise ValueError(msg)
-    return {key: _plain(state[key]) for key in expected}
+    return {key: plain_copy(state[key]) for key in expected}
 
 
 def _state_dict(path: Path, content: Any) -> dict[str, Tensor]:
@@ -81,10 +80,6 @@ def _state_dict(path: Path, content: Any) -> dict[str, Tensor]:
         msg = f"{path}: expected a module or a state dict of AF-CLIP, got {type(content).__name__}"
         raise ValueError(msg)
     return state
-
-
-def _plain(tensor: Tensor) -> Tensor:
-    return tensor.detach().float().clone(memory_format=torch.contiguous_format)
 
 
 def _read(path: Path) -> Any:

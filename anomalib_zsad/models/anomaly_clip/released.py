@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from anomalib_zsad.clip.restricted import RefusedError
-from anomalib_zsad.clip.torch_file import read_torch_file
+from anomalib_zsad.clip.torch_file import plain_copy, read_torch_file
 
 _VECTORS = ("ctx_pos", "ctx_neg")
 _STARTS = ("token_prefix_pos", "token_prefix_neg")
@@ -49,7 +49,7 @@ def read_released(checkpoint: Path) -> Released:
     tensors.update({"prompts.deep.tokens": torch.stack(deep)} if deep else {})
     starts, rest = (torch.cat([state[name][0] for name in names]) for names in (_STARTS, _WORDS))
     words = torch.cat([starts, rest], dim=1)
-    return Released({name: _plain(tensor) for name, tensor in tensors.items()}, _plain(words))
+    return Released({name: plain_copy(tensor) for name, tensor in tensors.items()}, plain_copy(words))
 
 
 def settings_in(tensors: dict[str, Tensor]) -> dict[str, Any]:
@@ -113,7 +113,3 @@ def _state(path: Path) -> dict[str, Tensor]:
         msg = f"{path}: expected a checkpoint of AnomalyCLIP with the tensors of prompt_learner, found none"
         raise ValueError(msg)
     return state
-
-
-def _plain(tensor: Tensor) -> Tensor:
-    return tensor.detach().float().clone(memory_format=torch.contiguous_format)

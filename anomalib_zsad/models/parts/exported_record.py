@@ -1,14 +1,12 @@
 """What an exported graph says of the model it was made of."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from anomalib_zsad._version import __version__
-from anomalib_zsad.clip.weights import names_a_file
 from anomalib_zsad.evaluation.exported import KEY, ExportedRecord, after_post_processing
 from anomalib_zsad.evaluation.post_processor import thresholds_of
-from anomalib_zsad.models.parts.settings import settings_of
+from anomalib_zsad.models.parts.settings import settings_of, without_folder
 
 
 def describe_graph(
@@ -40,9 +38,7 @@ def exported_record(
 
 def _without_folders(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Give files by their names alone, and the members of an ensemble by their methods."""
-    kept, pretrained = dict(settings), settings.get("pretrained")
-    if pretrained is not None and names_a_file(pretrained):
-        kept["pretrained"] = Path(pretrained).name
+    kept = without_folder(settings)
     if kept.get("models"):
         kept["models"] = [each["model"] for each in kept["models"]]
     return kept

@@ -5,7 +5,6 @@ instead of the trained record, and writes into the folder file by file.
 """
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -13,7 +12,6 @@ from typing import Any
 from anomalib_zsad import arguments as arg
 from anomalib_zsad.atomic import replace_together, unfinished_folder
 from anomalib_zsad.clip.hub import SCHEME, HubName, reason_of
-from anomalib_zsad.clip.weights import names_a_file
 from anomalib_zsad.models.parts import settings
 from anomalib_zsad.models.parts.model_card import model_card
 from anomalib_zsad.models.parts.publication import PREFIX
@@ -179,7 +177,11 @@ def _card(module: Any, record: Record, weights: str, licence: str | None) -> str
 def _without_folders(record: Record) -> Record:
     """Leave out where files of this machine are: their names alone are anybody else's business."""
     backbone: Any = record["backbone"]
-    found: Record = {**record, "settings": _named_files(record["settings"]), "backbone": _named_files(backbone)}  # type: ignore[typeddict-item]
+    named: Any = {
+        "settings": settings.without_folder(record["settings"]),
+        "backbone": settings.without_folder(backbone),
+    }
+    found: Record = {**record, **named}
     if (memory := record.get("memory_of")) is not None:
         given = memory["reference"]
         reference = [Path(each).name for each in given] if isinstance(given, list) else given and Path(given).name
@@ -189,13 +191,6 @@ def _without_folders(record: Record) -> Record:
         source = ", ".join(Path(each).name for each in calibration["source"].split(", "))
         found["thresholds"] = {**record["thresholds"], "calibration": {**calibration, "source": source}}
     return found
-
-
-def _named_files(entries: Mapping[str, Any]) -> dict[str, Any]:
-    file = entries.get("pretrained")
-    if file is None or not names_a_file(file):
-        return dict(entries)
-    return {**entries, "pretrained": Path(file).name}
 
 
 def _hub_name(name: str | Path, revision: str | None) -> HubName:

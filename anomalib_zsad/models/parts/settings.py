@@ -32,6 +32,14 @@ def settings_of(model: Any) -> dict[str, Any]:
     return settings
 
 
+def without_folder(entries: Mapping[str, Any]) -> dict[str, Any]:
+    """Give a file with the weights of CLIP, where entries name one, by its name alone."""
+    file = entries.get("pretrained")
+    if file is None or not names_a_file(file):
+        return dict(entries)
+    return {**entries, "pretrained": Path(file).name}
+
+
 def flat(arguments: Mapping[str, Any]) -> dict[str, Any]:
     """Replace the argument `choices` by one entry for each choice, `choices.NAME`."""
     choices = _plain(arguments.get("choices"))

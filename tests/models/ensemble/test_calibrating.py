@@ -2,24 +2,20 @@
 
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pytest
 import torch
-from PIL import Image
 
 from anomalib_zsad import AFClip, Ensemble, calibrate
 from anomalib_zsad.cli import main
 from tests.support.contract import engine_in, save_checkpoint
 from tests.support.small_clip import IMAGE_SIZE
+from tests.support.trees import noise_images
 
 
 @pytest.fixture(scope="module")
 def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder, generator = tmp_path_factory.mktemp("good"), np.random.default_rng(0)
-    for number in range(9):
-        Image.fromarray(generator.integers(0, 255, (40, 50, 3), dtype=np.uint8)).save(folder / f"{number}.png")
-    return folder
+    return noise_images(tmp_path_factory.mktemp("good"), 9)
 
 
 def ensemble_of(clip: Path, **of_second) -> Ensemble:
@@ -61,5 +57,5 @@ def test_the_command_does_the_same(small_clip, good, tmp_path, capsys):
 
 
 def test_references_of_a_member_are_left_out(small_clip, good):
-    ensemble = ensemble_of(small_clip, reference=[good / "0.png", good / "1.png"])
+    ensemble = ensemble_of(small_clip, reference=[good / "00.png", good / "01.png"])
     assert len(calibrate(ensemble, good, false_alarms=0.2).image_scores) == 7

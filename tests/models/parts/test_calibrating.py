@@ -3,22 +3,18 @@
 import shutil
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pytest
-from PIL import Image
 
 from anomalib_zsad import AFClip, calibrate
 from tests.support.contract import engine_in, save_checkpoint
 from tests.support.small_clip import IMAGE_SIZE
+from tests.support.trees import noise_images
 
 
 @pytest.fixture(scope="module")
 def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder, generator = tmp_path_factory.mktemp("good"), np.random.default_rng(0)
-    for number in range(12):
-        Image.fromarray(generator.integers(0, 255, (40, 50, 3), dtype=np.uint8)).save(folder / f"{number:02d}.png")
-    return folder
+    return noise_images(tmp_path_factory.mktemp("good"), 12)
 
 
 def build(clip: Path, **arguments) -> AFClip:
