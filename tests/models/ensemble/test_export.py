@@ -10,7 +10,7 @@ from PIL import Image
 
 from anomalib_zsad.models import AFClip, Ensemble
 from tests.models.ensemble.conftest import bottles
-from tests.support.contract import engine_in
+from tests.support.contract import engine_in, moved
 from tests.support.export_contract import EXACT, VOCABULARY, assert_same, feed, picture, stored_in_eight_bits
 from tests.support.small_clip import IMAGE_SIZE, SHALLOW
 
@@ -27,12 +27,7 @@ def ensemble(padim: Path, mvtec_root: Path, shallow_clip: Path, tmp_path_factory
     for seed in (0, 1):
         # One layer and one window: exporting takes time by the operation.
         member = AFClip(pretrained=shallow_clip, image_size=IMAGE_SIZE, feature_layers=[2], scales=[1])
-        member.trained_on = ["VisA/candle"]
-        generator = torch.Generator().manual_seed(seed)
-        with torch.no_grad():
-            for parameter in (each for each in member.parameters() if each.requires_grad):
-                parameter.add_(torch.randn(parameter.shape, generator=generator) * 0.05)
-        members.append(member)
+        members.append(moved(member, seed))
     engine = engine_in(tmp_path_factory.mktemp("ensemble"))
     engine.fit(Ensemble(members, pretrained=shallow_clip), datamodule=bottles(mvtec_root))
     return Path(engine.best_model_path)

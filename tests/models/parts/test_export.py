@@ -7,6 +7,7 @@ from typing import ClassVar
 import numpy as np
 import onnx
 import onnxruntime
+import openvino
 import pytest
 import torch
 from anomalib.cli import AnomalibCLI
@@ -14,11 +15,15 @@ from anomalib.data import MVTecAD
 from anomalib.deploy import CompressionType, OpenVINOInferencer, TorchInferencer
 
 from anomalib_zsad.data import Auxiliary, VisA
+from anomalib_zsad.evaluation.calibration import Calibration
+from anomalib_zsad.evaluation.exported import KEY, ExportedRecord
+from anomalib_zsad.functional.conformal import p_values
 from anomalib_zsad.models import ACDClip, AFClip, AnomalyClip, KAnoClip, WMoEClip
 from anomalib_zsad.models.parts import export
+from anomalib_zsad.models.parts.exported_record import exported_record
 from anomalib_zsad.models.parts.feature_cache import FeatureCache
 from tests.support.choices import with_choices
-from tests.support.contract import UNSEEN, engine_in
+from tests.support.contract import UNSEEN, engine_in, moved
 from tests.support.export_contract import EXACT, ExportContract, assert_same, feed
 from tests.support.small_clip import IMAGE_SIZE
 
@@ -42,18 +47,6 @@ class TestAFClip(ExportContract):
 
     def test_openvino_reads_the_onnx_graph(self, graph, files, expected):
         assert_same(OpenVINOInferencer(graph, device="CPU", config=EXACT).predict, files, expected, 1e-3)
-
-    @pytest.mark.slow
-    def test_fixed_size_that_is_not_square(self, model, files, tmp_path):
-        session = onnxruntime.InferenceSession(model.to_onnx(tmp_path, input_size=(300, 201)))
-        assert session.get_inputs()[0].shape[1:] == [3, 300, 201]
-        for images in (feed(files[1]), feed(files[1], files[1], files[1])):
-            with torch.no_grad():
-                expected = model(torch.from_numpy(images))
-            score, *_ = session.run(["pred_score"], {"input": images})
-            np.testing.assert_allclose(score, expected.pred_score, atol=1e-3, rtol=0)
-        with pytest.raises(Exception, match=r"(?i)invalid dimensions"):
-            session.run(None, {"input": feed(files[0])})
 
 
 class TestACDClip(ExportContract):
@@ -109,35 +102,21 @@ def test_a_failed_export_leaves_the_model_that_was_there(shallow_clip, tmp_path,
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("model_class", "options"),
-    [
-        (AFClip, {**SMALL, "tuning": "prefix"}),
-        (AFClip, {**SMALL, "tuning": "lora"}),
-        (
-            KAnoClip,
-            {
-                **TestKAnoClip.arguments["choices"],
-                "feature_layers": [2],
-                "deep_prompt_depth": 1,
-                "bica_order": "cross_first",
-                "bica_ffn": True,
-                "conv_adapter": "conv_adapter",
-                "bottleneck": 16,
-                "conv_adapter_residual": 1.0,
-                "map_norm": "minmax",
-            },
-        ),
-    ],
-)
 @torch.no_grad()
-def test_options_are_in_the_graph(shallow_clip, tmp_path, model_class, options):
-    options = with_choices(model_class, options)
-    model = model_class(pretrained=shallow_clip, image_size=IMAGE_SIZE, **options).eval()
-    model.trained_on = ["VisA/candle"]
-    generator = torch.Generator().manual_seed(0)
-    for parameter in (each for each in model.parameters() if each.requires_grad):
-        parameter.add_(torch.randn(parameter.shape, generator=generator) * 0.05)
+def test_options_of_kanoclip_are_in_the_graph(shallow_clip, tmp_path):
+    options = {
+        **TestKAnoClip.arguments["choices"],
+        "feature_layers": [2],
+        "deep_prompt_depth": 1,
+        "bica_order": "cross_first",
+        "bica_ffn": True,
+        "conv_adapter": "conv_adapter",
+        "bottleneck": 16,
+        "conv_adapter_residual": 1.0,
+        "map_norm": "minmax",
+    }
+    options = with_choices(KAnoClip, options)
+    model = moved(KAnoClip(pretrained=shallow_clip, image_size=IMAGE_SIZE, **options).eval())
     graph = model.to_onnx(tmp_path)
     kinds = {node.op_type for node in onnx.load(graph, load_external_data=False).graph.node}
     assert not any("Random" in kind for kind in kinds)
@@ -231,8 +210,21 @@ def few_shot(clip: Path, **arguments) -> AFClip:
 
 
 @pytest.fixture(scope="module")
-def with_memory(shallow_clip, mvtec_root):
-    return few_shot(shallow_clip, reference=mvtec_root / UNSEEN[0] / "train" / "good", **SMALL)
+def pictures():
+    return torch.rand(12, 3, 40, 50, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.fixture(scope="module")
+def with_memory(shallow_clip, mvtec_root, pictures):
+    """All that a graph may hold beside the default: another tuning, a memory, and a calibration on nine pictures."""
+    reference = mvtec_root / UNSEEN[0] / "train" / "good"
+    model = moved(few_shot(shallow_clip, reference=reference, tuning="prefix", **SMALL)).eval()
+    model.thresholds_fitted_on = ["VisA"]
+    with torch.no_grad():
+        raw = model.model(model.pre_processor.transform(pictures[:9]))
+    maxima = raw.anomaly_map.flatten(1).amax(1).tolist()
+    model.post_processor.calibrate(Calibration.of_scores(raw.pred_score.tolist(), maxima, 0.1, source="good"))
+    return model
 
 
 @pytest.fixture(scope="module")
@@ -252,13 +244,15 @@ def of_memory(with_memory, defective, tmp_path_factory):
     return prediction
 
 
-def test_memory_ships(graph_with_memory, of_memory, defective, shallow_clip, tmp_path, monkeypatch):
+def test_memory_ships(graph_with_memory, with_memory, of_memory, defective, shallow_clip, tmp_path, monkeypatch):
     images, session = feed(defective), onnxruntime.InferenceSession(graph_with_memory)
     score, maps = session.run(["pred_score", "anomaly_map"], {"input": images})
-    (zero_shot,) = engine_in(tmp_path).predict(few_shot(shallow_clip, **SMALL), data_path=defective)
     np.testing.assert_allclose(score, of_memory.pred_score.numpy(), atol=1e-3, rtol=0)
     np.testing.assert_allclose(maps.squeeze(), of_memory.anomaly_map.squeeze().numpy(), atol=1e-3, rtol=0)
-    assert abs(zero_shot.pred_score.item() - score.item()) > 1e-2
+    zero_shot = moved(few_shot(shallow_clip, tuning="prefix", **SMALL)).eval()
+    with torch.no_grad():
+        raw = [each.model(each.pre_processor.transform(torch.from_numpy(images))) for each in (with_memory, zero_shot)]
+    assert abs(raw[0].pred_score.item() - raw[1].pred_score.item()) > 1e-2
     monkeypatch.chdir(tmp_path)  # OpenVINOInferencer leaves a cache where it runs
     inferencer = OpenVINOInferencer(graph_with_memory, device="CPU", config=EXACT)
     assert_same(inferencer.predict, [defective], [of_memory], 1e-3)
@@ -274,6 +268,28 @@ def test_memory_ships_in_eight_bits(
     monkeypatch.chdir(tmp_path)
     inferencer = OpenVINOInferencer(graph, device="CPU", config=EXACT)
     assert_same(inferencer.predict, [defective], [of_memory], 1e-1)
+
+
+def test_scores_of_a_graph_have_the_p_values_of_the_model(graph_with_memory, with_memory, pictures):
+    session = onnxruntime.InferenceSession(graph_with_memory)
+    record = ExportedRecord.of_text(session.get_modelmeta().custom_metadata_map[KEY])
+    score, maps = session.run(["pred_score", "anomaly_map"], {"input": pictures.numpy()})
+    with torch.no_grad():
+        raw = with_memory.model(with_memory.pre_processor.transform(pictures)).pred_score
+    new = slice(9, None)  # a picture of the calibration may fall on either side of its own score
+    expected = with_memory.post_processor.calibration.p_values(raw)
+    np.testing.assert_allclose(p_values(score[new], record.calibration.image_scores), expected[new])
+    np.testing.assert_allclose(record.calibration.image_scores, sorted(score[:9].flatten()), atol=1e-4)
+    np.testing.assert_allclose(record.calibration.map_maxima, sorted(maps[:9].max((1, 2, 3))), atol=1e-4)
+    assert record.calibration.image_threshold == record.calibration.pixel_threshold == 0.5
+    assert record.calibration.false_alarms == 0.1
+
+
+def test_openvino_keeps_the_record(graph_with_memory, with_memory, tmp_path, monkeypatch):
+    monkeypatch.setattr(AFClip, "to_onnx", lambda *_, **__: graph_with_memory)
+    read = openvino.Core().read_model(with_memory.to_openvino(tmp_path))
+    said = ExportedRecord.of_text(read.get_rt_info(["framework", KEY]).astype(str))
+    assert said == exported_record(with_memory)
 
 
 def test_an_empty_memory_that_nothing_fills_is_refused(shallow_clip, tmp_path):

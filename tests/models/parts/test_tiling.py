@@ -16,7 +16,7 @@ from torch import Tensor
 from anomalib_zsad import AFClip, Ensemble, KAnoClip, WMoEClip, calibrate
 from anomalib_zsad.data import AllCategories, MagneticTile, VisA
 from anomalib_zsad.models.parts.tiling import Tileable, tiled
-from tests.support.contract import engine_in, save_checkpoint
+from tests.support.contract import engine_in, moved, save_checkpoint
 from tests.support.small_clip import IMAGE_SIZE
 
 SMALL: dict[str, Any] = {"feature_layers": [4], "scales": [1]}
@@ -232,11 +232,15 @@ def test_maps_that_are_stretched_image_by_image_are_refused(small_clip):
 
 
 @pytest.mark.slow
-def test_a_graph_of_one_size_tiles_inside_with_the_memory_of_tiles(small_clip, pictures, tmp_path):
+def test_a_graph_of_one_size_tiles_inside_with_the_memory_of_tiles(shallow_clip, pictures, tmp_path):
     onnxruntime, openvino = pytest.importorskip("onnxruntime"), pytest.importorskip("openvino")
-    model = build(small_clip, tile=28, reference=pictures / "2.png").eval()
+    options = {"feature_layers": [2], "tuning": "lora", "tile": 28, "reference": pictures / "2.png"}
+    model = moved(build(shallow_clip, **options)).eval()
     graph = model.to_onnx(tmp_path, input_size=(40, 42))
     session = onnxruntime.InferenceSession(graph)
+    assert session.get_inputs()[0].shape[1:] == [3, 40, 42]
+    with pytest.raises(Exception, match=r"(?i)invalid dimensions"):
+        session.run(None, {"input": np.zeros((1, 3, 42, 40), np.float32)})
     exact = openvino.Core().compile_model(graph, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     images = torch.rand(3, 3, 40, 42)
     with torch.no_grad():
