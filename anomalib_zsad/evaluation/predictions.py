@@ -111,21 +111,25 @@ def _rows(
     paths: Sequence[str],
     post_processor: Any,
 ) -> Iterator[Row]:
-    scores: Any = batch.pred_score  # (B,)
+    raw: Any = batch.pred_score  # (B,)
+    scores = _numbers(raw)  # of all images at once: each read of a GPU waits for it
     if not isinstance(post_processor, MonotonePostProcessor):
-        yield from ((path, _number(score), "", "", "", "") for path, score in zip(paths, scores, strict=True))
+        yield from ((path, score, "", "", "", "") for path, score in zip(paths, scores, strict=True))
         return
-    threshold = _number(post_processor.raw_threshold("image"))
-    decided = post_processor(InferenceBatch(pred_score=scores))
+    (threshold,) = _numbers(post_processor.raw_threshold("image")[None])
+    decided = post_processor(InferenceBatch(pred_score=raw))
     labels = [""] * len(scores)
     if decided.pred_label is not None:
-        labels = ["anomalous" if label else "normal" for label in decided.pred_label]
+        labels = ["anomalous" if label else "normal" for label in decided.pred_label.tolist()]
     post_processor.add_p_values(batch)
-    p_values = list(map(_number, getattr(batch, "p_value", ()))) or [""] * len(scores)
-    for path, *values, p_value in zip(paths, scores, labels, decided.pred_score, p_values, strict=True):
-        score, label, normalised = values
-        yield path, _number(score), threshold, label, _number(normalised), p_value
+    p_values = _numbers(getattr(batch, "p_value", None)) or [""] * len(scores)
+    for path, score, label, normalised, p_value in zip(
+        paths, scores, labels, _numbers(decided.pred_score), p_values, strict=True
+    ):
+        yield path, score, threshold, label, normalised, p_value
 
 
-def _number(value: Tensor) -> str:  # ()
-    return f"{value.item():.9g}"
+def _numbers(
+    values: Tensor | None,  # (n,)
+) -> list[str]:
+    return [] if values is None else [f"{value:.9g}" for value in values.tolist()]

@@ -1,6 +1,7 @@
 """Pictures of results, one folder for each category."""
 
 import logging
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import BoundedSemaphore
@@ -72,11 +73,14 @@ class CategoryVisualizer(ImageVisualizer):
         folder = Path(self.output_dir or Path(trainer.default_root_dir) / "images")
         normalisation = _normalisation(getattr(pl_module, "pre_processor", None))
         categories = categories_of(batch, getattr(trainer, "datamodule", None))
-        p_values = getattr(batch, "p_value", None)
-        captions = [None] * len(categories) if p_values is None else [f"p = {value:.3g}" for value in p_values]
-        for item, category, caption in zip(batch, categories, captions, strict=True):
-            if self._is_shown(item):
-                self._begin(item, caption, normalisation, folder / path_component(category))
+        labels, scores, p_values = (_listed(batch, name) for name in ("gt_label", "pred_score", "p_value"))
+        paths = batch.image_path or [None] * len(categories)
+        rows = [row for row in range(len(categories)) if self._is_shown(labels, scores, row)]
+        fields = {name: _on_cpu(getattr(batch, name, None)) for name in _DRAWN} if rows else {}
+        for row in rows:
+            caption = f"p = {p_values[row]:.3g}" if p_values else None
+            own = {name: None if values is None else values[row] for name, values in fields.items()}
+            self._begin(own, paths[row], caption, normalisation, folder / path_component(categories[row]))
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Wait for the last pictures; log how many are missing if there is more than the one already reported."""
@@ -92,21 +96,26 @@ class CategoryVisualizer(ImageVisualizer):
         del trainer, pl_module, exception
         self._finish()
 
-    def _is_shown(self, item: Any) -> bool:
-        is_anomalous = item.gt_label is not None and bool(item.gt_label)
-        return is_anomalous or item.pred_score is None or float(item.pred_score) >= self.least_score
+    def _is_shown(self, labels: Sequence[Any], scores: Sequence[float], row: int) -> bool:
+        return bool(labels and labels[row]) or not scores or scores[row] >= self.least_score
 
-    def _begin(self, item: Any, caption: str | None, normalisation: Normalize | None, folder: Path) -> None:
-        if item.image_path is None:
+    def _begin(
+        self,
+        fields: dict[str, Any],
+        path: str | None,
+        caption: str | None,
+        normalisation: Normalize | None,
+        folder: Path,
+    ) -> None:
+        if path is None:
             self._miss("an image", "it has no path")
             return
-        place = self._place(folder, Path(str(item.image_path)))
-        fields: dict[str, Any] = {name: _on_cpu(getattr(item, name)) for name in _DRAWN}
+        place = self._place(folder, Path(str(path)))
         # One thread, since anomalib's drawing shares fonts and colour maps.
         self._thread = self._thread or ThreadPoolExecutor(1, "pictures")
         self._places_left = places = self._places_left or BoundedSemaphore(_WAITING)
         places.acquire()
-        drawn = self._thread.submit(self._draw, fields, caption, item.image_path, normalisation, place)
+        drawn = self._thread.submit(self._draw, fields, caption, path, normalisation, place)
         drawn.add_done_callback(lambda _: places.release())
 
     def _draw(
@@ -157,6 +166,12 @@ def _as_seen(image: Tensor, path: str, normalisation: Normalize | None) -> Tenso
         image = read_image(path)
     # anomalib drops sides of one pixel, and takes what is left for something else.
     return image.expand(-1, *(max(side, 2) for side in image.shape[1:]))
+
+
+def _listed(batch: Any, name: str) -> list[Any]:
+    """List what a batch has of its images, all at once: each read of a GPU waits for it."""
+    values = getattr(batch, name, None)
+    return [] if values is None else values.tolist()
 
 
 def _on_cpu(values: Tensor | None) -> Tensor | None:

@@ -1,6 +1,6 @@
 """Sums and lists over the processes of a distributed training; in a single process the values are unchanged."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
 from torch import Tensor, distributed
@@ -20,7 +20,7 @@ def sum_over_processes(
     return _Sum.apply(values) if _is_distributed() else values
 
 
-def known_to_processes(known: Known) -> list[Known]:
+def known_to_processes(known: Known, to_send: Callable[[Known], Known] | None = None) -> list[Known]:
     """Gather the values of all processes, in their order.
 
     Every process must call it at the same point: in a training step, not at the end of a training epoch, where the
@@ -28,9 +28,11 @@ def known_to_processes(known: Known) -> list[Known]:
 
     Args:
         known: Plain data, and tensors on the CPU: those of another device would come back on it.
+        to_send: Makes such values of others, if there are several processes.
     """
     if not _is_distributed():
         return [known]
+    known = known if to_send is None else to_send(known)
     everyones: list[Known] = [known] * distributed.get_world_size()
     distributed.all_gather_object(everyones, known)
     return everyones

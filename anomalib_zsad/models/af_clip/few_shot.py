@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from anomalib import LearningType
 from anomalib.data import InferenceBatch
+from torch import Tensor
 
 from anomalib_zsad.clip.digest import hash_file
 from anomalib_zsad.data.item import ANY_CATEGORY, categories_of
@@ -72,12 +73,13 @@ class FewShotMixin:
             return super().predict_batch(batch)  # type: ignore[misc]
         names = categories_of(batch, self._datamodule)
         rows = {name: [row for row, other in enumerate(names) if other == name] for name in dict.fromkeys(names)}
-        results = []
+        found: dict[int, tuple[Tensor, Tensor]] = {}
         for name, own in rows.items():
             self._recollect(name)
-            results.append(self._module.model(batch.image[own])._asdict())
-        order = torch.tensor([row for own in rows.values() for row in own]).argsort()
-        score, maps = (torch.cat([each[field] for each in results])[order] for field in ("pred_score", "anomaly_map"))
+            # One by one: a list of rows as index would be copied to the device of the images, and waited for.
+            result = self._module.model(torch.stack([batch.image[row] for row in own]))
+            found.update(zip(own, zip(result.pred_score, result.anomaly_map, strict=True), strict=True))
+        score, maps = (torch.stack(each) for each in zip(*map(found.get, range(len(names))), strict=True))
         return InferenceBatch(pred_score=score, anomaly_map=maps)
 
     def on_validation_start(self) -> None:

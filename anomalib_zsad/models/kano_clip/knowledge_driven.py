@@ -58,10 +58,10 @@ class KnowledgeMixin:
             range(len(categories)) if self._module.choices.kd_scope == "image" else _first_rows(categories).values()
         )
         targets = self._targets([(categories[i], paths[i]) for i in rows])
-        text = text[rows]
+        text = torch.stack([text[row] for row in rows])  # a list as index would be copied to the device, and waited for
         if self._module.choices.kd_scope == "global":
             shares, _ = _shares(list(_first_rows(categories)))
-            weights = torch.tensor(shares, device=text.device)
+            weights = torch.tensor(shares).to(text.device, non_blocking=True)
             targets, text = (
                 sum_over_processes(torch.einsum("n,n...->...", weights, each))[None] for each in (targets, text)
             )
@@ -75,7 +75,7 @@ class KnowledgeMixin:
         if not self._module.hparams["use_knpl"] or self._module.choices.kd_scope != "class":
             return None
         shares, processes = _shares(list(_first_rows(self.categories_of(batch))))
-        return None if processes == 1 else processes * torch.tensor(shares, device=batch.image.device)
+        return None if processes == 1 else (processes * torch.tensor(shares)).to(batch.image.device, non_blocking=True)
 
     def setup(self, stage: str) -> None:
         """Read the knowledge base before training."""

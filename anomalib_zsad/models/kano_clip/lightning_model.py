@@ -208,4 +208,4 @@ class KAnoClip(KnowledgeMixin, ZeroShotMixin, AnomalibModule):  # type: ignore[m
         found = {f"train_{name}": value for name, value in found.items()}
         self.log_dict(found, on_step=False, on_epoch=True, batch_size=len(label), sync_dist=True)
         # Gathered in the step: at the end of an epoch the progress bar of the first process may wait for the others.
-        self._seen += known_to_processes(diagnostics.parts_of(scores, label).cpu())
+        self._seen += known_to_processes(diagnostics.parts_of(scores, label), Tensor.cpu)

@@ -127,7 +127,9 @@ class KnowledgeTargets(nn.Module):
             found = [encode_sentences(clip, new[start : start + _CHUNK]) for start in range(0, len(new), _CHUNK)]
             self.features = torch.cat([self.features, *found])
             self._rows.update({text: len(self._rows) + i for i, text in enumerate(new)})
-        return torch.stack([self.features[[self._rows[text] for text in each]].mean(0) for each in texts])
+        rows = torch.tensor([self._rows[text] for each in texts for text in each])
+        chosen = self.features.index_select(0, rows.to(self.features.device, non_blocking=True))
+        return torch.stack([each.mean(0) for each in chosen.split([len(each) for each in texts])])
 
 
 def _deep_prompts(clip: FrozenClip, choices: KAnoChoices, prompt_length: int) -> DeepPrompts:

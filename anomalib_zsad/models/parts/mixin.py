@@ -108,11 +108,10 @@ class ZeroShotMixin(Detector):
     # Steps
 
     def training_step(self, batch: Batch, batch_idx: int) -> STEP_OUTPUT:  # noqa: ARG002
-        """Compute and log the losses; a loss that is not finite ends the training before the weights change."""
+        """Compute and log the losses."""
         terms = self.loss_terms(batch)
-        if not torch.isfinite(terms["loss"]):
-            self._stop_at_lost_loss(terms)
-        found = {f"train_{name}": value.detach() for name, value in terms.items()}
+        self._losses = {name: value.detach() for name, value in terms.items()}
+        found = {f"train_{name}": value for name, value in self._losses.items()}
         self._module.log_dict(found, prog_bar=True, sync_dist=True)
         return terms["loss"]
 
@@ -142,6 +141,18 @@ class ZeroShotMixin(Detector):
         """Record the checkpoint that training resumes from."""
         self._resumed_from = self._module.trainer.ckpt_path
         self._has_stepped = False
+
+    def on_after_backward(self) -> None:
+        """End a training whose loss is not finite before the weights change.
+
+        A GPU has all of the step to compute by now; asked earlier, it would idle until the backward pass is launched.
+
+        Raises:
+            FloatingPointError: If it is not.
+        """
+        super().on_after_backward()  # type: ignore[misc]
+        if not torch.isfinite(self._losses["loss"]):
+            self._stop_at_lost_loss(self._losses)
 
     def on_before_zero_grad(self, _: Any) -> None:
         """Record the training sets at the first step with a finite loss, before a checkpoint can be written."""

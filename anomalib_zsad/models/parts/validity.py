@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from anomalib.data import InferenceBatch
 from torch import Tensor
 
@@ -25,13 +26,18 @@ def check_scores(
     Raises:
         ValueError: If one is not; the message names the image.
     """
-    for name in ("pred_score", "anomaly_map"):
-        values = getattr(result, name)
-        if values is None:
-            continue
-        fits = values.isfinite() if member else _within(values, -_ROUNDING, 1 + _ROUNDING)
+    given = {name: values for name in ("pred_score", "anomaly_map") if (values := getattr(result, name)) is not None}
+    fitting = {
+        name: values.isfinite() if member else _within(values, -_ROUNDING, 1 + _ROUNDING)
+        for name, values in given.items()
+    }
+    # One value for both: each read of a GPU waits for it.
+    if not fitting or torch.stack([fits.all() for fits in fitting.values()]).all():
+        return result
+    for name, fits in fitting.items():
         if fits.all():
             continue
+        values = given[name]
         row = int((~fits).nonzero()[0, 0])
         image = batch.image_path[row] if batch.image_path else f"image {row + 1} of the batch"
         msg = (

@@ -170,7 +170,7 @@ class WMoEClip(ZeroShotMixin, AnomalibModule):  # type: ignore[misc]  # what the
             found = {f"train_{name}": value for name, value in diagnostics.of_step(logits).items()}
             self.log_dict(found, on_step=False, on_epoch=True, batch_size=len(batch.image), sync_dist=True)
             # Gathered in the step: at the end of an epoch the progress bar of the first process may wait for others.
-            self._seen += known_to_processes(diagnostics.seen_in(logits, maps, batch.gt_label).on_cpu())
+            self._seen += known_to_processes(diagnostics.seen_in(logits, maps, batch.gt_label), diagnostics.Seen.on_cpu)
         return self.loss(logits, maps, batch.gt_label, batch.gt_mask)
 
     def on_train_epoch_start(self) -> None:

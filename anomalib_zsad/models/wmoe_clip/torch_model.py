@@ -146,10 +146,10 @@ class WMoEClipModel(Tileable):
     ) -> tuple[Tensor | None, Tensor | None]:  # (B, m, D) and (B, E)
         """Draw the noise of a training step for prompts and router; None for a part without noise."""
         device = self.log_temperatures.device
-        noise = standard_normal(generators, *self._noise_shape).to(device) if self.sampler else None
+        noise = standard_normal(generators, *self._noise_shape).to(device, non_blocking=True) if self.sampler else None
         noisy = self.experts is not None and self.experts.noise_weight is not None
         n_experts = self.experts.router.out_features if self.experts else 0
-        return noise, standard_normal(generators, n_experts).to(device) if noisy else None
+        return noise, standard_normal(generators, n_experts).to(device, non_blocking=True) if noisy else None
 
     def fold_text(self) -> None:
         """Remove what inference does not use, for export: the text tower stays if text depends on images."""
