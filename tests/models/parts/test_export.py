@@ -220,6 +220,7 @@ def with_memory(shallow_clip, mvtec_root, pictures):
     reference = mvtec_root / UNSEEN[0] / "train" / "good"
     model = moved(few_shot(shallow_clip, reference=reference, tuning="prefix", **SMALL)).eval()
     model.thresholds_fitted_on = ["VisA"]
+    model.check_exportable()  # fills the memory
     with torch.no_grad():
         raw = model.model(model.pre_processor.transform(pictures[:9]))
     maxima = raw.anomaly_map.flatten(1).amax(1).tolist()
