@@ -67,15 +67,17 @@ class ListOrTuple(GroupedMetadata):
         return ""
 
 
-class _OfRun:
+class _Unsaid:
     def __repr__(self) -> str:
         return ""
 
 
-_OF_RUN = _OfRun()
+_OF_RUN, _OF_MACHINE = _Unsaid(), _Unsaid()
 T = TypeVar("T")
 OfRun = Annotated[T, _OF_RUN]
 """An argument of a model that no score of trained weights depends on: it does not travel with them."""
+OfMachine = Annotated[T, _OF_RUN, _OF_MACHINE]
+"""One of them that says how this machine computes: a checkpoint does not bring it to another one either."""
 
 
 @dataclass(frozen=True)
@@ -186,8 +188,12 @@ def check_arguments(function: Callable[..., Any], given: Mapping[str, object]) -
 
 def of_runs(function: Callable[..., Any]) -> set[str]:
     """Name the arguments of a function that are marked with `OfRun`."""
-    hints = get_type_hints(function, include_extras=True).items()
-    return {name for name, hint in hints if get_origin(hint) is Annotated and _OF_RUN in get_args(hint)}
+    return _marked(function, _OF_RUN)
+
+
+def of_machines(function: Callable[..., Any]) -> set[str]:
+    """Name the arguments of a function that are marked with `OfMachine`."""
+    return _marked(function, _OF_MACHINE)
 
 
 def choices_of(function: Callable[..., Any]) -> type[Choices] | None:
@@ -221,6 +227,11 @@ def check_choice(name: str, value: object, choices: Sequence[object]) -> None:
     if value not in choices:
         msg = f"{name} must be one of {', '.join(map(str, choices))}, got {value!r}"
         raise ValueError(msg)
+
+
+def _marked(function: Callable[..., Any], mark: _Unsaid) -> set[str]:
+    hints = get_type_hints(function, include_extras=True).items()
+    return {name for name, hint in hints if get_origin(hint) is Annotated and mark in get_args(hint)}
 
 
 @cache

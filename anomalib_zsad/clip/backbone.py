@@ -1,8 +1,7 @@
 """The frozen CLIP: taps, edits and text encoding."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from copy import deepcopy
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -14,6 +13,7 @@ from anomalib_zsad.arguments import ImageSize, checked
 from anomalib_zsad.clip.blocks import Activation, Attend, Edit, run_blocks, run_with_value_stream
 from anomalib_zsad.clip.embedded import default_size
 from anomalib_zsad.clip.loading import load_shared
+from anomalib_zsad.clip.tokens import tokens_of
 
 PositionResize = Literal["bilinear", "bicubic_antialias"]
 
@@ -242,7 +242,7 @@ class FrozenClip(nn.Module):
 
     def tokenize(self, texts: Sequence[str]) -> Tensor:  # (P, context_length)
         """Turn texts into token numbers: start, words, end, zeros."""
-        return _tokenizer(self.context_length)(list(texts))
+        return tokens_of(tuple(texts), self.context_length)
 
     def embed_tokens(
         self,
@@ -309,13 +309,6 @@ class FrozenClip(nn.Module):
         antialias = self.position_resize == "bicubic_antialias"
         patches = F.interpolate(patches, size=grid, mode=mode, align_corners=False, antialias=antialias)
         return torch.cat([embedding[:1], patches[0].flatten(1).T])
-
-
-@lru_cache
-def _tokenizer(context_length: int) -> Callable[[list[str]], Tensor]:
-    from open_clip.tokenizer import SimpleTokenizer
-
-    return SimpleTokenizer(context_length=context_length)  # it reads its 49,000 merges anew each time
 
 
 def _expect_no_weights(clip: FrozenClip, keys: Any) -> None:

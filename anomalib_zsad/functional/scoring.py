@@ -65,7 +65,7 @@ def smooth_upsample(
         align_corners: As `torch.nn.functional.interpolate` defines it.
     """
     sides = zip(maps.shape[-2:], size, strict=True)
-    rows, columns = (_smooth_matrix(n, m, sigma, align_corners).to(maps) for n, m in sides)
+    rows, columns = (_smoothing(n, m, sigma, align_corners).to(maps) for n, m in sides)
     return rows @ maps @ columns.T
 
 
@@ -87,25 +87,52 @@ def blur_then_upsample(
         blur_sigma: Standard deviation of the window in patches.
     """
     sides = zip(maps.shape[-2:], size, strict=True)
-    rows, columns = (_blur_matrix(n, m, blur_size, blur_sigma).to(maps) for n, m in sides)
+    rows, columns = (_blurring(n, m, blur_size, blur_sigma).to(maps) for n, m in sides)
     return rows @ maps @ columns.T
 
 
-@lru_cache(maxsize=16)
-def _smooth_matrix(n: int, size: int, sigma: float, align_corners: bool) -> Tensor:  # (size, n)
-    with torch.inference_mode(mode=False):
-        upsample = F.interpolate(torch.eye(n)[None], size=size, mode="linear", align_corners=align_corners)[0].T
-        if sigma < 1 / 8:  # a window of one pixel
-            return upsample
-        return torch.from_numpy(gaussian_filter1d(upsample.double().numpy(), sigma, axis=0)).float()
+# The matrices are computed without torch: neither its modes nor a graph that is traced change what is kept.
+
+
+@torch.compiler.assume_constant_result
+def _smoothing(n: int, size: int, sigma: float, align_corners: bool) -> Tensor:  # (size, n)
+    return torch.tensor(_smooth_matrix(n, size, sigma, align_corners))
+
+
+@torch.compiler.assume_constant_result
+def _blurring(n: int, size: int, blur_size: int, blur_sigma: float) -> Tensor:  # (size, n)
+    return torch.tensor(_blur_matrix(n, size, blur_size, blur_sigma))
 
 
 @lru_cache(maxsize=16)
-def _blur_matrix(n: int, size: int, blur_size: int, blur_sigma: float) -> Tensor:  # (size, n)
+def _smooth_matrix(n: int, size: int, sigma: float, align_corners: bool) -> np.ndarray:  # (size, n) float32
+    upsample = _bilinear(n, size, align_corners)
+    if sigma < 1 / 8:  # a window of one pixel
+        return upsample
+    return gaussian_filter1d(upsample.astype(np.float64), sigma, axis=0).astype(np.float32)
+
+
+@lru_cache(maxsize=16)
+def _blur_matrix(n: int, size: int, blur_size: int, blur_sigma: float) -> np.ndarray:  # (size, n) float32
     offset = np.arange(blur_size) - blur_size // 2
     window = np.exp(-(offset**2) / (2 * blur_sigma**2))
     blur = correlate1d(np.eye(n), window / window.sum(), axis=0, mode="mirror")
     position = np.linspace(0, n - 1, size)
     upsample = np.stack([np.interp(position, np.arange(n), unit) for unit in np.eye(n)], axis=1)
-    with torch.inference_mode(mode=False):
-        return torch.from_numpy(upsample @ blur).float()
+    return (upsample @ blur).astype(np.float32)
+
+
+def _bilinear(n: int, size: int, align_corners: bool) -> np.ndarray:  # (size, n) float32
+    """Compute the weights of `torch.nn.functional.interpolate`, to the bit: in float32, with fused products."""
+    pixels = np.arange(size, dtype=np.float32)
+    if align_corners:
+        position = pixels * (np.float32(n - 1) / np.float32(max(size - 1, 1)))
+    else:
+        fused = np.float64(np.float32(n) / np.float32(size)) * (pixels + np.float64(0.5)) - 0.5
+        position = np.maximum(fused.astype(np.float32), np.float32(0))
+    first = np.minimum(position.astype(np.int64), n - 1)
+    share = np.clip(position - first.astype(np.float32), 0, 1)
+    matrix = np.zeros((size, n), dtype=np.float32)
+    matrix[np.arange(size), first] = 1 - share
+    matrix[np.arange(size), np.minimum(first + 1, n - 1)] += share
+    return matrix

@@ -80,7 +80,7 @@ def test_tokens(of_all_layers, expected):
 def test_logits(of_all_layers, expected):
     logits = of_all_layers.model.logits(expected["input/image"])
     assert_near(logits.image, expected["expected/logits"])
-    for layer, patches in zip(LAYERS, logits.patches, strict=True):
+    for layer, patches in zip(LAYERS, logits.patches.unbind(1), strict=True):
         assert_near(patches.flatten(1, 2), expected[f"expected/patch_logits/{layer}"][:, 1:])
 
 

@@ -30,6 +30,7 @@ from anomalib_zsad.models.parts.adapter_file import Adapter
 from anomalib_zsad.models.parts.class_names import ClassNames
 from anomalib_zsad.models.parts.class_prompts import ClassPrompts
 from anomalib_zsad.models.parts.common_arguments import documented
+from anomalib_zsad.models.parts.compiling import Compile
 from anomalib_zsad.models.parts.encoder import Encoder, Precision
 from anomalib_zsad.models.parts.mixin import ZeroShotMixin
 from anomalib_zsad.models.parts.record import new_record
@@ -106,6 +107,7 @@ class ACDClip(ZeroShotMixin, AnomalibModule):  # type: ignore[misc]  # what the 
         tile_overlap: arg.Overlap = 0.25,
         tile_batch: arg.OfRun[arg.Count] = 8,
         precision: Precision = "fp32",
+        compile: arg.OfMachine[Compile] = False,
         gradient_checkpointing: arg.OfRun[bool] = False,
         image_threshold: arg.Share | None = None,
         pixel_threshold: arg.Share | None = None,

@@ -1,12 +1,13 @@
 """The losses of ACD-CLIP: cross-entropy of the image, focal and dice losses of the map."""
 
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from anomalib_zsad.functional.losses import dice_loss, smoothed_focal_loss
+from anomalib_zsad.models.parts.compiling import Compilable, whole_graph
 
 
-class ACDClipLoss(nn.Module):
+class ACDClipLoss(Compilable):
     """The losses of ACD-CLIP, eq. 7-8.
 
     Args:
@@ -29,6 +30,7 @@ class ACDClipLoss(nn.Module):
         self.lambda_dice = lambda_dice
         self.lambda_class = lambda_class
 
+    @whole_graph(varies=True)
     def forward(
         self,
         logits: Tensor,  # (B, S) of the images

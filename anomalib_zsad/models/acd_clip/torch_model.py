@@ -12,7 +12,8 @@ from torch.nn import functional as F
 from anomalib_zsad.data.names import Domain
 from anomalib_zsad.functional.scoring import blur_then_upsample, log_odds, probability, size_of
 from anomalib_zsad.models.acd_clip.adapter import TextAdapter, Variant, VisionAdapter
-from anomalib_zsad.models.parts.encoder import Encoder
+from anomalib_zsad.models.parts.compiling import whole_graph
+from anomalib_zsad.models.parts.encoder import Encoder, Taps
 from anomalib_zsad.models.parts.text_side import TextSide
 from anomalib_zsad.models.parts.tiling import Tileable, tiled
 
@@ -97,19 +98,28 @@ class ACDClipModel(Tileable):
         class_names: Sequence[str] | None = None,  # B
     ) -> Logits:
         """Compare images and their patches with the text of their classes."""
-        tokens, grid = self.encoder(images)
-        patches = [each[:, 1:] for each in tokens]
-        with torch.autocast(images.device.type, enabled=False):
-            text = self.text_features(class_names)
-            maps = [self._compare(group, each, text).unflatten(1, grid) for group, each in enumerate(patches)]
+        return self.compare(self.encoder(images), self.text_features(class_names))
+
+    @whole_graph
+    def compare(
+        self,
+        taps: Taps,  # G x (B, 1 + N, C), from the encoder
+        text: Tensor,  # (B or 1, G, D, S), unit length
+    ) -> Logits:
+        """Compare the patches of every group, and the image, with the text of their classes."""
+        patches = [each[:, 1:] for each in taps.tokens]
+        with torch.autocast(text.device.type, enabled=False):
+            maps = [self._compare(group, each, text).unflatten(1, taps.grid) for group, each in enumerate(patches)]
             return Logits(self._classify(patches, text), torch.stack(maps, dim=1))
 
+    @whole_graph
     def score(self, logits: Logits, size: tuple[int, int]) -> InferenceBatch:
         """Blur and average the logit maps, and combine the map's maximum with the class probability."""
         maps = self.anomaly_map(logits, size, self.scoring.blur_size, self.scoring.blur_sigma)
         score = torch.lerp(maps.amax(dim=(-2, -1)), probability(logits.image), self.scoring.class_weight)
         return InferenceBatch(pred_score=score, anomaly_map=maps[:, None])
 
+    @whole_graph
     def anomaly_map(
         self,
         logits: Logits,

@@ -43,13 +43,14 @@ class WindowAggregation(nn.Module):
         patches: Tensor,  # (B, gh, gw, C)
         window: int,
     ) -> Tensor:
-        rows, columns = (self._band(n, window).to(patches) for n in patches.shape[1:3])
+        rows, columns = (self._band(n, window, patches.device).to(patches) for n in patches.shape[1:3])
         patches = (rows @ patches.flatten(2)).unflatten(2, patches.shape[2:])
         return torch.cat([tokens[:, :1], (columns @ patches).flatten(1, 2)], dim=1)
 
-    def _band(self, n: int, window: int) -> Tensor:  # (n, n)
-        offset = torch.arange(n)[:, None] - torch.arange(n)
-        reach = torch.arange(window) - window // 2
+    def _band(self, n: int, window: int, device: torch.device) -> Tensor:  # (n, n)
+        places = torch.arange(n, device=device)
+        offset = places[:, None] - places
+        reach = torch.arange(window, device=device) - window // 2
         weights, total = (torch.exp(-(x.float() ** 2) / (2 * self.sigma**2)) for x in (offset, reach))
         return weights * (offset.abs() <= window // 2) / total.sum()
 

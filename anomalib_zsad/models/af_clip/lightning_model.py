@@ -24,6 +24,7 @@ from anomalib_zsad.models.af_clip.torch_model import AFClipModel
 from anomalib_zsad.models.af_clip.tuning import Tuning, tuning_of
 from anomalib_zsad.models.parts.adapter_file import Adapter
 from anomalib_zsad.models.parts.common_arguments import documented
+from anomalib_zsad.models.parts.compiling import Compile
 from anomalib_zsad.models.parts.encoder import Encoder, Precision
 from anomalib_zsad.models.parts.feature_cache import CacheDtype
 from anomalib_zsad.models.parts.heads import ScoreHead
@@ -114,6 +115,7 @@ class AFClip(FewShotMixin, ZeroShotMixin, AnomalibModule):  # type: ignore[misc]
         tile_overlap: arg.Overlap = 0.25,
         tile_batch: arg.OfRun[arg.Count] = 8,
         precision: Precision = "fp32",
+        compile: arg.OfMachine[Compile] = False,
         cache_features: arg.OfRun[str | Path | None] = None,
         cache_dtype: arg.OfRun[CacheDtype] = "float16",
         image_threshold: arg.Share | None = None,

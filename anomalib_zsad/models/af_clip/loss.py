@@ -3,17 +3,18 @@
 from typing import Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from anomalib_zsad.arguments import checked
 from anomalib_zsad.functional.losses import binary_focal_loss, masked_alignment
 from anomalib_zsad.models.af_clip.torch_model import Logits
+from anomalib_zsad.models.parts.compiling import Compilable, whole_graph
 
 Variant = Literal["released", "paper"]
 
 
-class AFClipLoss(nn.Module):
+class AFClipLoss(Compilable):
     """The losses of AF-CLIP, eq. 11 and 13-15.
 
     Args:
@@ -39,6 +40,7 @@ class AFClipLoss(nn.Module):
         self.lambda2 = lambda2
         self.variant = variant
 
+    @whole_graph(varies=True)
     def forward(
         self,
         logits: Logits,

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from anomalib_zsad.functional.scoring import probability, size_of
 from anomalib_zsad.models.af_clip.adapter import Adaptor, JointTokens, PlainTokens, StatePrompts, WindowAggregation
+from anomalib_zsad.models.parts.compiling import whole_graph
 from anomalib_zsad.models.parts.encoder import Encoder, Taps
 from anomalib_zsad.models.parts.heads import ScoreHead
 from anomalib_zsad.models.parts.memory import MemoryBank
@@ -80,26 +81,32 @@ class AFClipModel(Tileable):
         """Compare images with both prompts, and with the memory unless it is empty."""
         taps = self.encoder(images)
         if self.memory.is_empty:
-            return self.compare(taps)
+            return self.compare(taps, self.text_features()[None])
         distances = self.recall(taps)
         if not self.alpha:
             nothing = distances.new_empty(0)
             return Logits(nothing, nothing, [], distances)
-        return self.compare(taps)._replace(distances=distances)
+        return self.compare(taps, self.text_features()[None])._replace(distances=distances)
 
-    def compare(self, taps: Taps) -> Logits:
+    @whole_graph
+    def compare(
+        self,
+        taps: Taps,  # L x (B, 1 + N, C), from the encoder
+        text: Tensor,  # (1, S, D), unit length
+    ) -> Logits:
         """Compare the tokens of every layer and window with both prompts, eq. 9."""
-        with torch.autocast(taps.tokens[0].device.type, enabled=False):
-            text = self.text_features()
+        with torch.autocast(text.device.type, enabled=False):
             tokens = self._project(taps)
-            total = torch.stack([each.cosines(text).sum(0) for each in tokens]).sum(0) / self.temperature
+            total = torch.stack([each.cosines(text[0]).sum(0) for each in tokens]).sum(0) / self.temperature
         return Logits(total[:, 0], total[:, 1:].unflatten(1, taps.grid), tokens)
 
+    @whole_graph
     def recall(self, taps: Taps) -> Tensor:  # (B, gh, gw) in [0, 1]
         """Compute the distances of patches from the memory, eq. 17."""
         with torch.autocast(taps.tokens[0].device.type, enabled=False):
             return self.memory(self._patches(taps)).unflatten(1, taps.grid)
 
+    @whole_graph
     def score(self, logits: Logits, size: tuple[int, int]) -> InferenceBatch:
         """Turn logits into scores of the image and of its pixels, eq. 10, 12 and 18."""
         return self.head(*self.join(logits), size)
@@ -128,7 +135,7 @@ class AFClipModel(Tileable):
 
         Of images that are tiled it holds those of the whole picture and of all tiles.
         """
-        with torch.inference_mode(mode=False):
+        with torch.inference_mode(False):
             views = (view for image in images for view in views_of(image, self.tiler))
             patches = (self._patches(self.encoder(view)).squeeze(1) for view in views)
             self.memory.fill(patches, coreset_ratio)

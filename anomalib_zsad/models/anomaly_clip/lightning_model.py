@@ -22,6 +22,7 @@ from anomalib_zsad.models.anomaly_clip.released import check_words, read_release
 from anomalib_zsad.models.anomaly_clip.torch_model import AnomalyClipModel
 from anomalib_zsad.models.parts.adapter_file import Adapter
 from anomalib_zsad.models.parts.common_arguments import documented
+from anomalib_zsad.models.parts.compiling import Compile
 from anomalib_zsad.models.parts.encoder import Encoder, Precision, vv_start
 from anomalib_zsad.models.parts.feature_cache import CacheDtype
 from anomalib_zsad.models.parts.heads import ScoreHead
@@ -93,6 +94,7 @@ class AnomalyClip(ZeroShotMixin, AnomalibModule):  # type: ignore[misc]  # what 
         tile_overlap: arg.Overlap = 0.25,
         tile_batch: arg.OfRun[arg.Count] = 8,
         precision: Precision = "fp32",
+        compile: arg.OfMachine[Compile] = False,
         cache_features: arg.OfRun[str | Path | None] = None,
         cache_dtype: arg.OfRun[CacheDtype] = "float16",
         image_threshold: arg.Share | None = None,

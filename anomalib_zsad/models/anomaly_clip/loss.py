@@ -1,13 +1,14 @@
 """How AnomalyCLIP is trained: the glocal loss."""
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from anomalib_zsad.functional.losses import dice_loss, smoothed_focal_loss
+from anomalib_zsad.models.parts.compiling import Compilable, whole_graph
 
 
-class AnomalyClipLoss(nn.Module):
+class AnomalyClipLoss(Compilable):
     """Cross-entropy of images and, `lambda_local` times, focal and dice losses of the maps of all layers, eq. 2.
 
     Args:
@@ -20,6 +21,7 @@ class AnomalyClipLoss(nn.Module):
         self.gamma = gamma
         self.lambda_local = lambda_local
 
+    @whole_graph(varies=True)
     def forward(
         self,
         image: Tensor,  # (B, S) logits

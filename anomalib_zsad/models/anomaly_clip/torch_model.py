@@ -8,6 +8,7 @@ from torch import Tensor
 
 from anomalib_zsad.functional.scoring import cosines, probability, size_of, smooth_upsample
 from anomalib_zsad.models.anomaly_clip.adapter import ObjectPrompts
+from anomalib_zsad.models.parts.compiling import whole_graph
 from anomalib_zsad.models.parts.encoder import Encoder, Taps
 from anomalib_zsad.models.parts.heads import ScoreHead
 from anomalib_zsad.models.parts.text_side import TextSide
@@ -18,7 +19,7 @@ class Logits(NamedTuple):
     """What training and scoring start from."""
 
     image: Tensor  # (B, S) of the class token
-    patches: Tensor  # (L, B, gh, gw, S)
+    patches: Tensor  # (B, L, gh, gw, S), one map for each layer
 
 
 class AnomalyClipModel(Tileable):
@@ -55,26 +56,29 @@ class AnomalyClipModel(Tileable):
         images: Tensor,  # (B, 3, H, W), normalised
     ) -> Logits:
         """Compare images with both prompts."""
-        return self.compare(self.encoder(images))
+        return self.compare(self.encoder(images), self.text_features()[None])
 
+    @whole_graph
     def compare(
         self,
         taps: Taps,  # L x (B, 1 + N, D), from the encoder
+        text: Tensor,  # (1, S, D), unit length
     ) -> Logits:
         """Compare the class token and the patches of every layer with both prompts, eq. 1."""
-        with torch.autocast(taps.tokens[0].device.type, enabled=False):
-            text = self.text_features()[None]
-            similar = torch.stack([cosines(tokens, text) for tokens in taps.tokens]) / self.temperature
-        return Logits(similar[0, :, 0], similar[:, :, 1:].unflatten(2, taps.grid))
+        with torch.autocast(text.device.type, enabled=False):
+            similar = torch.stack([cosines(tokens, text) for tokens in taps.tokens], dim=1) / self.temperature
+        return Logits(similar[:, 0, 0], similar[:, :, 1:].unflatten(2, taps.grid))
 
+    @whole_graph
     def score(self, logits: Logits, size: tuple[int, int]) -> InferenceBatch:
         """Turn logits into scores of the image and of its pixels; the mean over the layers, so that 1 is the most."""
-        return self.head(probability(logits.image), probability(logits.patches).mean(0), size)
+        return self.head(probability(logits.image), probability(logits.patches).mean(1), size)
 
+    @whole_graph
     def training_maps(self, logits: Logits, size: tuple[int, int]) -> Tensor:  # (L, B, H, W)
         """Bring the map of every layer to the size of the masks, without blur."""
         with torch.autocast(logits.patches.device.type, enabled=False):
-            return smooth_upsample(probability(logits.patches), size, sigma=0)
+            return smooth_upsample(probability(logits.patches.transpose(0, 1)), size, sigma=0)
 
     def text_features(self) -> Tensor:  # (S, D), unit length
         """Encode the prompts; without gradients once for every state of the prompts."""

@@ -16,6 +16,7 @@ from anomalib_zsad.models.clip_zero_shot.torch_model import ClipZeroShotModel, M
 from anomalib_zsad.models.parts.class_names import ClassNames, readable_words
 from anomalib_zsad.models.parts.class_prompts import ClassPrompts
 from anomalib_zsad.models.parts.common_arguments import documented
+from anomalib_zsad.models.parts.compiling import Compile
 from anomalib_zsad.models.parts.detector import Detector
 from anomalib_zsad.models.parts.encoder import Encoder
 from anomalib_zsad.models.parts.heads import ScoreHead
@@ -61,6 +62,7 @@ class ClipZeroShot(Detector, AnomalibModule):  # type: ignore[misc]  # what the 
         tile: arg.ImageSize | None = None,
         tile_overlap: arg.Overlap = 0.25,
         tile_batch: arg.OfRun[arg.Count] = 8,
+        compile: arg.OfMachine[Compile] = False,
         image_threshold: arg.Share | None = None,
         pixel_threshold: arg.Share | None = None,
         post_processor: MonotonePostProcessor | nn.Module | bool = True,

@@ -10,7 +10,8 @@ from torch.nn import functional as F
 from anomalib_zsad.clip.backbone import FrozenClip
 from anomalib_zsad.functional.scoring import cosines, probability, size_of
 from anomalib_zsad.models.parts.class_prompts import ClassPrompts
-from anomalib_zsad.models.parts.encoder import Encoder
+from anomalib_zsad.models.parts.compiling import whole_graph
+from anomalib_zsad.models.parts.encoder import Encoder, Taps
 from anomalib_zsad.models.parts.heads import ScoreHead
 from anomalib_zsad.models.parts.text_side import TextSide, encode_sentences
 from anomalib_zsad.models.parts.tiling import Tileable, tiled
@@ -84,12 +85,20 @@ class ClipZeroShotModel(Tileable):
         class_names: Sequence[str] | None = None,  # B
     ) -> tuple[Tensor, Tensor]:  # (B, S) and (B, gh, gw, S)
         """Compare images and their patches with the text of their classes."""
-        (tokens,), grid = self.encoder(images)
-        text = self.text(self.prompts, self.encoder.clip, class_names)
-        with torch.autocast(images.device.type, enabled=False):
-            similar = cosines(self.encoder.clip.project(tokens), text) / self.temperature
-        return similar[:, 0], similar[:, 1:].unflatten(1, grid)
+        return self.compare(self.encoder(images), self.text(self.prompts, self.encoder.clip, class_names))
 
+    @whole_graph
+    def compare(
+        self,
+        taps: Taps,  # (B, 1 + N, C) of the last block, from the encoder
+        text: Tensor,  # (B or 1, S, D)
+    ) -> tuple[Tensor, Tensor]:  # (B, S) and (B, gh, gw, S)
+        """Compare the class token and the patches with the text of their classes."""
+        with torch.autocast(text.device.type, enabled=False):
+            similar = cosines(self.encoder.clip.project(taps.tokens[0]), text) / self.temperature
+        return similar[:, 0], similar[:, 1:].unflatten(1, taps.grid)
+
+    @whole_graph
     def score(
         self,
         image: Tensor,  # (B, S)

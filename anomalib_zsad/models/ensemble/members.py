@@ -8,6 +8,7 @@ from typing import Any
 from anomalib.models import AnomalibModule
 from torchvision.transforms.v2 import CenterCrop
 
+from anomalib_zsad.arguments import of_machines
 from anomalib_zsad.clip.weights import names_a_file
 from anomalib_zsad.models.parts.checkpoint import check_readable
 from anomalib_zsad.models.parts.detector import Detector
@@ -53,6 +54,7 @@ def describe(member: AnomalibModule) -> dict[str, Any]:
     options = {name: value.value if isinstance(value, Enum) else value for name, value in member.hparams.items()}
     if isinstance(member, Detector):
         options.update(settings_of(member), weights=None)  # a file that may be gone by then
+        options = {name: value for name, value in options.items() if name not in of_machines(type(member).__init__)}
     return {"model": type(member).__name__, "hyper_parameters": options}
 
 

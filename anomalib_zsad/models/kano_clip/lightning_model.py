@@ -26,6 +26,7 @@ from anomalib_zsad.models.kano_clip.stages import StageTokens
 from anomalib_zsad.models.kano_clip.torch_model import KAnoClipModel
 from anomalib_zsad.models.parts.class_names import ClassNames, readable_words
 from anomalib_zsad.models.parts.common_arguments import documented
+from anomalib_zsad.models.parts.compiling import Compile
 from anomalib_zsad.models.parts.encoder import Encoder, Precision
 from anomalib_zsad.models.parts.feature_cache import CacheDtype
 from anomalib_zsad.models.parts.mixin import ZeroShotMixin
@@ -104,6 +105,7 @@ class KAnoClip(KnowledgeMixin, ZeroShotMixin, AnomalibModule):  # type: ignore[m
         tile_overlap: arg.Overlap = 0.25,
         tile_batch: arg.OfRun[arg.Count] = 8,
         precision: Precision = "fp32",
+        compile: arg.OfMachine[Compile] = False,
         cache_features: arg.OfRun[str | Path | None] = None,
         cache_dtype: arg.OfRun[CacheDtype] = "float16",
         image_threshold: arg.Share | None = None,

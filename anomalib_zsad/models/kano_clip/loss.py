@@ -1,14 +1,15 @@
 """The losses of KAnoCLIP: knowledge-driven, global and local."""
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from anomalib_zsad.functional.losses import binary_focal_loss, dice_loss, score_loss
 from anomalib_zsad.models.kano_clip.choices import KAnoChoices
+from anomalib_zsad.models.parts.compiling import Compilable, whole_graph
 
 
-class KAnoClipLoss(nn.Module):
+class KAnoClipLoss(Compilable):
     """The losses of KAnoCLIP, eq. 2 and 13-15.
 
     The focal loss is computed from log-odds. Probabilities of the sum of four stages round to 0 or 1, and a loss with
@@ -35,6 +36,7 @@ class KAnoClipLoss(nn.Module):
         self.lambda_global = lambda_global
         self.lambda_local = lambda_local
 
+    @whole_graph(varies=True)
     def forward(
         self,
         parts: tuple[Tensor, Tensor],  # (B,) each, of the image score: the text's probability, the map's maximum

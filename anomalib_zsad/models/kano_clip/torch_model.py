@@ -13,6 +13,7 @@ from anomalib_zsad.models.kano_clip.choices import KAnoChoices
 from anomalib_zsad.models.kano_clip.conv_adapter import ConvAdapter
 from anomalib_zsad.models.kano_clip.maps import StateMaps, state_maps
 from anomalib_zsad.models.kano_clip.prompts import FixedPrompts, KnowledgePrompts, KnowledgeTargets
+from anomalib_zsad.models.parts.compiling import whole_graph
 from anomalib_zsad.models.parts.encoder import Encoder, Taps
 from anomalib_zsad.models.parts.heads import ScoreHead
 from anomalib_zsad.models.parts.text_side import TextSide
@@ -98,6 +99,7 @@ class KAnoClipModel(Tileable):
         """Compare images and their patches with the text of their classes."""
         return self.compare(self.encoder(images), self.text_features(class_names))
 
+    @whole_graph
     def compare(
         self,
         taps: Taps,  # (L + 1) x (B, 1 + N, D), from the encoder
@@ -125,12 +127,14 @@ class KAnoClipModel(Tileable):
             return patches
         return [project(each) for project, each in zip(self.projections, patches, strict=True)]
 
+    @whole_graph
     def score(self, logits: Logits, size: tuple[int, int]) -> InferenceBatch:
         """Compute the map from logits, and combine its maximum with the global feature's probability."""
         scores = self.scores(logits, size)
         score = self.head.join(scores.text, scores.smooth)  # eq. 12, divided by its bound
         return InferenceBatch(pred_score=score, anomaly_map=scores.smooth[:, None])
 
+    @whole_graph
     def scores(self, logits: Logits, size: tuple[int, int]) -> Scores:
         """Compute the parts of the scores, eq. 9-10 and 12.
 
@@ -146,6 +150,7 @@ class KAnoClipModel(Tileable):
         """Reduce the logits of the stages, eq. 9."""
         return logits.patches.sum(1) if self.choices.stage_reduction == "sum" else logits.patches.mean(1)
 
+    @whole_graph
     def maps_of(
         self,
         logits: Tensor,  # (B, gh, gw, S) of the joined stages, or of one

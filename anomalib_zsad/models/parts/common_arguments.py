@@ -20,6 +20,8 @@ _MEANINGS = {
     "tile_overlap": "The share of a tile that the next one covers, too.",
     "tile_batch": "The most tiles that are scored at a time: fewer take less memory.",
     "precision": '"bf16" runs the frozen vision tower in bfloat16; what learns stays in float32.',
+    "compile": "Whether `torch.compile` compiles the model, with the same scores: True, or one of its modes. Of this "
+    "machine: no checkpoint brings it to another. The first batch takes minutes.",
     "cache_features": "A folder that caches the backbone's features in training, which are then computed in the first "
     "epoch only (see `FeatureCache`); 11 MB an image at the defaults. None: computed in every epoch.",
     "cache_dtype": '"float16" or "bfloat16": the type of cached features.',

@@ -18,6 +18,7 @@ from anomalib_zsad.evaluation.predictions import PredictionWriter
 from anomalib_zsad.evaluation.visualizer import CategoryVisualizer
 from anomalib_zsad.models.parts.checkpoint import CheckedCheckpointIO
 from anomalib_zsad.models.parts.class_names import ClassNames
+from anomalib_zsad.models.parts.compiling import begin_step, kept
 from anomalib_zsad.models.parts.detecting import Detecting
 from anomalib_zsad.models.parts.export import ExportHooks
 from anomalib_zsad.models.parts.hub import HubFolders
@@ -138,4 +139,6 @@ class Detector(Detecting, ExportHooks, HubFolders, Persistence):
         self.thresholds_fitted_on = getattr(datamodule, "training_sets", []) or [getattr(datamodule, "name", "unknown")]
 
     def _scored(self, batch: Batch) -> STEP_OUTPUT:
-        return batch.update(**check_scores(self.predict_batch(batch), batch)._asdict())
+        begin_step()
+        found = check_scores(self.predict_batch(batch), batch)._asdict()
+        return batch.update(**{name: kept(value) for name, value in found.items()})

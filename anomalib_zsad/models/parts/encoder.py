@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from anomalib_zsad.clip.backbone import FrozenClip
+from anomalib_zsad.models.parts.compiling import Compilable, whole_graph
 from anomalib_zsad.models.parts.feature_cache import FeatureCache
 
 Precision = Literal["fp32", "bf16"]
@@ -22,7 +23,7 @@ class Taps(NamedTuple):
     grid: tuple[int, int]
 
 
-class Encoder(nn.Module):
+class Encoder(Compilable):
     """Reads the tokens of images from a frozen CLIP.
 
     Args:
@@ -71,6 +72,7 @@ class Encoder(nn.Module):
         """Remove the text tower, once all text is encoded."""
         self.clip = self.clip.without_text()
 
+    @whole_graph
     def _read(
         self,
         images: Tensor,  # (B, 3, H, W)

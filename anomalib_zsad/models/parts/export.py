@@ -18,6 +18,7 @@ from torchmetrics import Metric
 
 from anomalib_zsad.atomic import replace_together, unfinished_folder, whole_file
 from anomalib_zsad.models.parts import quantisation
+from anomalib_zsad.models.parts.compiling import run_as_written
 from anomalib_zsad.models.parts.encoder import encoders_in
 from anomalib_zsad.models.parts.exported_record import describe_graph
 from anomalib_zsad.models.parts.tiling import Tileable
@@ -149,8 +150,9 @@ def _deployable(module: Any) -> Any:
     memo.update({id(part): None for part in (module.evaluator, module.visualizer)})
     memo.update({id(each): nn.Parameter(each.detach(), requires_grad=False) for each in module.parameters()})
     memo.update({id(each): each for each in module.buffers()})
-    with torch.inference_mode(mode=False), torch.no_grad():
+    with torch.inference_mode(False), torch.no_grad():
         copy = deepcopy(module, memo).eval()
+        run_as_written(copy)
         for encoder in encoders_in(copy.model):
             encoder.feature_cache = None  # of a training that did not come to its end
         copy.model.fold_text()

@@ -15,6 +15,7 @@ from anomalib_zsad.clip.embedded import embedded_file
 from anomalib_zsad.data.category_dataset import CategoryDataset
 from anomalib_zsad.data.soft_mask import SoftMask
 from anomalib_zsad.data.trainable import check_before_setup, check_trainable
+from anomalib_zsad.models.parts.compiling import begin_step, kept
 from anomalib_zsad.models.parts.detector import Detector
 from anomalib_zsad.models.parts.encoder import encoders_in
 from anomalib_zsad.models.parts.feature_cache import FeatureCache, check_images_repeat, datasets_of
@@ -109,8 +110,9 @@ class ZeroShotMixin(Detector):
 
     def training_step(self, batch: Batch, batch_idx: int) -> STEP_OUTPUT:  # noqa: ARG002
         """Compute and log the losses."""
+        begin_step()
         terms = self.loss_terms(batch)
-        self._losses = {name: value.detach() for name, value in terms.items()}
+        self._losses = {name: kept(value.detach()) for name, value in terms.items()}
         found = {f"train_{name}": value for name, value in self._losses.items()}
         self._module.log_dict(found, prog_bar=True, sync_dist=True)
         return terms["loss"]

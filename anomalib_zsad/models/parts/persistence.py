@@ -14,6 +14,7 @@ from anomalib_zsad.evaluation.evaluator import ZeroShotEvaluator
 from anomalib_zsad.evaluation.post_processor import MonotonePostProcessor, take_calibration, thresholds_of
 from anomalib_zsad.models.parts import settings
 from anomalib_zsad.models.parts.checkpoint import CheckedCheckpointIO, check_backbone, check_complete, check_readable
+from anomalib_zsad.models.parts.compiling import compile_in_place
 from anomalib_zsad.models.parts.pre_processor import ClipPreProcessor
 from anomalib_zsad.models.parts.publication import Publication
 from anomalib_zsad.models.parts.record import KEY, Record, from_checkpoint, new_record
@@ -227,6 +228,8 @@ class Persistence:
         held = getattr(module, "model", None)
         self.build()
         module.model.to(module.device)
+        if mode := module.hparams.get("compile"):
+            compile_in_place(module, "default" if mode is True else mode)
         if isinstance(module.model, Tileable) and "tile" in module.hparams:
             module.model.tile_as(module.hparams, getattr(held, "tiler", None))
         if isinstance(module.pre_processor, ClipPreProcessor):

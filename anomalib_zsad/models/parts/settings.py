@@ -164,9 +164,9 @@ def of_runs(
     kind: Any,  # the class of a model
     arguments: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Return the arguments of a model that change no score, such as those of its training."""
-    settings = up_to_date(kind, arguments)
-    return {name: settings[name] for name in settings.keys() & arg.of_runs(kind.__init__)}
+    """Return the arguments of a model that change no score, such as those of its training; none of the machine."""
+    settings, kept = up_to_date(kind, arguments), arg.of_runs(kind.__init__) - arg.of_machines(kind.__init__)
+    return {name: settings[name] for name in settings.keys() & kept}
 
 
 def warn_of_others(kind: Any, given: Mapping[str, Any], record: Record, what: str) -> None:

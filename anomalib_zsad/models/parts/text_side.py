@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from anomalib_zsad.clip.backbone import FrozenClip
+from anomalib_zsad.clip.tokens import tokens_of
 from anomalib_zsad.seam.tensors import version_of
 
 
@@ -37,14 +38,14 @@ class TextSide(nn.Module):
         """Return the text features for the classes of images.
 
         With learnable prompts and gradients enabled nothing is cached; otherwise each class is encoded once for every
-        state of the prompts.
+        state of the prompts. A graph that is traced through here encodes them each time: it cannot see that state.
         """
         if self.folded is not None:
             return self.folded
         names = list(class_names) if class_names else [self.class_name or ""]
         sources = [clip.projection, *prompts.parameters()]
         with torch.autocast(clip.projection.device.type, enabled=False):
-            if torch.is_grad_enabled() and any(source.requires_grad for source in sources):
+            if _learns(sources) or torch.compiler.is_compiling():
                 features = self._encode(prompts, clip, names)
             else:
                 features = self._remember(prompts, clip, names, sources)
@@ -70,7 +71,7 @@ class TextSide(nn.Module):
         known = self._known[1] if self._known[0] == state else {}
         missing = [name for name in names if name not in known]
         if missing:
-            with torch.inference_mode(mode=False), torch.no_grad():
+            with torch.inference_mode(False), torch.no_grad():
                 known = {**known, **self._encode(prompts, clip, missing)}
         self._known = (state, known)
         return known
@@ -84,9 +85,8 @@ def prompt_tokens(
 
     Tokens after the end of a text cannot change its feature: the text tower is causal.
     """
-    tokens = clip.tokenize(texts).to(clip.projection.device)
-    end = tokens.argmax(dim=-1)  # the end-of-text token has the highest number
-    return tokens[:, : int(end.max()) + 1], end
+    tokens = tokens_of(tuple(texts), clip.context_length, trim=True).to(clip.projection.device)
+    return tokens, tokens.argmax(dim=-1)  # the end-of-text token has the highest number
 
 
 def words_beside(
@@ -108,7 +108,7 @@ def words_beside(
         ValueError: If vectors and words do not fit into the text tower's context.
     """
     tokens, end = prompt_tokens(clip, texts)
-    most = clip.context_length - 1 - int(end.max())
+    most = clip.context_length - tokens.shape[1]
     if not 0 <= length <= most:
         msg = f"prompt_length must lie between 0 and {most} for this backbone and these prompts, got {length}"
         raise ValueError(msg)
@@ -119,3 +119,7 @@ def encode_sentences(clip: FrozenClip, texts: Sequence[str]) -> Tensor:  # (P, D
     """Encode plain texts, without normalisation; texts longer than CLIP's context are truncated."""
     tokens, end = prompt_tokens(clip, texts)
     return clip.encode_text(clip.embed_tokens(tokens), end)
+
+
+def _learns(sources: Sequence[Tensor]) -> bool:
+    return torch.is_grad_enabled() and any(source.requires_grad for source in sources)

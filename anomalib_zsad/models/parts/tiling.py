@@ -14,12 +14,13 @@ from torch import Tensor, nn
 from anomalib_zsad.functional.resizing import resize_bicubic, resize_bilinear
 from anomalib_zsad.functional.scoring import size_of
 from anomalib_zsad.functional.tiling import blend, window_starts
+from anomalib_zsad.models.parts.compiling import Compilable
 from anomalib_zsad.models.parts.encoder import encoders_in
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-class Tileable(nn.Module):
+class Tileable(Compilable):
     """A torch model whose `forward` is `tiled`."""
 
     tiler: Tiler | None = None

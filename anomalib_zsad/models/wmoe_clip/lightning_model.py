@@ -20,6 +20,7 @@ from anomalib_zsad.functional.processes import known_to_processes
 from anomalib_zsad.functional.scoring import size_of
 from anomalib_zsad.functional.seeds import seeded
 from anomalib_zsad.models.parts.common_arguments import documented
+from anomalib_zsad.models.parts.compiling import Compile
 from anomalib_zsad.models.parts.encoder import Encoder, Precision
 from anomalib_zsad.models.parts.feature_cache import CacheDtype
 from anomalib_zsad.models.parts.mixin import ZeroShotMixin
@@ -105,6 +106,7 @@ class WMoEClip(ZeroShotMixin, AnomalibModule):  # type: ignore[misc]  # what the
         tile_overlap: arg.Overlap = 0.25,
         tile_batch: arg.OfRun[arg.Count] = 8,
         precision: Precision = "fp32",
+        compile: arg.OfMachine[Compile] = False,
         cache_features: arg.OfRun[str | Path | None] = None,
         cache_dtype: arg.OfRun[CacheDtype] = "float16",
         image_threshold: arg.Share | None = None,
@@ -164,7 +166,7 @@ class WMoEClip(ZeroShotMixin, AnomalibModule):  # type: ignore[misc]  # what the
     def loss_terms(self, batch: Any) -> dict[str, Tensor]:
         """Compute the losses, eq. 11."""
         noise = self.model.draw(self._generators_of(batch))
-        logits = self.model.compare(self.model.encoder(batch.image), *noise)
+        logits = self.model.compare(self.model.encoder(batch.image), self.model.text_features(), *noise)
         maps = self.model.layer_maps(logits, size_of(batch.image))
         if trainer_of(self) is not None and self.training:
             found = {f"train_{name}": value for name, value in diagnostics.of_step(logits).items()}

@@ -1,17 +1,18 @@
 """The losses of WMoE-CLIP: of images and maps, and of the variational autoencoder."""
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from anomalib_zsad.functional.losses import clamped_focal_loss, dice_loss, score_loss
 from anomalib_zsad.functional.scoring import probability
+from anomalib_zsad.models.parts.compiling import Compilable, whole_graph
 from anomalib_zsad.models.wmoe_clip.choices import WMoEChoices
 from anomalib_zsad.models.wmoe_clip.experts import load_balance
 from anomalib_zsad.models.wmoe_clip.sampler import Sample
 from anomalib_zsad.models.wmoe_clip.torch_model import Logits
 
 
-class WMoEClipLoss(nn.Module):
+class WMoEClipLoss(Compilable):
     """The losses of WMoE-CLIP, eq. 2-3 and 9-11.
 
     Args:
@@ -42,6 +43,7 @@ class WMoEClipLoss(nn.Module):
         }
         self.choices = choices
 
+    @whole_graph(varies=True)
     def forward(
         self,
         logits: Logits,

@@ -1,7 +1,7 @@
 """The torch model of WMoE-CLIP: text sampled from the class token, refined by patches, and experts."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from anomalib.data import InferenceBatch
@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from anomalib_zsad.functional.scoring import cosines, log_odds, probability, size_of, smooth_upsample
 from anomalib_zsad.functional.seeds import standard_normal
+from anomalib_zsad.models.parts.compiling import whole_graph
 from anomalib_zsad.models.parts.encoder import Encoder, Taps
 from anomalib_zsad.models.parts.heads import ScoreHead
 from anomalib_zsad.models.parts.text_side import TextSide
@@ -99,11 +100,13 @@ class WMoEClipModel(Tileable):
         noise: Tensor | None = None,  # (B, m, D)
     ) -> Logits:
         """Compare images and their patches with the text that is sampled for them."""
-        return self.compare(self.encoder(images), noise)
+        return self.compare(self.encoder(images), self.text_features(), noise)
 
+    @whole_graph
     def compare(
         self,
         taps: Taps,  # L x (B, 1 + N, C), and the last block's where it is not among them
+        text: Tensor | None = None,  # (1, S, D) of all images; None where text is sampled for each
         noise: Tensor | None = None,  # (B, m, D), standard normal; None: as `inference_sampling` says
         router_noise: Tensor | None = None,  # (B, E), standard normal; None for none
     ) -> Logits:
@@ -111,7 +114,7 @@ class WMoEClipModel(Tileable):
         with torch.autocast(self.log_temperatures.device.type, enabled=False):
             temperature, score_temperature = self.log_temperatures.exp().unbind()
             token = self._class_token(taps)
-            text, sample = self._text(token, noise)
+            text, sample = self._text(token, text, noise)
             patches = [self._project(layer, tap, taps.grid) for layer, tap in enumerate(taps.tokens[: self.n_layers])]
             attended = [self._attention_of(i)(each, text) for i, each in enumerate(patches) if self.attention]
             routed = self.experts(_pooled(patches), router_noise) if self.experts else None
@@ -127,6 +130,7 @@ class WMoEClipModel(Tileable):
                 routed=routed,
             )
 
+    @whole_graph
     def layer_maps(self, logits: Logits, size: tuple[int, int]) -> Tensor:  # (B, L, H, W) in [0, 1]
         """Compute each layer's probability of the anomalous state for every pixel, M_l.
 
@@ -136,9 +140,17 @@ class WMoEClipModel(Tileable):
         with torch.autocast(difference.device.type, enabled=False):
             return smooth_upsample(difference, size, sigma=0.0).sigmoid()
 
+    @whole_graph
     def score(self, logits: Logits, size: tuple[int, int]) -> InferenceBatch:
         """Average the layers' maps, and combine the map's maximum with the class token's probability."""
         return self.head(probability(logits.image), self.layer_maps(logits, size).mean(1), size)
+
+    def text_features(self) -> Tensor | None:  # (1, S, D), not normalised
+        """Encode the prompts where they are the same for all images, without gradients once for each of their states.
+
+        None where text depends on images.
+        """
+        return None if self.sampler is not None else self.text_side(self.prompts, self.encoder.clip)
 
     def draw(
         self,
@@ -176,16 +188,17 @@ class WMoEClipModel(Tileable):
     def _text(
         self,
         token: Tensor,  # (B, D)
+        text: Tensor | None,  # (1, S, D)
         noise: Tensor | None,
     ) -> tuple[Tensor, Sample | None]:  # (B, S, D)
-        if self.sampler is None:
-            text = self.text_side(self.prompts, self.encoder.clip)
+        if text is not None:
             return text.expand(token.shape[0], -1, -1), None
+        sampler: Any = self.sampler  # without one there is a text of all images
         if noise is None and self.choices.inference_sampling == "fixed":
             noise = self.fixed_noise
         elif noise is None and self.choices.inference_sampling == "monte_carlo":
             noise = torch.randn(token.shape[0], *self._noise_shape, device=token.device)
-        sample = self.sampler(token, noise)
+        sample = sampler(token, noise)
         drawn = sample.decoded if self.choices.prompt_latent == "decoded" else sample.latent
         return self.prompts(self.encoder.clip, drawn), sample
 

@@ -52,7 +52,7 @@ def test_without_an_adaptor_tokens_are_compared_as_clip_projects_them(small_clip
     unit = [F.normalize(model.encoder.clip.project(each), dim=-1) for each in sets]
     wanted = sum(each @ text.T for each in unit) / 0.07
 
-    found = model.compare(taps)
+    found = model.compare(taps, model.text_features()[None])
 
     torch.testing.assert_close(found.image, wanted[:, 0], atol=1e-3, rtol=0)
     torch.testing.assert_close(found.patches.flatten(1, 2), wanted[:, 1:], atol=1e-3, rtol=0)

@@ -120,7 +120,7 @@ def base(small_clip):
 def test_without_ctds_all_images_have_the_same_text(small_clip):
     for use_ctds in (True, False):
         model = build(small_clip, use_ctds=use_ctds).model
-        text, sample = model._text(model._class_token(model.encoder(images())), None)
+        text, sample = model._text(model._class_token(model.encoder(images())), model.text_features(), None)
         assert torch.allclose(text[0], text[1], atol=1e-4) != use_ctds
         assert (sample is None) != use_ctds
 
@@ -138,7 +138,7 @@ def test_experts_add_to_the_class_token(small_clip):
     plain.load_state_dict(mixed.state_dict(), strict=False)
     logits = mixed.logits(images())
     token = mixed._class_token(mixed.encoder(images()))
-    text, _ = mixed._text(token, None)
+    text, _ = mixed._text(token, None, None)
     for model, expected in ((plain, token), (mixed, token + logits.routed.mix)):
         cosines = torch.nn.functional.cosine_similarity(expected[:, None], text, dim=-1)
         torch.testing.assert_close(model.logits(images()).image, cosines / 0.07, atol=1e-4, rtol=1e-4)

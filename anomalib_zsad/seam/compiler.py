@@ -1,0 +1,42 @@
+"""torch's compiler: a graph of its own for each module, sizes that vary, and its errors."""
+
+from collections.abc import Callable
+from types import FunctionType, MethodType
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch._dynamo import maybe_mark_dynamic
+from torch._dynamo.exc import BackendCompilerFailed
+
+CompilerError = BackendCompilerFailed
+"""A graph that was traced cannot be compiled, as on a machine without a C++ compiler."""
+
+
+def compiled(
+    method: Callable[..., Any],
+    module: nn.Module,
+    mode: str,
+    backend: str,
+    dynamic: bool | None,
+) -> Callable[..., Any]:
+    """Compile a method of one module as a whole graph.
+
+    Graphs are counted by code, and after a few no more are made: each module has a copy of the code, so that those of
+    several models in a process do not add up.
+    """
+    held = cast("FunctionType", method)
+    copy = FunctionType(held.__code__.replace(), held.__globals__, held.__name__, held.__defaults__, held.__closure__)
+    copy.__kwdefaults__ = held.__kwdefaults__
+    return torch.compile(
+        MethodType(copy, module),
+        fullgraph=True,
+        dynamic=dynamic,
+        backend=backend,
+        mode=mode if backend == "inductor" else None,
+    )
+
+
+def may_vary(tensor: Tensor, axis: int) -> None:
+    """Let the size of an axis vary in the graph that is traced with a tensor, unless the graph fixes it."""
+    maybe_mark_dynamic(tensor, axis)
