@@ -203,6 +203,11 @@ TOUCHED = (
     ),
     Touched("torch", "torch.nn.Module._parameters", "tensors", "a pickle of a module has them by this name"),
     Touched("torch", "torch.nn.Module._buffers", "tensors", "a pickle of a module has them by this name"),
+    Touched("torch", "torch._dynamo.maybe_mark_dynamic", "compiler", "a graph serves batches of any size", "t index"),
+    Touched(
+        "torch", "torch._dynamo.exc.BackendCompilerFailed", "compiler", "is what a machine without a compiler raises"
+    ),
+    Touched("Python", "types.FunctionType.__code__", "compiler", "graphs are counted by the code of a function"),
     Touched("torch", "torch.utils.data.DataLoader.dataset", "trainers", "is refused as an attribute of a loader"),
     Touched("torch", "torch.utils.data.DataLoader.batch_size", "trainers", "is refused as an attribute of a loader"),
     Touched("torch", "torch.utils.data.DataLoader.batch_sampler", "trainers", "is refused as an attribute of a loader"),
