@@ -34,6 +34,7 @@ from anomalib_zsad.models.parts.compiling import Compile
 from anomalib_zsad.models.parts.encoder import Encoder, Precision
 from anomalib_zsad.models.parts.mixin import ZeroShotMixin
 from anomalib_zsad.models.parts.record import new_record
+from anomalib_zsad.models.parts.runtime import Runtime
 from anomalib_zsad.models.parts.trained_weights import load_trained
 from anomalib_zsad.seam.trainers import datamodule_of
 
@@ -108,6 +109,7 @@ class ACDClip(ZeroShotMixin, AnomalibModule):  # type: ignore[misc]  # what the 
         tile_batch: arg.OfRun[arg.Count] = 8,
         precision: Precision = "fp32",
         compile: arg.OfMachine[Compile] = False,
+        runtime: arg.OfMachine[Runtime] = "torch",
         gradient_checkpointing: arg.OfRun[bool] = False,
         image_threshold: arg.Share | None = None,
         pixel_threshold: arg.Share | None = None,

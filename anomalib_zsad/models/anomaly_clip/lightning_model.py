@@ -28,6 +28,7 @@ from anomalib_zsad.models.parts.feature_cache import CacheDtype
 from anomalib_zsad.models.parts.heads import ScoreHead
 from anomalib_zsad.models.parts.mixin import ZeroShotMixin
 from anomalib_zsad.models.parts.record import new_record
+from anomalib_zsad.models.parts.runtime import Runtime
 from anomalib_zsad.models.parts.trained_weights import load_trained
 
 
@@ -95,6 +96,7 @@ class AnomalyClip(ZeroShotMixin, AnomalibModule):  # type: ignore[misc]  # what 
         tile_batch: arg.OfRun[arg.Count] = 8,
         precision: Precision = "fp32",
         compile: arg.OfMachine[Compile] = False,
+        runtime: arg.OfMachine[Runtime] = "torch",
         cache_features: arg.OfRun[str | Path | None] = None,
         cache_dtype: arg.OfRun[CacheDtype] = "float16",
         image_threshold: arg.Share | None = None,

@@ -20,6 +20,7 @@ from anomalib_zsad.models.parts.compiling import Compile
 from anomalib_zsad.models.parts.detector import Detector
 from anomalib_zsad.models.parts.encoder import Encoder
 from anomalib_zsad.models.parts.heads import ScoreHead
+from anomalib_zsad.models.parts.runtime import Runtime
 
 
 class ClipZeroShot(Detector, AnomalibModule):  # type: ignore[misc]  # what the mixin replaces is typed narrowly
@@ -63,6 +64,7 @@ class ClipZeroShot(Detector, AnomalibModule):  # type: ignore[misc]  # what the 
         tile_overlap: arg.Overlap = 0.25,
         tile_batch: arg.OfRun[arg.Count] = 8,
         compile: arg.OfMachine[Compile] = False,
+        runtime: arg.OfMachine[Runtime] = "torch",
         image_threshold: arg.Share | None = None,
         pixel_threshold: arg.Share | None = None,
         post_processor: MonotonePostProcessor | nn.Module | bool = True,

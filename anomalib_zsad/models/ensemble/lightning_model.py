@@ -20,6 +20,7 @@ from anomalib_zsad.models.ensemble.raw_images import RawImages
 from anomalib_zsad.models.ensemble.torch_model import EnsembleModel
 from anomalib_zsad.models.parts.detector import Detector
 from anomalib_zsad.models.parts.record import Record, new_record
+from anomalib_zsad.models.parts.runtime import Runtime
 from anomalib_zsad.models.parts.settings import settings_of
 from anomalib_zsad.seam.trainers import trainer_of
 
@@ -47,6 +48,8 @@ class Ensemble(Detector, AnomalibModule):  # type: ignore[misc]  # what the mixi
         pixel_threshold: The same of the pixels of a map.
         pretrained: The file with the weights of CLIP for members whose checkpoint names one; it is read only if it is
             named here. Members over several such files are given as models.
+        runtime: What computes the vision towers of the members of this package: "openvino" or "onnx" (onnxruntime), on
+            a CPU in float32. "torch": as each member was given it.
         post_processor: Ours with other options, anomalib's, or False for none.
         **components: anomalib's pre_processor, evaluator and visualizer.
 
@@ -72,6 +75,7 @@ class Ensemble(Detector, AnomalibModule):  # type: ignore[misc]  # what the mixi
         image_threshold: arg.Share | None = None,
         pixel_threshold: arg.Share | None = None,
         pretrained: arg.OfRun[str | Path | None] = None,
+        runtime: arg.OfMachine[Runtime] = "torch",
         post_processor: MonotonePostProcessor | nn.Module | bool = True,
         **components: Any,
     ) -> None:

@@ -30,6 +30,7 @@ from anomalib_zsad.models.parts.compiling import Compile
 from anomalib_zsad.models.parts.encoder import Encoder, Precision
 from anomalib_zsad.models.parts.feature_cache import CacheDtype
 from anomalib_zsad.models.parts.mixin import ZeroShotMixin
+from anomalib_zsad.models.parts.runtime import Runtime
 from anomalib_zsad.seam.trainers import trainer_of
 
 logger = logging.getLogger(__name__)
@@ -106,6 +107,7 @@ class KAnoClip(KnowledgeMixin, ZeroShotMixin, AnomalibModule):  # type: ignore[m
         tile_batch: arg.OfRun[arg.Count] = 8,
         precision: Precision = "fp32",
         compile: arg.OfMachine[Compile] = False,
+        runtime: arg.OfMachine[Runtime] = "torch",
         cache_features: arg.OfRun[str | Path | None] = None,
         cache_dtype: arg.OfRun[CacheDtype] = "float16",
         image_threshold: arg.Share | None = None,

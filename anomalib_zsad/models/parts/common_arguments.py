@@ -22,6 +22,8 @@ _MEANINGS = {
     "precision": '"bf16" runs the frozen vision tower in bfloat16; what learns stays in float32.',
     "compile": "Whether `torch.compile` compiles the model, with the same scores: True, or one of its modes. Of this "
     "machine: no checkpoint brings it to another. The first batch takes minutes.",
+    "runtime": '"openvino" or "onnx" (onnxruntime) computes the vision tower on a CPU in float32, faster than "torch"; '
+    "a setting of this machine, which checkpoints do not bring along.",
     "cache_features": "A folder that caches the backbone's features in training, which are then computed in the first "
     "epoch only (see `FeatureCache`); 11 MB an image at the defaults. None: computed in every epoch.",
     "cache_dtype": '"float16" or "bfloat16": the type of cached features.',

@@ -21,6 +21,7 @@ from anomalib_zsad.data.given_images import GivenImage, given_images, is_one_ima
 from anomalib_zsad.evaluation.detection import Detection, pixels_of
 from anomalib_zsad.evaluation.drift import DriftWarning
 from anomalib_zsad.evaluation.post_processor import MonotonePostProcessor
+from anomalib_zsad.models.parts.encoder import encoders_in
 from anomalib_zsad.printing import printable
 from anomalib_zsad.seam.trainers import without_trainer
 
@@ -163,14 +164,14 @@ def device_for(
     """Choose where to compute.
 
     Args:
-        model: Stays where it is if that is no CPU.
+        model: Stays where it is if that is no CPU, or if a runtime of the CPU computes its tower.
         device: "auto" for the accelerator of this machine, where there is one; or a device.
 
     Raises:
         ValueError: If there is no such device.
     """
     if device == "auto":
-        if model.device.type != "cpu":
+        if model.device.type != "cpu" or any(encoder.tower is not None for encoder in encoders_in(model.model)):
             return model.device
         return torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
     try:

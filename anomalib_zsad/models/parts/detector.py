@@ -20,6 +20,7 @@ from anomalib_zsad.models.parts.checkpoint import CheckedCheckpointIO
 from anomalib_zsad.models.parts.class_names import ClassNames
 from anomalib_zsad.models.parts.compiling import begin_step, kept
 from anomalib_zsad.models.parts.detecting import Detecting
+from anomalib_zsad.models.parts.encoder import encoders_in
 from anomalib_zsad.models.parts.export import ExportHooks
 from anomalib_zsad.models.parts.hub import HubFolders
 from anomalib_zsad.models.parts.persistence import Persistence
@@ -126,8 +127,15 @@ class Detector(Detecting, ExportHooks, HubFolders, Persistence):
         return moved
 
     def setup(self, stage: str) -> None:  # noqa: ARG002
-        """Install the checked reader of checkpoints, and the rules of this package for reading images."""
+        """Install the checked reader of checkpoints, and the rules of this package for reading images.
+
+        Raises:
+            ImportError: If a package that `runtime` needs is missing, or does not work.
+        """
         module = self._module
+        for encoder in encoders_in(module.model):
+            if encoder.tower is not None:
+                encoder.tower.check_installed()
         module.trainer.strategy.checkpoint_io = CheckedCheckpointIO(module.checkpoint_safe_globals())
         share_results_folder(module.trainer)
         adopt(module.trainer, module.pre_processor)

@@ -1,11 +1,7 @@
 """What is exported of a model, and how it is made smaller, through anomalib's export."""
 
-import logging
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from copy import deepcopy
-from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -21,13 +17,11 @@ from anomalib_zsad.models.parts import quantisation
 from anomalib_zsad.models.parts.compiling import run_as_written
 from anomalib_zsad.models.parts.encoder import encoders_in
 from anomalib_zsad.models.parts.exported_record import describe_graph
+from anomalib_zsad.models.parts.installed import expect_installed
+from anomalib_zsad.models.parts.runtime import OPSET, root_logger_kept
 from anomalib_zsad.models.parts.tiling import Tileable
 from anomalib_zsad.models.parts.validity import check_scores
 from anomalib_zsad.seam.engine_export import CompressesItself
-
-OPSET = 18
-"""The exporter's own ONNX opset: asked for less, it converts back and may fail to."""
-
 
 _PROBE = 224
 """Side in pixels of an image that is scored before an export."""
@@ -74,7 +68,7 @@ class ExportHooks(CompressesItself):
                 it resizes. None: images of any size, each resized exactly as in training.
             **options: Those of `torch.onnx.export`.
         """
-        _expect_installed("ONNX", "onnx", "onnxscript")
+        expect_installed("Export to ONNX", "onnx", "onnxscript")
         _check_tiles(self, input_size)
         deployed = _deployable(self)
         for part in deployed.model.modules():
@@ -111,13 +105,13 @@ class ExportHooks(CompressesItself):
             datamodule: For INT8_PTQ: its validation images set the ranges.
             **options: anomalib's `ov_kwargs`, `onnx_kwargs`, and for INT8_ACQ `metric`, `task` and `max_drop`.
         """
-        _expect_installed("OpenVINO", "onnx", "onnxscript", "openvino")
+        expect_installed("Export to OpenVINO", "onnx", "onnxscript", "openvino")
         if compression_type not in {None, CompressionType.FP16}:
-            _expect_installed(f"OpenVINO in {CompressionType(compression_type).name}", "nncf")
+            expect_installed(f"Export to OpenVINO in {CompressionType(compression_type).name}", "nncf")
         if compression_type == CompressionType.INT8_PTQ and datamodule is None:
             msg = "INT8_PTQ needs images that set the ranges: expected a datamodule (--data), got none"
             raise ValueError(msg)
-        with _root_logger_kept():
+        with root_logger_kept():
             return _whole(
                 lambda folder: super(ExportHooks, self).to_openvino(  # type: ignore[misc]
                     folder, model_file_name, input_size, compression_type, datamodule, **options
@@ -155,6 +149,7 @@ def _deployable(module: Any) -> Any:
         run_as_written(copy)
         for encoder in encoders_in(copy.model):
             encoder.feature_cache = None  # of a training that did not come to its end
+            encoder.tower = None
         copy.model.fold_text()
         check_scores(copy(torch.full((1, 3, _PROBE, _PROBE), 0.5)), SimpleNamespace(image_path=["a grey image"]))
     return copy
@@ -185,18 +180,6 @@ def _whole(write: Callable[[Path], Path], export_root: Path | str) -> Path:
     return target
 
 
-@contextmanager
-def _root_logger_kept() -> Iterator[None]:
-    """Undo what a conversion by OpenVINO that fails leaves: a root logger that hides all warnings."""
-    root = logging.getLogger()
-    level, filters, handlers = root.level, root.filters[:], root.handlers[:]
-    try:
-        yield
-    finally:
-        root.setLevel(level)
-        root.filters, root.handlers = filters, handlers
-
-
 def _describe(path: Path, module: Any) -> None:
     """Write the record of a model into its graph, and drop what the exporter notes of every node.
 
@@ -210,27 +193,3 @@ def _describe(path: Path, module: Any) -> None:
     describe_graph(content, module)
     with whole_file(path) as temporary:
         onnx.save(content, temporary)
-
-
-def _expect_installed(what: str, *packages: str) -> None:
-    """Check that packages can be imported, before anything is computed.
-
-    Raises:
-        ModuleNotFoundError: If one is not installed.
-        ImportError: If one is, and does not work.
-    """
-    missing = [package for package in packages if find_spec(package) is None]
-    advice = "pip install 'anomalib-zsad[export]'"
-    if missing:
-        msg = f"Export to {what} needs {' and '.join(missing)}: {advice}"
-        raise ModuleNotFoundError(msg, name=missing[0])
-    for package in packages:
-        _expect_working(what, package, advice)
-
-
-def _expect_working(what: str, package: str, advice: str) -> None:
-    try:
-        import_module(package)
-    except ImportError as error:
-        msg = f"Export to {what} needs {package}, whose installation does not work ({error}): {advice}"
-        raise ImportError(msg, name=package) from error

@@ -15,6 +15,7 @@ from anomalib_zsad.evaluation.post_processor import MonotonePostProcessor, take_
 from anomalib_zsad.models.parts import settings
 from anomalib_zsad.models.parts.checkpoint import CheckedCheckpointIO, check_backbone, check_complete, check_readable
 from anomalib_zsad.models.parts.compiling import compile_in_place
+from anomalib_zsad.models.parts.encoder import run_towers
 from anomalib_zsad.models.parts.pre_processor import ClipPreProcessor
 from anomalib_zsad.models.parts.publication import Publication
 from anomalib_zsad.models.parts.record import KEY, Record, from_checkpoint, new_record
@@ -227,6 +228,7 @@ class Persistence:
         module = self._module
         held = getattr(module, "model", None)
         self.build()
+        run_towers(module.model, module.hparams.get("runtime", "torch"))
         module.model.to(module.device)
         if mode := module.hparams.get("compile"):
             compile_in_place(module, "default" if mode is True else mode)

@@ -24,6 +24,7 @@ from anomalib_zsad.models.parts.compiling import Compile
 from anomalib_zsad.models.parts.encoder import Encoder, Precision
 from anomalib_zsad.models.parts.feature_cache import CacheDtype
 from anomalib_zsad.models.parts.mixin import ZeroShotMixin
+from anomalib_zsad.models.parts.runtime import Runtime
 from anomalib_zsad.models.wmoe_clip import diagnostics
 from anomalib_zsad.models.wmoe_clip.adapter import PatchProjections, WaveletCrossAttention
 from anomalib_zsad.models.wmoe_clip.choices import WMoEChoices
@@ -107,6 +108,7 @@ class WMoEClip(ZeroShotMixin, AnomalibModule):  # type: ignore[misc]  # what the
         tile_batch: arg.OfRun[arg.Count] = 8,
         precision: Precision = "fp32",
         compile: arg.OfMachine[Compile] = False,
+        runtime: arg.OfMachine[Runtime] = "torch",
         cache_features: arg.OfRun[str | Path | None] = None,
         cache_dtype: arg.OfRun[CacheDtype] = "float16",
         image_threshold: arg.Share | None = None,

@@ -19,7 +19,7 @@ from anomalib_zsad.evaluation.calibration import Calibration
 from anomalib_zsad.evaluation.exported import KEY, ExportedRecord
 from anomalib_zsad.functional.conformal import p_values
 from anomalib_zsad.models import ACDClip, AFClip, AnomalyClip, KAnoClip, WMoEClip
-from anomalib_zsad.models.parts import export
+from anomalib_zsad.models.parts import installed
 from anomalib_zsad.models.parts.exported_record import exported_record
 from anomalib_zsad.models.parts.feature_cache import FeatureCache
 from tests.support.choices import with_choices
@@ -132,28 +132,15 @@ def model(shallow_clip):
 
 @pytest.mark.parametrize(("absent", "what"), [("onnxscript", "to_onnx"), ("openvino", "to_openvino")])
 def test_missing_extras_are_named(model, absent, what, tmp_path, monkeypatch):
-    found = export.find_spec
-    monkeypatch.setattr(export, "find_spec", lambda name: None if name == absent else found(name))
+    found = installed.find_spec
+    monkeypatch.setattr(installed, "find_spec", lambda name: None if name == absent else found(name))
     with pytest.raises(ModuleNotFoundError, match=rf"needs {absent}: pip install 'anomalib-zsad\[export\]'"):
         getattr(model, what)(tmp_path)
 
 
-def test_an_installation_that_does_not_work_is_named_with_its_reason(model, tmp_path, monkeypatch):
-    def broken(name):
-        if name == "openvino":
-            msg = "libopenvino.so: no such file"
-            raise ImportError(msg)
-
-    monkeypatch.setattr(export, "import_module", broken)
-    with pytest.raises(
-        ImportError, match=r"needs openvino, whose installation does not work \(libopenvino.so: no such"
-    ):
-        model.to_openvino(tmp_path)
-
-
 def test_missing_nncf_is_named_before_the_export(model, tmp_path, monkeypatch):
-    found = export.find_spec
-    monkeypatch.setattr(export, "find_spec", lambda name: None if name == "nncf" else found(name))
+    found = installed.find_spec
+    monkeypatch.setattr(installed, "find_spec", lambda name: None if name == "nncf" else found(name))
     with pytest.raises(ModuleNotFoundError, match=r"INT8 needs nncf: pip install 'anomalib-zsad\[export\]'"):
         model.to_openvino(tmp_path, compression_type=CompressionType.INT8)
 
