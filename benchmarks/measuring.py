@@ -32,7 +32,7 @@ def bare(backbone: str, quick_gelu: bool = True) -> Run:
     """open_clip's own vision tower."""
     import open_clip
 
-    from anomalib_zsad.clip.layout import config_of
+    from anomalib_zsad.clip.named import config_of
 
     config = config_of(backbone)
     config["vision_cfg"]["image_size"] = SIZE

@@ -9,7 +9,7 @@ from tiny_pictures import VARIANTS, Pictures
 from torch import Tensor
 from torch.nn import functional as F
 
-from anomalib_zsad.models.parts.pre_processor import CLIP_MEAN, CLIP_STD
+from anomalib_zsad.clip.named import CLIP_LOOK
 
 IMAGE_SIZE, PATCH = 168, 14
 """Pixels."""
@@ -107,7 +107,7 @@ def _coloured(images: Tensor, generator: np.random.Generator) -> Tensor:
     )
     grey = images.mean(1, keepdim=True)
     images = ((grey + (images - grey) * spread) * gain + shift).clamp(0, 1)
-    mean, std = (torch.tensor(each)[:, None, None] for each in (CLIP_MEAN, CLIP_STD))
+    mean, std = (torch.tensor(each)[:, None, None] for each in (CLIP_LOOK.mean, CLIP_LOOK.std))
     return (images - mean) / std
 
 

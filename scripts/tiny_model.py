@@ -8,7 +8,7 @@ from tiny_batches import Batch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from anomalib_zsad.clip.layout import config_of
+from anomalib_zsad.clip.named import config_of
 from anomalib_zsad.clip.packing import VOCABULARY, pack
 
 

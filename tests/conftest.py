@@ -53,3 +53,16 @@ def shallow_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def other_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A file with other weights of the same architecture."""
     return write_small_clip(tmp_path_factory.mktemp("clip") / "other.pt", seed=1)
+
+
+@pytest.fixture(scope="session")
+def timm_clips(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Files with the weights of a small CLIP over each kind of vision tower of timm, by its name in open_clip."""
+    from safetensors.torch import save_file
+
+    from tests.support.small_towers import TIMM, small_state
+
+    files = {name: tmp_path_factory.mktemp("clip") / f"{name}.safetensors" for name in TIMM}
+    for name, file in files.items():
+        save_file(small_state(name), file)
+    return files

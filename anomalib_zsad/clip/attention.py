@@ -1,6 +1,7 @@
 """Self-attention with the weights of a block of CLIP: its own, changed ones, and of values to themselves."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -40,6 +41,43 @@ class Attention:
     ) -> Tensor:  # (B, T, C)
         """Project what the heads have gathered."""
         return F.linear(x, self.out_weight, self.out_bias)
+
+
+class ValueAttention:
+    """Attend with the values as queries and keys too: softmax(V V^T / sqrt(d)) V, with the weights of timm's attention.
+
+    Args:
+        attention: timm's `Attention`, `AttentionRope` or `EvaAttention`.
+    """
+
+    def __init__(self, attention: Any) -> None:
+        self.attention = attention
+
+    def __call__(
+        self,
+        x: Tensor,  # (B, T, C), after the block's first norm
+    ) -> Tensor:  # (B, T, C)
+        """Attend."""
+        v = self._values(x).unflatten(-1, (self.attention.num_heads, -1)).transpose(1, 2)
+        attended = F.scaled_dot_product_attention(v, v, v).transpose(1, 2).flatten(2)
+        return self.attention.proj(self.attention.norm(attended))
+
+    def _values(
+        self,
+        x: Tensor,  # (B, T, C)
+    ) -> Tensor:  # (B, T, C)
+        if (separate := getattr(self.attention, "v_proj", None)) is not None:
+            return separate(x)
+        joined = self.attention.qkv
+        bias = getattr(self.attention, "v_bias", None)  # of `EvaAttention`, whose joined bias is in three parts
+        if bias is None and joined.bias is not None:
+            bias = joined.bias.chunk(3)[2]
+        return F.linear(x, joined.weight.chunk(3)[2], bias)
+
+
+def value_attention(attention: Any) -> "Attention | ValueAttention":
+    """Return V-V attention with the weights of a block's own, of open_clip or of timm."""
+    return Attention.of_values(attention) if isinstance(attention, nn.MultiheadAttention) else ValueAttention(attention)
 
 
 def self_attention(

@@ -3,29 +3,36 @@
 from collections.abc import Sequence
 from copy import deepcopy
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from anomalib_zsad.arguments import ImageSize, checked
-from anomalib_zsad.clip.blocks import Activation, Attend, Edit, run_blocks, run_with_value_stream
-from anomalib_zsad.clip.embedded import default_size
+from anomalib_zsad.clip.blocks import Activation, Attend, Edit
+from anomalib_zsad.clip.known_weights import is_trained_with_gelu
 from anomalib_zsad.clip.loading import load_shared
-from anomalib_zsad.clip.tokens import tokens_of
-
-PositionResize = Literal["bilinear", "bicubic_antialias"]
+from anomalib_zsad.clip.named import default_size
+from anomalib_zsad.clip.needs import Needs
+from anomalib_zsad.clip.plain_vision import LinearHead, PlainVision
+from anomalib_zsad.clip.positions import PositionResize
+from anomalib_zsad.clip.text_tower import TextTower
+from anomalib_zsad.clip.timm_vision import TimmVision
+from anomalib_zsad.clip.tokens import hub_tokenizer, hub_tokens_of, tokens_of
 
 
 class FrozenClip(nn.Module):
-    """A CLIP vision transformer with its text tower that is never trained and never leaves eval mode.
+    """A CLIP with a vision transformer that is never trained and never leaves eval mode.
+
+    Shapes are those of a tower with a class token; the towers of SigLIP have none, and their taps are (B, N, C).
 
     Args:
-        clip: An `open_clip.CLIP` with a vision transformer; shared, never changed.
+        clip: An `open_clip.CLIP` with a vision transformer, or an `open_clip.CustomTextCLIP` over one of timm; shared,
+            never changed.
         image_size: Height and width in pixels; the position embedding of this size is kept ready. Images of other
             sizes work too, when their sides are multiples of the patch size.
-        activation: "quick_gelu" for OpenAI's weights as they were trained, "gelu" where a method asks for it.
+        activation: "quick_gelu" for OpenAI's weights as they were trained, "gelu" where a method asks for it; over a
+            tower of timm "own", whatever is given: both towers keep their modules.
         position_resize: How the grid of position embeddings is brought to another size: "bilinear" (no antialias) or
             "bicubic_antialias"; both with align_corners=False.
         identity: What is known of the weights (`load` fills it in).
@@ -35,6 +42,7 @@ class FrozenClip(nn.Module):
     """
 
     positions: Tensor
+    rotations: Tensor | None
 
     @checked
     def __init__(
@@ -47,17 +55,20 @@ class FrozenClip(nn.Module):
     ) -> None:
         super().__init__()
         self.clip = clip
-        self.activation = activation
+        self.activation: Activation = "own" if self.is_timm else activation
         self.position_resize = position_resize
+        self._hub_tokenizer = hub_tokenizer(str(identity["backbone"])) if identity and self.is_timm else None
         height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
         self.image_size = (height, width)
         self.identity = {
             **(identity or {}),
-            "activation": activation,
+            "activation": self.activation,
             "position_resize": position_resize,
             "image_size": list(self.image_size),
         }
-        self.register_buffer("positions", self._resize_positions(self.grid_of(*self.image_size)), persistent=False)
+        grid = self.grid_of(*self.image_size)
+        self.register_buffer("positions", self._vision.positions(grid, position_resize), persistent=False)
+        self.register_buffer("rotations", self._vision.rotations(grid), persistent=False)
         self.requires_grad_(False)
         self.eval()
         self.register_load_state_dict_post_hook(_expect_no_weights)
@@ -70,23 +81,30 @@ class FrozenClip(nn.Module):
         image_size: int | tuple[int, int] | None = None,
         activation: Activation = "quick_gelu",
         position_resize: PositionResize = "bilinear",
+        needs: Needs | None = None,
     ) -> "FrozenClip":
         """Load a CLIP by open_clip name and tag, or from a local file.
 
         One set of weights serves all models of a process that ask for the same name and tag.
 
         Args:
-            backbone: An open_clip model name; not used where `pretrained` is a file, whose shapes tell the
-                architecture.
+            backbone: An open_clip model name; not used where `pretrained` is a file of a plain CLIP, whose shapes tell
+                the architecture.
             pretrained: A tag of open_clip, a file, or None for untrained weights (tests and benchmarks).
             image_size: As in the class. None: that of `default_size`.
-            activation: As in the class.
+            activation: As in the class; "gelu" for tags that open_clip says were trained with it.
             position_resize: As in the class.
+            needs: What the method needs of the backbone.
 
         Raises:
-            ValueError: If the name, tag or file is unknown, unreadable or no CLIP vision transformer.
+            ValueError: If the name, tag or file is unknown, unreadable or no CLIP with a vision transformer, or does
+                not have what is needed.
             OSError: If the weights can neither be found nor downloaded.
         """
+        if needs is not None:
+            needs.check(backbone)
+        if pretrained is not None and is_trained_with_gelu(backbone, str(pretrained)):
+            activation = "gelu"
         clip = load_shared(backbone, pretrained)
         return cls(
             clip,
@@ -105,49 +123,69 @@ class FrozenClip(nn.Module):
         return {} if destination is None else destination
 
     @property
+    def is_timm(self) -> bool:
+        """Whether the vision tower is one of timm."""
+        return hasattr(self._clip.visual, "trunk")
+
+    @property
     def patch_size(self) -> tuple[int, int]:
         """Height and width of a patch in pixels."""
-        return cast("tuple[int, int]", self._vision.patch_size)
+        return self._vision.patch_size
 
     @property
     def vision_width(self) -> int:
         """C, the width of the vision stream."""
-        return int(self._vision.conv1.out_channels)
+        return self._vision.width
 
     @property
     def text_width(self) -> int:
-        """The width of the text stream."""
-        return int(self._clip.token_embedding.embedding_dim)
+        """Ct, the width of the text stream."""
+        return self._text.width
 
     @property
     def joint_width(self) -> int:
         """D, the width of the space that images and texts share."""
-        return int(self._clip.text_projection.shape[1])
+        return self._text.joint_width
 
     @property
     def n_blocks(self) -> int:
         """Blocks of the vision tower."""
-        return len(self._vision.transformer.resblocks)
+        return len(self._vision.blocks)
 
     @property
     def n_text_blocks(self) -> int:
         """Blocks of the text tower."""
-        return len(self._clip.transformer.resblocks)
+        return self._text.n_blocks
 
     @property
     def context_length(self) -> int:
         """Positions of the text tower."""
-        return int(self._clip.positional_embedding.shape[0])
+        return self._text.context_length
+
+    @property
+    def start_tokens(self) -> int:
+        """Tokens in front of the words of a text: 1, or 0 with the tokenizers of SigLIP."""
+        return self._text.start_tokens
+
+    @property
+    def marker(self) -> Tensor:
+        """A weight that tells on which device CLIP is, and whether it has changed."""
+        return self._vision.marker
+
+    @property
+    def linear_head(self) -> LinearHead | None:
+        """How tokens come to the joint space, where that takes a layer norm and a linear map; None for others."""
+        return self._vision.linear_head
 
     @property
     def ln_post(self) -> nn.LayerNorm:
-        """The layer norm in front of the visual projection."""
-        return cast("nn.LayerNorm", self._vision.ln_post)
+        """The layer norm in front of the visual projection of a plain CLIP."""
+        return cast("nn.LayerNorm", self._clip.visual.ln_post)
 
     @property
     def projection(self) -> Tensor:
-        """The visual projection into the joint space, (C, D)."""
-        return cast("Tensor", self._vision.proj)
+        """The visual projection of a plain CLIP into the joint space, (C, D)."""
+        return cast("Tensor", self._clip.visual.proj)
 
     def grid_of(self, height: int, width: int) -> tuple[int, int]:
         """Count the patches of an image along its height and its width.
@@ -194,11 +232,11 @@ class FrozenClip(nn.Module):
         With `checkpointing` the backward pass computes the blocks again instead of keeping their intermediate results.
         Tokens `beside` those of the image are appended to the stream, where `edit` sees them, and left out of the taps.
         """
-        blocks, stream = self._vision.transformer.resblocks, self._embed(images)
+        stream, rotations = self._embed(images)
         length = stream.shape[1]
         if beside is not None:
             stream = torch.cat([stream, beside.expand(stream.shape[0], -1, -1).to(stream.dtype)], dim=1)
-        taps = run_blocks(blocks, stream, layers, self.activation, edit, attend, checkpointing=checkpointing)
+        taps = self._vision.run(stream, layers, rotations, edit, attend, checkpointing)
         return [tap[:, :length] for tap in taps]
 
     def encode_patches_vv(
@@ -218,38 +256,87 @@ class FrozenClip(nn.Module):
 
         Source: KAnoCLIP eq. 5-8.
         """
-        blocks, stream = self._vision.transformer.resblocks, self._embed(images)
-        return run_with_value_stream(blocks, stream, layers, self.activation, start, feed_forward)
+        stream, rotations = self._embed(images)
+        return self._vision.run_with_values(stream, layers, start, rotations, feed_forward)
 
     def without_text(self) -> "FrozenClip":
         """Copy this CLIP without its text tower; the weights of the vision tower are shared."""
-        return self._without("transformer", "token_embedding", "positional_embedding", "ln_final", "text_projection")
+        parts = ("transformer", "token_embedding", "positional_embedding", "ln_final", "text_projection")
+        return self._without(*parts) if not self.is_timm else self._without("text")
 
     def without_vocabulary(self) -> "FrozenClip":
-        """Copy this CLIP without its word embeddings, for prompts that hold theirs; all other weights are shared."""
+        """Copy this plain CLIP without its word embeddings, for prompts that hold theirs; other weights are shared."""
         return self._without("token_embedding")
 
     def block_weights(self) -> list[Tensor]:
         """The matrices of the vision tower's blocks: what nearly all arithmetic is spent on."""
-        return [weight for weight in self._vision.transformer.parameters() if weight.ndim == 2]
+        return [weight for weight in self._vision.blocks.parameters() if weight.ndim == 2]
 
     def project(
         self,
         tokens: Tensor,  # (..., C)
     ) -> Tensor:  # (..., D)
-        """Bring vision tokens into the joint space: ln_post, then the visual projection."""
-        return self.ln_post(tokens) @ self.projection
+        """Bring vision tokens into the joint space, each by itself: the last layer norm, then the tower's head.
 
-    def tokenize(self, texts: Sequence[str]) -> Tensor:  # (P, context_length)
-        """Turn texts into token numbers: start, words, end, zeros."""
-        return tokens_of(tuple(texts), self.context_length)
+        A head that pools by attention sees one token at a time.
+        """
+        return self._vision.project(tokens)
+
+    def pool(
+        self,
+        tokens: Tensor,  # (B, 1 + N, C) after the last block
+    ) -> Tensor:  # (B, D)
+        """Compute the feature of each image, as open_clip's `encode_image` does."""
+        return self._vision.pool(tokens)
+
+    def project_with_image(
+        self,
+        tokens: Tensor,  # (B, 1 + N, C) after the last block
+    ) -> Tensor:  # (B, 1 + N, D)
+        """Bring the patches into the joint space, behind the feature of their image."""
+        vision = self._vision
+        if vision.pools_class_token:
+            return vision.project(tokens)
+        return torch.cat([vision.pool(tokens)[:, None], self.project_patches(tokens)], dim=1)
+
+    def project_patches(
+        self,
+        tokens: Tensor,  # (B, 1 + N, C)
+    ) -> Tensor:  # (B, N, D)
+        """Bring the patches alone into the joint space."""
+        return self._vision.project(tokens[:, self._vision.prefix :])
+
+    def tokenize(self, texts: Sequence[str], *, trim: bool = False) -> Tensor:  # (P, context_length); trimmed (P, T)
+        """Turn texts into token numbers: start, words, end, padding.
+
+        Args:
+            texts: The texts.
+            trim: End where the longest text does, unless the text tower reads what is behind it.
+
+        Raises:
+            FileNotFoundError: If the tokenizer of the backbone is not on this machine and cannot be fetched.
+        """
+        if self._hub_tokenizer is not None:
+            return hub_tokens_of(tuple(texts), self._hub_tokenizer, self.context_length)
+        return tokens_of(tuple(texts), self.context_length, trim=trim and not self._text.reads_last)
+
+    def ends_of(
+        self,
+        tokens: Tensor,  # (P, T)
+    ) -> Tensor:  # (P,)
+        """Tell the positions that the text tower is read at: those of the end-of-text tokens, or the last."""
+        return self._text.ends(tokens)
+
+    def room_beside(self, texts: Sequence[str]) -> int:
+        """Count the learnable vectors that fit into the text tower's context beside texts."""
+        return self._text.room_beside(self.tokenize(texts, trim=True))
 
     def embed_tokens(
         self,
         tokens: Tensor,  # (P, T) token numbers
     ) -> Tensor:  # (P, T, Ct)
         """Look up word embeddings, without positions."""
-        return self._clip.token_embedding(tokens)
+        return self._text.tower.token_embedding(tokens)
 
     def encode_words(
         self,
@@ -258,8 +345,7 @@ class FrozenClip(nn.Module):
         edit: Edit | None = None,
     ) -> list[Tensor]:  # x (P, T, Ct)
         """Read the residual stream of the text tower right after the given blocks (1-based, no ln_final)."""
-        stream = words + self._clip.positional_embedding[: words.shape[1]]
-        return run_blocks(self._clip.transformer.resblocks, stream, layers, self.activation, edit, causal=True)
+        return self._text.run(words, layers, edit)
 
     def encode_text(
         self,
@@ -271,7 +357,7 @@ class FrozenClip(nn.Module):
         (stream,) = self.encode_words(words, [self.n_text_blocks], edit)
         # Not len(): it would fix the number of prompts of an exported graph.
         read = stream[torch.arange(stream.shape[0], device=stream.device), end]
-        return self._clip.ln_final(read) @ self._clip.text_projection
+        return self._text.project(read)
 
     def _without(self, *parts: str) -> "FrozenClip":
         copy = deepcopy(self, {id(tensor): tensor for tensor in (*self.parameters(), *self.buffers())})
@@ -284,31 +370,23 @@ class FrozenClip(nn.Module):
         return self.clip
 
     @property
-    def _vision(self) -> Any:
-        return self._clip.visual
+    def _vision(self) -> PlainVision | TimmVision:
+        return TimmVision(self._clip.visual) if self.is_timm else PlainVision(self._clip.visual, self.activation)
+
+    @property
+    def _text(self) -> TextTower:
+        return TextTower(self._clip, self.activation)
 
     def _embed(
         self,
         images: Tensor,  # (B, 3, H, W)
-    ) -> Tensor:  # (B, 1 + N, C)
-        grid = self.grid_of(*images.shape[-2:])
-        ready = grid == self.grid_of(*self.image_size)
-        positions = self.positions if ready else self._resize_positions(grid)
-        patches = self._vision.conv1(images).flatten(2).transpose(1, 2)
-        batch = images.shape[0]  # len() would fix the batch size of an exported graph
-        first = self._vision.class_embedding.expand(batch, 1, -1).to(patches.dtype)
-        return self._vision.ln_pre(torch.cat([first, patches], dim=1) + positions)
-
-    def _resize_positions(self, grid: tuple[int, int]) -> Tensor:  # (1 + N, C)
-        embedding = self._vision.positional_embedding.detach()
-        trained = self._vision.grid_size
-        if tuple(trained) == grid:
-            return embedding
-        patches = embedding[1:].T.reshape(1, -1, *trained)
-        mode = "bilinear" if self.position_resize == "bilinear" else "bicubic"
-        antialias = self.position_resize == "bicubic_antialias"
-        patches = F.interpolate(patches, size=grid, mode=mode, align_corners=False, antialias=antialias)
-        return torch.cat([embedding[:1], patches[0].flatten(1).T])
+    ) -> tuple[Tensor, Tensor | None]:  # (B, 1 + N, C), and (N, 2 d)
+        grid, vision = self.grid_of(*images.shape[-2:]), self._vision
+        if grid == self.grid_of(*self.image_size):
+            return vision.embed(images, self.positions), self.rotations
+        rotations = vision.rotations(grid)
+        positions = vision.positions(grid, self.position_resize)
+        return vision.embed(images, positions), None if rotations is None else rotations.to(images.device)
 
 
 def _expect_no_weights(clip: FrozenClip, keys: Any) -> None:

@@ -10,24 +10,25 @@ from torch.utils.checkpoint import checkpoint
 
 from anomalib_zsad.clip.attention import Attention, self_attention, with_value_attention
 
-Activation = Literal["quick_gelu", "gelu"]
+Activation = Literal["quick_gelu", "gelu", "own"]
+"""Of a block's feed-forward part; "own" is the module that open_clip built."""
 Edit = Callable[[int, Tensor], Tensor]
 """`edit(block, tokens) -> tokens`: what replaces the residual stream after a block, counted from 1."""
-Attend = Callable[[int, nn.MultiheadAttention], nn.MultiheadAttention | Attention]
-"""`attend(block, attention) -> attention`: the weights that a block attends with, counted from 1."""
+Attend = Callable[[int, Any], Any]
+"""`attend(block, attention) -> attention`: what a block attends with, counted from 1."""
+Run = Callable[[int, Any, Tensor], Tensor]
+"""`run(index, block, stream) -> stream`: one block, counted from 1."""
 
 QUICK_GELU = 1.702
 """QuickGELU(x) = x * sigmoid(1.702 x)."""
 
 
 def run_blocks(
-    blocks: Any,  # nn.ModuleList of open_clip's blocks
+    blocks: Any,  # nn.ModuleList of blocks
     stream: Tensor,  # (B, T, C)
     layers: Sequence[int],
-    activation: Activation,
+    run: Run,
     edit: Edit | None = None,
-    attend: Attend | None = None,
-    causal: bool = False,
     checkpointing: bool = False,
 ) -> list[Tensor]:  # L x (B, T, C)
     """Read the residual stream right after the blocks `layers`, counted from 1; those behind the last are not run.
@@ -36,11 +37,10 @@ def run_blocks(
     """
     taps = {}
     for index, block in enumerate(blocks[: max(layers)], start=1):
-        given = (block, stream, activation, causal, attend(index, block.attn) if attend else block.attn)
         if checkpointing and stream.requires_grad:
-            stream = checkpoint(run_block, *given, use_reentrant=False, preserve_rng_state=False)
+            stream = checkpoint(run, index, block, stream, use_reentrant=False, preserve_rng_state=False)
         else:
-            stream = run_block(*given)
+            stream = run(index, block, stream)
         stream = edit(index, stream) if edit else stream
         if index in layers:
             taps[index] = stream
@@ -98,6 +98,8 @@ def run_feed_forward(
 
 
 def _mlp(mlp: Any, x: Tensor, activation: Activation) -> Tensor:
+    if activation == "own":
+        return mlp(x)
     if activation == "gelu":
         return mlp.c_proj(F.gelu(mlp.c_fc(x)))
     # x * sigmoid(a x) = silu(a x) / a: both factors go into the matrix products, one pass over the wide tensor

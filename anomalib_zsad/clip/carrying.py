@@ -6,7 +6,7 @@ from pathlib import Path
 from anomalib_zsad.atomic import whole_file
 from anomalib_zsad.clip.digest import record_digest, sha256_of
 from anomalib_zsad.clip.embedded import embedded_file
-from anomalib_zsad.clip.layout import config_of
+from anomalib_zsad.clip.named import config_of
 from anomalib_zsad.clip.weights import locate, names_a_file, resolve
 
 DEFAULT_TAG = "openai"

@@ -4,6 +4,7 @@ import re
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import Request, urlopen
 
@@ -14,6 +15,7 @@ from anomalib_zsad.clip.hub import HubName, MissingEntryError, hub_file, reason_
 _SAFE = "open_clip_model.safetensors"
 _PICKLED = "open_clip_pytorch_model.bin"
 _QUICK_GELU = "-quickgelu"
+_OPENAI = "openai"
 _SECONDS = 4
 """To wait for an answer about a file."""
 
@@ -36,17 +38,35 @@ class Publication:
 
 
 def publication_of(backbone: str, tag: str) -> Publication | None:
+    """Look up where a tag is published; None if open_clip's table does not have it."""
+    config = entry_of(backbone, tag)
+    if config is None:
+        return None
+    repo, _, file = config.get("hf_hub", "").rpartition("/")
+    url = config.get("url", "")
+    sha256 = _digest_in(url)
+    # A url without a digest could bring anything: it is not used.
+    return Publication(repo, _alternatives(file) if repo else (), url if sha256 else "", sha256)
+
+
+def entry_of(backbone: str, tag: str) -> dict[str, Any] | None:
     """Look up a tag in open_clip's table; None if it is not there."""
     from open_clip.pretrained import get_pretrained_cfg
 
-    for name in same_weights(backbone):
-        if config := get_pretrained_cfg(name, tag):
-            repo, _, file = config.get("hf_hub", "").rpartition("/")
-            url = config.get("url", "")
-            sha256 = _digest_in(url)
-            # A url without a digest could bring anything: it is not used.
-            return Publication(repo, _alternatives(file) if repo else (), url if sha256 else "", sha256)
-    return None
+    entries = (get_pretrained_cfg(name, tag) for name in same_weights(backbone))
+    return next((entry for entry in entries if entry), None)
+
+
+def is_trained_with_gelu(backbone: str, tag: str) -> bool:
+    """Whether open_clip's table says that a tag was trained with GELU: not with QuickGELU, and not unknown."""
+    from open_clip.pretrained import get_pretrained_cfg
+
+    entries = {name: entry for name in same_weights(backbone) if (entry := get_pretrained_cfg(name, tag))}
+    # Before open_clip 3 the name alone tells, and OpenAI's tag.
+    quick = tag == _OPENAI or any(
+        name.endswith(_QUICK_GELU) or entry.get("quick_gelu") for name, entry in entries.items()
+    )
+    return bool(entries) and not quick
 
 
 def tags_of(backbone: str) -> list[str]:

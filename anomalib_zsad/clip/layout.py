@@ -1,20 +1,17 @@
 """Weight files of CLIP in OpenAI's and open_clip's layouts, and the architecture that follows from their shapes."""
 
-import difflib
 import re
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, nn
 
+from anomalib_zsad.clip.named import HEAD_WIDTH
 from anomalib_zsad.clip.packing import unpack
 from anomalib_zsad.clip.restricted import RefusedError
 from anomalib_zsad.clip.torch_file import read_torch_file
-
-HEAD_WIDTH = 64
-"""Width of an attention head in CLIP, but for the widest vision towers."""
 
 _HEAD_WIDTHS = {
     1280: 80,
@@ -23,15 +20,8 @@ _HEAD_WIDTHS = {
     1792: 112,
 }  # ViT-H, g, bigG and e: no shape determines the number of heads
 
-_OWN_ARCHITECTURES = Path(__file__).parent / "architectures"
-
 _NO_WEIGHTS = {"input_resolution", "context_length", "vocab_size", "attn_mask"}
 """Tensors that TorchScript modules of CLIP hold beside their weights."""
-
-# What a standard CLIP is made of. Any other entry in a configuration of open_clip changes the computation.
-_TOP = {"embed_dim", "vision_cfg", "text_cfg", "quick_gelu"}
-_VISION = {"image_size", "layers", "width", "patch_size", "head_width", "mlp_ratio"}
-_TEXT = {"context_length", "vocab_size", "width", "heads", "layers", "mlp_ratio"}
 
 
 def read_state_dict(path: Path) -> dict[str, Tensor]:
@@ -96,32 +86,18 @@ def architecture_of(state_dict: dict[str, Tensor], origin: str | Path = "these w
     return config
 
 
-def config_of(backbone: str) -> dict[str, Any]:
-    """Look up the architecture of a CLIP vision transformer by its open_clip name.
-
-    Args:
-        backbone: A model name of open_clip. The activation that the name may imply is not part of the answer.
-
-    Raises:
-        ValueError: If open_clip has no such model, or it is not a standard CLIP vision transformer.
-    """
-    import open_clip
-
-    open_clip.add_model_config(_OWN_ARCHITECTURES)
-    known = open_clip.list_models()
-    if backbone not in known:
-        close = difflib.get_close_matches(backbone, known, n=4)
-        hint = f"did you mean {', '.join(close)}?" if close else "open_clip.list_models() lists those that exist"
-        msg = f"backbone {backbone!r} is not a model of open_clip; {hint}"
-        raise ValueError(msg)
-    config = open_clip.get_model_config(backbone)
-    vision, text = config["vision_cfg"], config["text_cfg"]
-    foreign = [*sorted(config.keys() - _TOP), *sorted(vision.keys() - _VISION), *sorted(text.keys() - _TEXT)]
-    if foreign or not isinstance(vision["layers"], int):
-        what = foreign[0] if foreign else "a ResNet"
-        msg = f"backbone {backbone!r} is not supported: only plain CLIP vision transformers are, and it has {what}"
-        raise ValueError(msg)
-    return {"embed_dim": config["embed_dim"], "vision_cfg": {"head_width": HEAD_WIDTH, **vision}, "text_cfg": text}
+def faults_of(state_dict: dict[str, Tensor], clip: nn.Module) -> str:
+    """Say where weights are not those of a model, "" if they are."""
+    expected = {key: tuple(value.shape) for key, value in clip.state_dict().items()}
+    found = {key: tuple(value.shape) for key, value in state_dict.items()}
+    faults = [f"{key} of shape {shape} is missing" for key, shape in expected.items() if key not in found]
+    faults += [
+        f"{key} should have shape {shape} and has {found[key]}"
+        for key, shape in expected.items()
+        if found.get(key, shape) != shape
+    ]
+    faults += [f"{key} is not part of one" for key in sorted(found.keys() - expected.keys())]
+    return f"{faults[0]} ({len(faults)} such tensors in all)" if faults else ""
 
 
 def _read(path: Path) -> Any:
@@ -153,16 +129,17 @@ def _flat_layout(state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
         state_dict = {key.removeprefix("module."): value for key, value in state_dict.items()}
     if "text.token_embedding.weight" in state_dict:  # open_clip's CustomTextCLIP
         state_dict = {key.removeprefix("text."): value for key, value in state_dict.items()}
-    scale = state_dict.get("logit_scale")
-    if scale is not None and scale.numel() == 1:  # some training scripts keep it as a vector of one
-        state_dict["logit_scale"] = scale.reshape(())
+    for name in ("logit_scale", "logit_bias"):
+        scale = state_dict.get(name)
+        if scale is not None and scale.numel() == 1:  # some training scripts keep it as a vector of one
+            state_dict[name] = scale.reshape(())
     return state_dict
 
 
 def _sign_of_another_model(state_dict: dict[str, Tensor]) -> str:
     signs = {
         "visual.layer1.": "a ResNet",
-        "visual.trunk.": "a timm tower (as in SigLIP, EVA or ConvNeXt)",
+        "visual.trunk.": "a timm tower, whose shapes do not tell its architecture: name it as the backbone",
         "text.transformer.": "a text tower of Hugging Face",
         "text_decoder.": "CoCa",
         "vision_model.": "the layout of Hugging Face's transformers",
@@ -223,16 +200,7 @@ def _first_fault(state_dict: dict[str, Tensor], config: dict[str, Any]) -> str:
     import open_clip
 
     with torch.device("meta"):
-        expected = {key: tuple(value.shape) for key, value in open_clip.CLIP(**config).state_dict().items()}
-    found = {key: tuple(value.shape) for key, value in state_dict.items()}
-    faults = [f"{key} of shape {shape} is missing" for key, shape in expected.items() if key not in found]
-    faults += [
-        f"{key} should have shape {shape} and has {found[key]}"
-        for key, shape in expected.items()
-        if found.get(key, shape) != shape
-    ]
-    faults += [f"{key} is not part of one" for key in sorted(found.keys() - expected.keys())]
-    return f"{faults[0]} ({len(faults)} such tensors in all)" if faults else ""
+        return faults_of(state_dict, open_clip.CLIP(**config))
 
 
 def _first_line(error: Exception) -> str:

@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 from weakref import WeakValueDictionary
@@ -10,8 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from anomalib_zsad.clip.embedded import is_embedded
-from anomalib_zsad.clip.layout import architecture_of, config_of, read_state_dict
-from anomalib_zsad.clip.weights import resolve, sha256_of
+from anomalib_zsad.clip.layout import architecture_of, faults_of, read_state_dict
+from anomalib_zsad.clip.named import build, config_of, is_timm, skeleton
+from anomalib_zsad.clip.weights import names_a_file, resolve, sha256_of
 from anomalib_zsad.functional.seeds import seeded
 
 logger = logging.getLogger(__name__)
@@ -32,12 +34,13 @@ def load_shared(backbone: str, pretrained: str | Path | None) -> nn.Module:
         pretrained: As for `FrozenClip.load`.
 
     Returns:
-        An `open_clip.CLIP` with an `identity`.
+        An `open_clip.CLIP`, or an `open_clip.CustomTextCLIP` where the vision tower is one of timm, with an `identity`.
     """
+    timm_tower = _timm_tower(backbone, pretrained)
     path = None if pretrained is None else resolve(backbone, pretrained)
-    key = (backbone, None) if path is None else ("file", str(path.resolve()))
+    key = (backbone if path is None or timm_tower else "file", None if path is None else str(path.resolve()))
     if key not in _shared:
-        _shared[key] = clip = _untrained(backbone) if path is None else _from_file(path)
+        _shared[key] = clip = _loaded(backbone, path, timm_tower)
         clip.identity = {  # type: ignore[assignment]  # a plain attribute of a module
             "backbone": backbone,  # a file tells its architecture itself: then this is only what was asked for
             "pretrained": _source(path, pretrained),
@@ -69,19 +72,49 @@ def _source(path: Path | None, pretrained: str | Path | None) -> str | None:
     return "embedded" if is_embedded(path) else str(pretrained)
 
 
-def _from_file(path: Path) -> nn.Module:
-    state = read_state_dict(path)
-    clip = _on_meta(architecture_of(state, path))
+def _timm_tower(backbone: str, pretrained: str | Path | None) -> str | None:
+    """Tell the name of a backbone's vision tower in timm, None for others; refuse it before its weights are fetched."""
+    try:
+        config = config_of(backbone)
+    except ValueError:
+        if pretrained is None or not names_a_file(pretrained):
+            raise
+        return None  # a file tells its architecture itself
+    if not is_timm(backbone):
+        return None
+    skeleton(backbone)
+    return config["vision_cfg"]["timm_model_name"]
+
+
+def _loaded(backbone: str, path: Path | None, timm_tower: str | None) -> nn.Module:
+    if path is None:
+        clip = _untrained(backbone)
+    elif timm_tower is None:
+        state = read_state_dict(path)
+        clip = _on_meta(architecture_of(state, path))
+        clip.load_state_dict(state, strict=True, assign=True)
+    else:
+        clip = _with_timm_tower(backbone, path)
+    if timm_tower is not None:
+        _renew_buffers(clip, timm_tower)
+    return _without_masks(clip)
+
+
+def _with_timm_tower(backbone: str, path: Path) -> nn.Module:
+    clip = deepcopy(skeleton(backbone))
+    names = {name.removeprefix("text."): name for name in clip.state_dict()}
+    state = {names.get(name, name): value for name, value in read_state_dict(path).items()}
+    if fault := faults_of(state, clip):
+        msg = f"{path}: expected the weights of {backbone}; {fault}"
+        raise ValueError(msg)
     clip.load_state_dict(state, strict=True, assign=True)
-    return _without_buffers(clip)
+    return clip
 
 
 def _untrained(backbone: str) -> nn.Module:
-    import open_clip
-
     logger.warning("Backbone %s with pretrained=None: its weights are untrained, for tests and benchmarks.", backbone)
     with seeded(UNTRAINED_SEED):
-        return _without_buffers(open_clip.CLIP(**config_of(backbone)))
+        return build(backbone)
 
 
 def _on_meta(config: dict[str, Any]) -> nn.Module:
@@ -91,6 +124,19 @@ def _on_meta(config: dict[str, Any]) -> nn.Module:
         return open_clip.CLIP(**config)
 
 
-def _without_buffers(clip: Any) -> nn.Module:
-    clip.attn_mask = None  # the causal mask: scaled_dot_product_attention brings its own
+def _renew_buffers(clip: Any, timm_tower: str) -> None:
+    """Replace the buffers that no file holds: rotary embeddings by those for images of any size, and zero biases."""
+    import timm
+
+    trunk = clip.visual.trunk
+    if getattr(trunk, "rope", None) is not None:
+        trunk.rope = timm.create_model(timm_tower, depth=1, num_classes=0, dynamic_img_size=True).rope
+    for block in trunk.blocks:
+        if getattr(block.attn, "k_bias", None) is not None:
+            block.attn.k_bias = torch.zeros(block.attn.k_bias.shape)
+
+
+def _without_masks(clip: Any) -> nn.Module:
+    text = clip.text if hasattr(clip, "text") else clip
+    text.attn_mask = None  # the causal one: scaled_dot_product_attention brings its own
     return clip.eval().requires_grad_(requires_grad=False)

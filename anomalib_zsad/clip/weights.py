@@ -15,7 +15,7 @@ from anomalib_zsad.clip.known_weights import (
     same_weights,
     tags_of,
 )
-from anomalib_zsad.clip.layout import config_of
+from anomalib_zsad.clip.named import config_of
 
 __all__ = ["Located", "home", "how_to_fetch", "locate", "names_a_file", "resolve", "sha256_of", "verify"]
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 from torch import nn
 
-from anomalib_zsad.clip.layout import architecture_of, config_of, read_state_dict
+from anomalib_zsad.clip.layout import architecture_of, read_state_dict
 
 pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit:FutureWarning")  # the format of OpenAI's files
 
@@ -126,34 +126,6 @@ def test_a_model_built_from_the_architecture_takes_the_weights(grid, patch, laye
         rebuilt = open_clip.CLIP(**architecture_of(made.state_dict()))
     rebuilt.load_state_dict(made.state_dict(), strict=True, assign=True)
     assert rebuilt.visual.grid_size == made.visual.grid_size
-
-
-@pytest.mark.parametrize("name", ["ViT-B-16", "ViT-L-14-336", "ViT-H-14", "ViT-g-14", "ViT-bigG-14"])
-def test_the_shapes_tell_what_open_clip_knows_by_name(name):
-    config = config_of(name)
-    with torch.device("meta"):
-        told = architecture_of(open_clip.CLIP(**config).state_dict())
-    told["vision_cfg"].pop("mlp_ratio", None)
-    config["vision_cfg"].pop("mlp_ratio", None)
-    assert told == config
-
-
-def test_the_activation_is_no_part_of_the_architecture():
-    assert config_of("ViT-B-32-quickgelu") == config_of("ViT-B-32")
-
-
-@pytest.mark.parametrize(
-    ("name", "what"),
-    [("RN50", "ResNet"), ("ViT-B-16-SigLIP", "custom_text"), ("coca_ViT-B-32", "custom_text"), ("ViT-M-16-alt", "ls_")],
-)
-def test_other_models_of_open_clip_are_refused_by_name(name, what):
-    with pytest.raises(ValueError, match=rf"backbone '{name}' is not supported.*{what}"):
-        config_of(name)
-
-
-def test_an_unknown_name_gets_a_suggestion():
-    with pytest.raises(ValueError, match=r"backbone 'ViT-L-14_336' .* did you mean ViT-L-14-336"):
-        config_of("ViT-L-14_336")
 
 
 @pytest.mark.parametrize(

@@ -9,11 +9,6 @@ USUAL_SIZE, SMALL_SIZE = 518, 168
 """Pixels: of images in the papers, and of those that the small CLIP was trained on."""
 
 
-def default_size(backbone: str) -> int:
-    """Return the default height and width of images in pixels."""
-    return SMALL_SIZE if backbone in DIGESTS else USUAL_SIZE
-
-
 def embedded_file(backbone: str) -> Path | None:
     """Return the weights of a backbone in this package; None if it contains none."""
     return Path(__file__).with_name(f"{backbone}.safetensors") if backbone in DIGESTS else None

@@ -19,7 +19,7 @@ from torchvision.transforms.v2 import (
     Transform,
 )
 
-from anomalib_zsad.models.parts.pre_processor import CLIP_MEAN
+from anomalib_zsad.clip.named import CLIP_LOOK
 
 
 class TrainingAugmentation(Compose):
@@ -49,7 +49,7 @@ class TrainingAugmentation(Compose):
         geometry_probability: float = 0.5,
     ) -> None:
         size = [image_size, image_size] if isinstance(image_size, int) else list(image_size)
-        outside: dict[Any, Any] = {tv_tensors.Image: list(CLIP_MEAN), "others": 0}
+        outside: dict[Any, Any] = {tv_tensors.Image: list(CLIP_LOOK.mean), "others": 0}
         jitters = [ColorJitter(brightness=jitter), ColorJitter(contrast=jitter), ColorJitter(saturation=jitter)]
         moves = [
             RandomRotation(rotation, fill=outside),

@@ -15,6 +15,7 @@ from torch.optim.lr_scheduler import StepLR
 
 from anomalib_zsad import arguments as arg
 from anomalib_zsad.clip.backbone import FrozenClip
+from anomalib_zsad.clip.needs import Needs
 from anomalib_zsad.data.names import Domain, description, domain_of
 from anomalib_zsad.evaluation.post_processor import MonotonePostProcessor
 from anomalib_zsad.functional.scoring import size_of
@@ -127,7 +128,14 @@ class ACDClip(ZeroShotMixin, AnomalibModule):  # type: ignore[misc]  # what the 
         given: Any = self.hparams
         choices = self.choices = ACDChoices(**given.choices)
         clip = FrozenClip.load(
-            given.backbone, given.pretrained, self.model_size, choices.activation, position_resize="bicubic_antialias"
+            given.backbone,
+            given.pretrained,
+            self.model_size,
+            choices.activation,
+            position_resize="bicubic_antialias",
+            needs=Needs(
+                type(self).__name__, plain="its adapters inside both towers are made for those of a plain CLIP"
+            ),
         )
         _check_groups(given.n_groups, clip)
         with seeded(given.seed):

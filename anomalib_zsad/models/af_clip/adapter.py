@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from anomalib_zsad.clip.backbone import FrozenClip
+from anomalib_zsad.clip.plain_vision import LinearHead
 from anomalib_zsad.models.parts.text_side import words_beside
 
 
@@ -76,13 +77,14 @@ class JointTokens:
         cls,
         inner: Tensor,  # (..., T, I)
         out: nn.Linear,
-        clip: FrozenClip,
+        head: LinearHead,
     ) -> "JointTokens":
         """Project the adaptor's inner tokens to the joint space."""
-        norm = clip.ln_post
+        norm, projection, _ = head
         weight, bias = out.weight - out.weight.mean(0), out.bias - out.bias.mean()  # the mean that ln_post subtracts
-        to_joint = clip.projection.T * norm.weight
-        matrix, offset, shift = to_joint @ weight, to_joint @ bias, clip.projection.T @ norm.bias
+        to_joint = projection.T * norm.weight
+        matrix, offset, shift = to_joint @ weight, to_joint @ bias, projection.T @ norm.bias
+        shift = shift if head.bias is None else shift + head.bias
         variance = _squared_norms(inner, weight) + 2 * inner @ (weight.T @ bias)[:, None] + bias.square().sum()
         s = torch.sqrt(variance / len(bias) + norm.eps)
         cross = inner @ torch.stack([matrix.T @ offset, matrix.T @ shift], dim=1)

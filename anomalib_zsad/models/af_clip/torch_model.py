@@ -154,7 +154,9 @@ class AFClipModel(Tileable):
         if self.adaptor is None:
             return [PlainTokens.of(self.aggregate(tokens, taps.grid), clip) for tokens in taps.tokens]
         inner = (self.adaptor(tokens, taps.grid, self.aggregate) for tokens in taps.tokens)
-        return [JointTokens.of(each, self.adaptor.to_out, clip) for each in inner]
+        if clip.linear_head is None:
+            return [PlainTokens.of(self.adaptor.to_out(each), clip) for each in inner]
+        return [JointTokens.of(each, self.adaptor.to_out, clip.linear_head) for each in inner]
 
     def _patches(self, taps: Taps) -> Tensor:  # (L R, B, N, C)
         return torch.cat([self.aggregate(tokens, taps.grid)[:, :, 1:] for tokens in taps.tokens])

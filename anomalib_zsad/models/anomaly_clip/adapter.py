@@ -17,8 +17,8 @@ _DEPTH = 9
 class ObjectPrompts(nn.Module):
     """Prompts of a normal and an anomalous object, [V_1] ... [V_E] [object] and [W_1] ... [W_E] [damaged] [object].
 
-    The vectors stand between the start-of-text token and the words. In the input of further text blocks tokens that
-    both prompts share replace the first of them.
+    The vectors stand between the start-of-text token, where there is one, and the words. In the input of further text
+    blocks tokens that both prompts share replace the first of them.
 
     Args:
         clip: The frozen CLIP.
@@ -51,6 +51,7 @@ class ObjectPrompts(nn.Module):
             msg = f"prompt_depth must lie between 1 and {most}, the text blocks of this backbone, got {depth}"
             raise ValueError(msg)
         words, end = words_beside(clip, states, length)
+        self.start = clip.start_tokens
         self.vectors = nn.Parameter(torch.randn(len(states), length, clip.text_width) * 0.02)
         self.deep = DeepPrompts(clip, blocks - 1, deep_length, length) if blocks > 1 else None
         self.register_buffer("end", end, persistent=False)
@@ -58,6 +59,6 @@ class ObjectPrompts(nn.Module):
 
     def forward(self, clip: FrozenClip) -> Tensor:  # (S, D), unit length
         """Encode the prompts."""
-        words = torch.cat([self.words[:, :1], self.vectors, self.words[:, 1:]], dim=1)
+        words = torch.cat([self.words[:, : self.start], self.vectors, self.words[:, self.start :]], dim=1)
         edit = None if self.deep is None else self.deep.edit
         return F.normalize(clip.encode_text(words, self.end, edit), dim=-1)

@@ -2,12 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from anomalib_zsad.clip.attention import Attention
+from anomalib_zsad.clip.attention import value_attention
 from anomalib_zsad.clip.backbone import FrozenClip
 
 Variant = Literal["released", "paper"]
@@ -16,6 +16,8 @@ Variant = Literal["released", "paper"]
 @dataclass(frozen=True)
 class JointTokens:
     """Reads the patches of each layer in the joint space, each set behind the class token of the last block.
+
+    Over a tower of timm the feature that the tower has of the image stands in place of the class token.
 
     Args:
         vv_start: The first block with V-V attention.
@@ -38,9 +40,18 @@ class JointTokens:
         else:
             *taps, last = clip.encode_patches(images, [*layers, clip.n_blocks], attend=self._attend)
         with torch.autocast(images.device.type, enabled=False):
-            token = last[:, :1].float()
-            token = token @ clip.projection if self.variant == "released" else clip.project(token)
-            return [torch.cat([token, clip.project(tap[:, 1:].float())], dim=1) for tap in taps]
+            token = self._token(clip, last.float())
+            return [torch.cat([token, clip.project_patches(tap.float())], dim=1) for tap in taps]
 
-    def _attend(self, block: int, attention: nn.MultiheadAttention) -> nn.MultiheadAttention | Attention:
-        return attention if block < self.vv_start else Attention.of_values(attention)
+    def _token(
+        self,
+        clip: FrozenClip,
+        last: Tensor,  # (B, 1 + N, C)
+    ) -> Tensor:  # (B, 1, D)
+        # That the released code leaves out the layer norm is how it reads OpenAI's tower; no other one is read like it.
+        if self.variant == "released" and not clip.is_timm:
+            return last[:, :1] @ clip.projection
+        return clip.pool(last)[:, None]
+
+    def _attend(self, block: int, attention: Any) -> Any:
+        return attention if block < self.vv_start else value_attention(attention)

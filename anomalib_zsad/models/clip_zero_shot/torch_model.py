@@ -45,7 +45,7 @@ class MeanPrompts(nn.Module):
 class ClipZeroShotModel(Tileable):
     """Normalised images and the names of their classes in, scores in [0, 1] out.
 
-    The score comes from the class token, the map from the patches of the last block with the same projection.
+    The score comes from the feature of the image, the map from the patches of the last block by the same head.
 
     Args:
         encoder: The frozen CLIP, read after its last block.
@@ -93,9 +93,9 @@ class ClipZeroShotModel(Tileable):
         taps: Taps,  # (B, 1 + N, C) of the last block, from the encoder
         text: Tensor,  # (B or 1, S, D)
     ) -> tuple[Tensor, Tensor]:  # (B, S) and (B, gh, gw, S)
-        """Compare the class token and the patches with the text of their classes."""
+        """Compare the feature of the image and its patches with the text of their classes."""
         with torch.autocast(text.device.type, enabled=False):
-            similar = cosines(self.encoder.clip.project(taps.tokens[0]), text) / self.temperature
+            similar = cosines(self.encoder.clip.project_with_image(taps.tokens[0]), text) / self.temperature
         return similar[:, 0], similar[:, 1:].unflatten(1, taps.grid)
 
     @whole_graph

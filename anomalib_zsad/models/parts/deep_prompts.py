@@ -26,6 +26,7 @@ class DeepPrompts(nn.Module):
         if not 1 <= length <= prompt_length:
             msg = f"choices.deep_prompt_length must lie between 1 and prompt_length={prompt_length}, got {length}"
             raise ValueError(msg)
+        self.start = clip.start_tokens
         self.tokens = nn.Parameter(torch.randn(blocks, length, clip.text_width) * 0.02)
 
     def edit(
@@ -38,4 +39,4 @@ class DeepPrompts(nn.Module):
         if block > blocks:
             return stream
         tokens = self.tokens[block - 1].expand(stream.shape[0], -1, -1)
-        return torch.cat([stream[:, :1], tokens, stream[:, 1 + length :]], dim=1)
+        return torch.cat([stream[:, : self.start], tokens, stream[:, self.start + length :]], dim=1)

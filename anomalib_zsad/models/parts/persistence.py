@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from anomalib_zsad.clip.backbone import FrozenClip
-from anomalib_zsad.clip.embedded import default_size
+from anomalib_zsad.clip.named import Look, default_size, look_of
 from anomalib_zsad.evaluation.evaluator import ZeroShotEvaluator
 from anomalib_zsad.evaluation.post_processor import MonotonePostProcessor, take_calibration, thresholds_of
 from anomalib_zsad.models.parts import settings
@@ -66,8 +66,7 @@ class Persistence:
             self._use_settings(weights.record, f"the weights {file}")
         if components.get("pre_processor", True) is True:
             module.pre_processor = module.configure_pre_processor(self.model_size)
-            if self._tile is not None:
-                self._resize_images()
+            self._resize_images()
         self._rebuild()
         if weights is not None:
             load_trained(self, weights, origin=str(file))
@@ -207,12 +206,17 @@ class Persistence:
         return self._tile or given["image_size"] or default_size(given["backbone"])
 
     @property
+    def _look(self) -> Look:
+        return look_of(self._module.hparams["backbone"], self._module.hparams["pretrained"])
+
+    @property
     def _tile(self) -> int | tuple[int, int] | None:
         return self._module.hparams.get("tile")
 
     def _resize_images(self) -> None:
         """Let the default pre-processor resize as the arguments say; images to be tiled may keep their size."""
         if isinstance(pre_processor := self._module.pre_processor, ClipPreProcessor):
+            pre_processor.look = self._look
             pre_processor.resize_to(self.model_size if self._tile is None else self._module.hparams["image_size"])
 
     def _is_test_after_resumed_fit(self) -> bool:
@@ -235,6 +239,7 @@ class Persistence:
         if isinstance(module.model, Tileable) and "tile" in module.hparams:
             module.model.tile_as(module.hparams, getattr(held, "tiler", None))
         if isinstance(module.pre_processor, ClipPreProcessor):
+            module.pre_processor.look = self._look
             module.pre_processor.train_at(self._tile)
         thresholds = {level: module.hparams[f"{level}_threshold"] for level in ("image", "pixel")}
         if isinstance(module.post_processor, MonotonePostProcessor):

@@ -8,10 +8,8 @@ from anomalib.pre_processing import PreProcessor
 from torch import Tensor
 from torchvision.transforms.v2 import Compose, InterpolationMode, Normalize, Resize, Transform
 
+from anomalib_zsad.clip.named import CLIP_LOOK, Look
 from anomalib_zsad.functional.resizing import resize_bicubic, resize_bilinear
-
-CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
-CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 
 _EXACT = {"bicubic": resize_bicubic, "bilinear": resize_bilinear}
 
@@ -25,6 +23,8 @@ class ClipPreProcessor(PreProcessor):
         transform: Applied to images of floats in [0, 1].
     """
 
+    look: Look = CLIP_LOOK
+    """How sizes that are set from now on resize and normalise: as the backbone was trained."""
     train_transform: Transform | None
     """What to do with training images, where that is something else: those that are tiled are trained on as a whole."""
 
@@ -34,27 +34,28 @@ class ClipPreProcessor(PreProcessor):
         self.export_transform = _with_antialias(transform, self.export_transform)
 
     @classmethod
-    def of_size(cls, image_size: int | tuple[int, int] | None) -> "ClipPreProcessor":
-        """Resize to a height and width in pixels (bicubic, antialias) and normalise as CLIP was trained.
+    def of_size(cls, image_size: int | tuple[int, int] | None, look: Look = CLIP_LOOK) -> "ClipPreProcessor":
+        """Resize to a height and width in pixels, with antialias, and normalise.
 
         Args:
             image_size: One number where they are the same; None: images keep their size.
+            look: The interpolation, and the colours.
         """
-        normalize = Normalize(mean=list(CLIP_MEAN), std=list(CLIP_STD))
+        normalize = Normalize(mean=list(look.mean), std=list(look.std))
         if image_size is None:
             return cls(Compose([normalize]))
         size = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
-        resize = Resize(size, interpolation=InterpolationMode.BICUBIC, antialias=True)
+        resize = Resize(size, interpolation=InterpolationMode(look.interpolation), antialias=True)
         return cls(Compose([resize, normalize]))
 
     def resize_to(self, image_size: int | tuple[int, int] | None) -> None:
         """Replace the transform by that of `of_size`."""
-        other = self.of_size(image_size)
+        other = self.of_size(image_size, self.look)
         self.transform, self.export_transform = other.transform, other.export_transform
 
     def train_at(self, image_size: int | tuple[int, int] | None) -> None:
         """Resize training images to another size from now on; None: as all images."""
-        self.train_transform = None if image_size is None else self.of_size(image_size).transform
+        self.train_transform = None if image_size is None else self.of_size(image_size, self.look).transform
 
     def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
         """Transform a batch of training images."""

@@ -6,7 +6,6 @@ import torch
 from torch import Tensor, nn
 
 from anomalib_zsad.clip.backbone import FrozenClip
-from anomalib_zsad.clip.tokens import tokens_of
 from anomalib_zsad.seam.tensors import version_of
 
 
@@ -43,8 +42,8 @@ class TextSide(nn.Module):
         if self.folded is not None:
             return self.folded
         names = list(class_names) if class_names else [self.class_name or ""]
-        sources = [clip.projection, *prompts.parameters()]
-        with torch.autocast(clip.projection.device.type, enabled=False):
+        sources = [clip.marker, *prompts.parameters()]
+        with torch.autocast(clip.marker.device.type, enabled=False):
             if _learns(sources) or torch.compiler.is_compiling():
                 features = self._encode(prompts, clip, names)
             else:
@@ -81,12 +80,12 @@ def prompt_tokens(
     clip: FrozenClip,
     texts: Sequence[str],
 ) -> tuple[Tensor, Tensor]:  # (P, T) and (P,)
-    """Tokenize texts, padded to the longest of them, and return the positions of their end-of-text tokens.
+    """Tokenize texts, up to the last position that is read, and return the positions of each that is.
 
-    Tokens after the end of a text cannot change its feature: the text tower is causal.
+    Those are the end-of-text tokens where the text tower is causal: later ones cannot change a feature.
     """
-    tokens = tokens_of(tuple(texts), clip.context_length, trim=True).to(clip.projection.device)
-    return tokens, tokens.argmax(dim=-1)  # the end-of-text token has the highest number
+    tokens = clip.tokenize(texts, trim=True).to(clip.marker.device)
+    return tokens, clip.ends_of(tokens)
 
 
 def words_beside(
@@ -108,11 +107,12 @@ def words_beside(
         ValueError: If vectors and words do not fit into the text tower's context.
     """
     tokens, end = prompt_tokens(clip, texts)
-    most = clip.context_length - tokens.shape[1]
+    most = clip.room_beside(texts)
     if not 0 <= length <= most:
         msg = f"prompt_length must lie between 0 and {most} for this backbone and these prompts, got {length}"
         raise ValueError(msg)
-    return clip.embed_tokens(tokens).detach(), end + length
+    words = clip.embed_tokens(tokens[:, : clip.context_length - length])  # what is cut off is padding
+    return words.detach(), (end + length).clamp(max=clip.context_length - 1)
 
 
 def encode_sentences(clip: FrozenClip, texts: Sequence[str]) -> Tensor:  # (P, D)

@@ -14,6 +14,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from anomalib_zsad import arguments as arg
 from anomalib_zsad.clip.backbone import FrozenClip
+from anomalib_zsad.clip.needs import Needs
 from anomalib_zsad.data.item import generators_of
 from anomalib_zsad.evaluation.post_processor import MonotonePostProcessor
 from anomalib_zsad.functional.processes import known_to_processes
@@ -127,7 +128,12 @@ class WMoEClip(ZeroShotMixin, AnomalibModule):  # type: ignore[misc]  # what the
         given: Any = self.hparams
         choices = self.choices = WMoEChoices(**given.choices)
         clip = FrozenClip.load(
-            given.backbone, given.pretrained, self.model_size, "quick_gelu", position_resize="bicubic_antialias"
+            given.backbone,
+            given.pretrained,
+            self.model_size,
+            "quick_gelu",
+            position_resize="bicubic_antialias",
+            needs=Needs(type(self).__name__, plain="it starts from the linear projection of a plain CLIP"),
         )
         layers = clip.check_layers(given.feature_layers)
         last = [] if clip.n_blocks in layers else [clip.n_blocks]

@@ -66,7 +66,7 @@ def test_factored_tokens_are_those_of_the_equations(clip, heads, head_width):
         torch.nn.init.normal_(parameter, std=0.3)
     tokens, grid, windows = torch.randn(2, 1 + 12, clip.vision_width), (3, 4), WindowAggregation((1, 3))
     text = F.normalize(torch.randn(2, clip.joint_width), dim=-1)
-    factored = JointTokens.of(adaptor(tokens, grid, windows), adaptor.to_out, clip)
+    factored = JointTokens.of(adaptor(tokens, grid, windows), adaptor.to_out, clip.linear_head)
     weights = torch.rand(2, 13)
     for scale, window in enumerate(windows.windows):
         dense = clip.project(adapt_slowly(adaptor, aggregate_slowly(tokens, grid, window, 4.0)))

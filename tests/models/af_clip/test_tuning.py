@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from anomalib_zsad.clip.backbone import FrozenClip
-from anomalib_zsad.clip.layout import config_of
+from anomalib_zsad.clip.named import config_of
 from anomalib_zsad.models import AFClip
 from anomalib_zsad.models.af_clip.adapter import Adaptor
 from anomalib_zsad.models.af_clip.tuning import LowRankAttention, VisionPrompts, tuning_of

@@ -225,7 +225,7 @@ def test_the_published_sizes_have_the_number_of_parameters_of_the_sheet():
         stages = [BiCA(768) for _ in range(4)]
         adapter = ConvAdapter(768)
         others = [ConvAdapter(768, KAnoChoices(conv_adapter=kind)) for kind in ("conv_adapter", "linear")]
-        deep = DeepPrompts(SimpleNamespace(text_width=768), blocks=8, length=4, prompt_length=12)
+        deep = DeepPrompts(SimpleNamespace(text_width=768, start_tokens=1), blocks=8, length=4, prompt_length=12)
     prompts = 2 * 12 * 768
     assert [count(stage) for stage in stages] == [2_968_192] * 4
     assert count(adapter) == 303_360

@@ -7,7 +7,7 @@ from anomalib_zsad.models.parts.deep_prompts import DeepPrompts
 
 
 def test_deep_tokens_replace_what_follows_the_start_in_the_input_of_later_blocks():
-    deep = DeepPrompts(SimpleNamespace(text_width=8), blocks=2, length=3, prompt_length=4)
+    deep = DeepPrompts(SimpleNamespace(text_width=8, start_tokens=1), blocks=2, length=3, prompt_length=4)
     stream = torch.randn(5, 9, 8)
     for block in (1, 2):
         edited = deep.edit(block, stream)
@@ -19,4 +19,4 @@ def test_deep_tokens_replace_what_follows_the_start_in_the_input_of_later_blocks
 @pytest.mark.parametrize("length", [0, 5])
 def test_tokens_that_would_replace_words_are_refused(length):
     with pytest.raises(ValueError, match=f"deep_prompt_length must lie between 1 and prompt_length=4, got {length}"):
-        DeepPrompts(SimpleNamespace(text_width=8), blocks=2, length=length, prompt_length=4)
+        DeepPrompts(SimpleNamespace(text_width=8, start_tokens=1), blocks=2, length=length, prompt_length=4)
