@@ -2,6 +2,7 @@
 
 import difflib
 from functools import lru_cache
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -76,7 +77,8 @@ def config_of(backbone: str) -> dict[str, Any]:
     if backbone not in known:
         close = difflib.get_close_matches(backbone, known, n=4)
         hint = f"did you mean {', '.join(close)}?" if close else "open_clip.list_models() lists those that exist"
-        msg = f"backbone {backbone!r} is not a model of open_clip {open_clip.__version__}; {hint}"
+        installed = f"open_clip_torch {version('open_clip_torch')} is installed"
+        msg = f"backbone {backbone!r} is not a model of open_clip; {hint} ({installed}; a later one may have more)"
         raise ValueError(msg)
     config = open_clip.get_model_config(backbone)
     vision, text = config["vision_cfg"], config["text_cfg"]
@@ -121,7 +123,7 @@ def build(backbone: str) -> nn.Module:
         return open_clip.CLIP(**config)
     if not timm.is_model(name):
         msg = (
-            f"backbone {backbone!r} has the vision tower {name!r}, which timm {timm.__version__} does not have: "
+            f"backbone {backbone!r} has the vision tower {name!r}, which timm {version('timm')} does not have: "
             "install a later one (pip install -U timm)"
         )
         raise ValueError(msg)

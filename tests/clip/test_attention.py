@@ -42,7 +42,7 @@ def slow_streams(clip, images, start):
     """Both streams after every block, image by image with explicit attention."""
     originals, locals_ = [], []
     for image in images:
-        stream = local = clip._embed(image[None])[0]
+        stream = local = clip._embed(image[None])[0][0]
         ours, seconds = [], []
         for index, block in enumerate(clip.clip.visual.transformer.resblocks, start=1):
             normed = block.ln_1(stream)

@@ -21,7 +21,7 @@ def small_towers():
 
 
 def needs_tag(backbone, tag):
-    return pytest.mark.skipif(get_pretrained_cfg(backbone, tag) is None, reason="this open_clip does not have it")
+    return pytest.mark.skipif(not get_pretrained_cfg(backbone, tag), reason="this open_clip does not have it")
 
 
 @pytest.mark.parametrize("name", ["ViT-B-16", "ViT-L-14-336", "ViT-H-14", "ViT-g-14", "ViT-bigG-14"])
