@@ -14,7 +14,8 @@ _FORMULAS = ("=", "+", "-", "@")
 
 def printable(text: object) -> str:
     """Write out, as Python does, what would steer a terminal or cannot be encoded."""
-    return "".join(_written_out(sign) for sign in str(text))
+    plain = str(text)
+    return plain if plain.isprintable() else "".join(_written_out(sign) for sign in plain)
 
 
 def shown(text: object) -> Text:

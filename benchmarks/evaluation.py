@@ -76,8 +76,10 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     names = [f"category {number * options.case // options.images}" for number in range(options.images)]
     with tempfile.TemporaryDirectory() as folder:
         samples = SimpleNamespace(dataset=SimpleNamespace(samples=pd.DataFrame({"category": names})))
-        trainer: Any = SimpleNamespace(test_dataloaders=samples, default_root_dir=folder, barebones=False)
-        model: Any = SimpleNamespace(log=lambda *_: None)
+        trainer: Any = SimpleNamespace(
+            test_dataloaders=samples, default_root_dir=folder, barebones=False, world_size=1, is_global_zero=True
+        )
+        model: Any = SimpleNamespace(log=lambda *_, **__: None)
         batch_end = timed(evaluator.on_test_batch_end, "all", taken)
         evaluator.on_test_epoch_start(trainer, model)
         baseline = 0

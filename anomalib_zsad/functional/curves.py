@@ -118,16 +118,20 @@ class DetectionCurve:
         """Continue with lower scores."""
         if not piece.scores.size:
             return
-        reached = self._reached + np.cumsum(piece.counts, axis=1)
+        points = np.empty((3, piece.scores.size + 1))  # from the last one on
+        points[:, :1], reached = self._reached, points[:, 1:]
+        np.cumsum(piece.counts, axis=1, out=reached)
+        reached += self._reached
         (normal, anomalous, _), (fp, tp, _) = piece.counts, reached
         self._roc_area += float(normal @ (tp - anomalous / 2))
         self._precision_sum += float(anomalous @ (tp / (tp + fp)))
         self._find_best_f1(piece.scores, fp, tp)
-        self._draw(reached)
+        fpr = points[0] / self.negatives
+        self._draw(fpr, points)
         if self.regions:
-            self._add_pro(reached)
+            self._add_pro(fpr, points)
             self._note_sweep(piece.scores, reached)
-        self._reached = reached[:, -1:]
+        self._reached = reached[:, -1:].copy()
 
     drawn: NDArray[np.float64]  # (2, K)
     """True positive rate and mean per-region overlap at `RATES`, for plots; the areas do not come from here."""
@@ -161,13 +165,19 @@ class DetectionCurve:
             return np.nan
         return _trapezoid(overlap, fpr / fpr[-1])
 
-    def _draw(self, reached: NDArray[np.float64]) -> None:  # (3, G)
-        points = np.hstack([self._reached, reached]) / np.array(
-            [[self.negatives], [self.positives], [self.regions or 1]]
-        )
-        new = (points[0, 0] <= RATES) & (points[0, -1] >= RATES)
-        for row, values in zip(self.drawn, points[1:], strict=True):
-            row[new] = np.interp(RATES[new], points[0], values)  # the last of several points at one rate
+    def _draw(
+        self,
+        fpr: NDArray[np.float64],  # (G + 1,)
+        points: NDArray[np.float64],  # (3, G + 1)
+    ) -> None:
+        new = (fpr[0] <= RATES) & (fpr[-1] >= RATES)
+        if not new.any():
+            return
+        after = np.searchsorted(fpr, RATES[new], side="right")  # the last of several points at one rate is before it
+        beside = np.unique([after - 1, after.clip(max=fpr.size - 1)])
+        shares = points[1:, beside] / np.array([[self.positives], [self.regions or 1]])
+        for row, values in zip(self.drawn, shares, strict=True):
+            row[new] = np.interp(RATES[new], fpr[beside], values)
 
     def _find_best_f1(
         self,
@@ -180,13 +190,16 @@ class DetectionCurve:
         if f1[best] > self.f1_max:
             self.f1_max, self.f1_threshold = float(f1[best]), float(scores[best])
 
-    def _add_pro(self, reached: NDArray[np.float64]) -> None:  # (3, G)
-        points = np.hstack([self._reached, reached])[[0, 2]] / np.array([[self.negatives], [self.regions]])
-        points = points[:, : int(np.searchsorted(points[0], FPR_LIMIT, side="right")) + 1]
-        fpr, overlap = points[0].clip(max=FPR_LIMIT), points[1]
-        if points[0, -1] > FPR_LIMIT and fpr.size > 1:
-            overlap[-1] = np.interp(FPR_LIMIT, points[0, -2:], overlap[-2:])
-        self._pro_area += _trapezoid(overlap, fpr)
+    def _add_pro(
+        self,
+        fpr: NDArray[np.float64],  # (G + 1,)
+        points: NDArray[np.float64],  # (3, G + 1)
+    ) -> None:
+        end = int(np.searchsorted(fpr, FPR_LIMIT, side="right")) + 1
+        fpr, overlap = fpr[:end], points[2, :end] / self.regions
+        if fpr[-1] > FPR_LIMIT and fpr.size > 1:
+            overlap[-1] = np.interp(FPR_LIMIT, fpr[-2:], overlap[-2:])
+        self._pro_area += _trapezoid(overlap, fpr.clip(max=FPR_LIMIT))
 
     def _note_sweep(
         self,

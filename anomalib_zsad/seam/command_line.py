@@ -7,6 +7,8 @@ from typing import Any, NoReturn
 
 from jsonargparse import ArgumentParser, Namespace
 
+from anomalib_zsad.seam.log_lines import log_lines_once
+
 SettingsFor = Callable[[str, Mapping[str, Any], Path], Mapping[str, Any]]
 """Gives the settings to change of the path of a model's class, its arguments, and a checkpoint."""
 
@@ -31,6 +33,7 @@ def explain_refusals(explain: Callable[[str], str]) -> None:
 def _instantiate_as_trained(
     parser: ArgumentParser, settings_for: SettingsFor, cfg: Namespace, *arguments: Any, **options: Any
 ) -> Namespace:
+    log_lines_once()
     path, model = cfg.get("ckpt_path"), cfg.get("model")
     if path is not None and hasattr(model, "class_path"):
         cfg = cfg.clone()

@@ -101,7 +101,7 @@ class FeatureCache:
         for row in missing:
             self._write(paths[row], rows[row])
         with torch.autocast("cpu", enabled=False):  # on the CPU autocast has one 16-bit type only
-            return [torch.stack(each).to(images.device).float() for each in zip(*rows, strict=True)]
+            return [_floats(each, images.device) for each in zip(*rows, strict=True)]
 
     def _path_of(
         self,
@@ -222,6 +222,12 @@ def _rounded(values: Tensor, dtype: torch.dtype) -> Tensor:
         f"{values.abs().max().item():g}: pass cache_dtype='bfloat16'"
     )
     raise ValueError(msg)
+
+
+def _floats(rows: Sequence[Tensor], device: torch.device) -> Tensor:  # (B, ...) float32
+    if device.type == "cpu":  # converted while they are copied
+        return torch.stack(tuple(rows), out=torch.empty(len(rows), *rows[0].shape, dtype=torch.float32))
+    return torch.stack(tuple(rows)).to(device).float()
 
 
 def _crc32(features: Features) -> str:
