@@ -13,7 +13,7 @@ _FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
 """Of a tokenizer of the hub, what it is loaded from."""
 
 
-@torch.compiler.assume_constant_result
+@torch.compiler.allow_in_graph
 def tokens_of(
     texts: tuple[str, ...],
     context_length: int,

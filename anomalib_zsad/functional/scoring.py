@@ -46,6 +46,7 @@ def size_of(
     return images.shape[-2], images.shape[-1]
 
 
+@torch.compiler.allow_in_graph  # its matrices are constants there
 def smooth_upsample(
     maps: Tensor,  # (B, gh, gw)
     size: tuple[int, int],
@@ -65,10 +66,11 @@ def smooth_upsample(
         align_corners: As `torch.nn.functional.interpolate` defines it.
     """
     sides = zip(maps.shape[-2:], size, strict=True)
-    rows, columns = (_smoothing(n, m, sigma, align_corners).to(maps) for n, m in sides)
+    rows, columns = (torch.tensor(_smooth_matrix(n, m, sigma, align_corners)).to(maps) for n, m in sides)
     return rows @ maps @ columns.T
 
 
+@torch.compiler.allow_in_graph
 def blur_then_upsample(
     maps: Tensor,  # (..., gh, gw)
     size: tuple[int, int],
@@ -87,21 +89,11 @@ def blur_then_upsample(
         blur_sigma: Standard deviation of the window in patches.
     """
     sides = zip(maps.shape[-2:], size, strict=True)
-    rows, columns = (_blurring(n, m, blur_size, blur_sigma).to(maps) for n, m in sides)
+    rows, columns = (torch.tensor(_blur_matrix(n, m, blur_size, blur_sigma)).to(maps) for n, m in sides)
     return rows @ maps @ columns.T
 
 
-# The matrices are computed without torch: neither its modes nor a graph that is traced change what is kept.
-
-
-@torch.compiler.assume_constant_result
-def _smoothing(n: int, size: int, sigma: float, align_corners: bool) -> Tensor:  # (size, n)
-    return torch.tensor(_smooth_matrix(n, size, sigma, align_corners))
-
-
-@torch.compiler.assume_constant_result
-def _blurring(n: int, size: int, blur_size: int, blur_sigma: float) -> Tensor:  # (size, n)
-    return torch.tensor(_blur_matrix(n, size, blur_size, blur_sigma))
+# Matrices are computed without torch: neither its modes nor a graph that is traced change what is kept.
 
 
 @lru_cache(maxsize=16)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch._dynamo import maybe_mark_dynamic
 from torch._dynamo.exc import BackendCompilerFailed
+from torch._dynamo.mutation_guard import install_generation_tagging_init
 
 CompilerError = BackendCompilerFailed
 """A graph that was traced cannot be compiled, as on a machine without a C++ compiler."""
@@ -25,6 +26,7 @@ def compiled(
     Graphs are counted by code, and after a few no more are made: each module has a copy of the code, so that those of
     several models in a process do not add up.
     """
+    _keep_constructor()
     held = cast("FunctionType", method)
     copy = FunctionType(held.__code__.replace(), held.__globals__, held.__name__, held.__defaults__, held.__closure__)
     copy.__kwdefaults__ = held.__kwdefaults__
@@ -40,3 +42,9 @@ def compiled(
 def may_vary(tensor: Tensor, axis: int) -> None:
     """Let the size of an axis vary in the graph that is traced with a tensor, unless the graph fixes it."""
     maybe_mark_dynamic(tensor, axis)
+
+
+def _keep_constructor() -> None:
+    """Let jsonargparse find the constructor that the compiler replaces: it looks for it by the name of the function."""
+    install_generation_tagging_init()
+    setattr(nn.Module, nn.Module.__init__.__name__, nn.Module.__init__)

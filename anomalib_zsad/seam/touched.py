@@ -207,6 +207,14 @@ TOUCHED = (
     Touched(
         "torch", "torch._dynamo.exc.BackendCompilerFailed", "compiler", "is what a machine without a compiler raises"
     ),
+    Touched(
+        "torch",
+        "torch._dynamo.mutation_guard.install_generation_tagging_init",
+        "compiler",
+        "replaces the constructor of modules by one that jsonargparse does not find",
+        "",
+    ),
+    Touched("torch", "torch.nn.Module.__init__", "compiler", "is to be found by the name that it then has"),
     Touched("Python", "types.FunctionType.__code__", "compiler", "graphs are counted by the code of a function"),
     Touched("torch", "torch.utils.data.DataLoader.dataset", "trainers", "is refused as an attribute of a loader"),
     Touched("torch", "torch.utils.data.DataLoader.batch_size", "trainers", "is refused as an attribute of a loader"),

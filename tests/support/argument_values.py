@@ -19,15 +19,17 @@ WRONG: list[Any] = [
     *("", "x", "nan", b"x", [], {}, (), [-1], [float("nan")], (1, 2, 3), ["x", 1], {"a": 1}, object),
 ]
 _FILES = {"backbone", "pretrained", "weights", "cache_features", "reference", "knowledge", "class_names"}
+_SLOW = {"compile"}
+"""Tested apart: a graph takes seconds."""
 _WORDS = ("good", "a {} thing", "")
 _NUMBERS = (0, 1e-3, 0.5, 1, 2, 5)
 
 
 def arguments_of(function: Callable[..., Any]) -> dict[str, Any]:
-    """The types of all arguments that are no files, by name."""
+    """The types of all arguments that are no files and not slow, by name."""
     hints = get_type_hints(function, include_extras=True)
     names = [name for name in signature(function).parameters if hints.get(name, Any) is not Any]
-    return {name: hints[name] for name in names if name not in _FILES}
+    return {name: hints[name] for name in names if name not in _FILES | _SLOW}
 
 
 def value_for(hint: Any) -> st.SearchStrategy[Any]:

@@ -1,78 +1,181 @@
 """Compiled models: whole graphs with the scores, losses and gradients of the model as it is written."""
 
 from collections import Counter
+from copy import deepcopy
 from typing import Any
 
 import pytest
 import torch
-from torch import nn  # noqa: F401
+import torch._inductor.config
+from anomalib.data.utils.tiler import Tiler
+from jsonargparse import ArgumentParser
 
+from anomalib_zsad.data.item import CategoryBatch
+from anomalib_zsad.evaluation.post_processor import MonotonePostProcessor
 from anomalib_zsad.models import ACDClip, AFClip, AnomalyClip, ClipZeroShot, KAnoClip, WMoEClip
+from anomalib_zsad.models.af_clip.torch_model import Logits
 from anomalib_zsad.models.parts import compiling
-from anomalib_zsad.models.parts.compiling import compile_in_place
+from anomalib_zsad.models.parts.compiling import Compilable, compile_in_place
 from tests.models.kano_clip.building import SMALL
-from tests.support.contract import batch, images
-from tests.support.small_clip import SHALLOW, write_small_clip
+from tests.support.contract import batch, images, save_checkpoint
+from tests.support.small_clip import ARCHITECTURE, write_small_clip
 
+ONE_BLOCK = {**ARCHITECTURE, "vision_cfg": {**ARCHITECTURE["vision_cfg"], "layers": 1}}
+"""Tracing takes time by the operation."""
 METHODS: dict[type, dict[str, Any]] = {
-    AFClip: {"feature_layers": [1, 2], "scales": [1, 3]},
-    ACDClip: {"n_groups": 2},
-    WMoEClip: {"feature_layers": [1, 2]},
-    KAnoClip: {**SMALL, "feature_layers": [1, 2]},
-    AnomalyClip: {"feature_layers": [1, 2]},
+    AFClip: {"feature_layers": [1], "scales": [1, 3]},
+    ACDClip: {"n_groups": 1},
+    WMoEClip: {"feature_layers": [1]},
+    KAnoClip: {**SMALL, "feature_layers": [1], "choices": {**SMALL["choices"], "vv_start_layer": 1}},
+    AnomalyClip: {"feature_layers": [1], "choices": {"vv_start_layer": 1}},
     ClipZeroShot: {},
 }
 
 
 @pytest.fixture(scope="module")
-def shallow(tmp_path_factory):
-    return write_small_clip(tmp_path_factory.mktemp("clip") / "shallow.pt", architecture=SHALLOW)
+def one_block(tmp_path_factory):
+    return write_small_clip(tmp_path_factory.mktemp("clip") / "one_block.pt", architecture=ONE_BLOCK)
 
 
-@torch.inference_mode()
+@pytest.fixture
+def made(monkeypatch):
+    """How many graphs were made of each method."""
+    counts, compiled = Counter(), compiling.compiled
+
+    def count(method, module, mode, backend, dynamic):
+        def counting(graph, _):
+            counts[method.__qualname__] += 1
+            return graph.forward
+
+        return compiled(method, module, mode, counting, dynamic)
+
+    monkeypatch.setattr(compiling, "compiled", count)
+    return counts
+
+
+def build(method, clip, **arguments):
+    return method(pretrained=clip, image_size=56, **METHODS[method], **arguments)
+
+
 def scores_of(model, count):
-    found = model.eval().model(images(count))
-    return found.pred_score, found.anomaly_map
+    found = model.eval().predict_batch(first(count))
+    return found.pred_score.detach(), found.anomaly_map.detach()
 
 
 def step_of(model):
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        return {}, {}
     model.zero_grad()
-    torch.manual_seed(0)
-    terms = model.train().loss_terms(batch())
+    torch.manual_seed(0)  # of the noise in WMoE-CLIP's training
+    terms = model.train().loss_terms(first(1))
     terms["loss"].backward()
     gradients = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
     return {name: value.detach() for name, value in terms.items()}, gradients
 
 
+def first(count):
+    """Images of the contract's batch, the anomalous ones first."""
+    whole = batch()
+    rows = [2, 1, 0][:count]
+    return CategoryBatch(
+        image=whole.image[rows], gt_label=whole.gt_label[rows], gt_mask=whole.gt_mask[rows], category=["candle"] * count
+    )
+
+
 @pytest.mark.parametrize("method", METHODS)
-def test_every_method_is_whole_graphs_with_the_same_numbers(method, shallow, monkeypatch):
-    model = method(pretrained=shallow, image_size=56, **METHODS[method])
-    names = list(model.state_dict())
-    expected = [scores_of(model, count) for count in (3, 2)]
-    step = None if method is ClipZeroShot else step_of(model)
-    made = Counter()
-    monkeypatch.setattr(compiling, "compiled", lambda *given, **named: _counting(made, *given, **named))
+def test_every_method_is_whole_graphs_with_the_same_numbers(method, one_block, made):
+    model = build(method, one_block)
+    names, expected = list(model.state_dict()), (step_of(model), scores_of(model, 1))
 
-    compile_in_place(model, backend="eager")
+    compile_in_place(model)
 
-    torch.testing.assert_close([scores_of(model, count) for count in (3, 2)], expected, atol=1e-5, rtol=0)
-    assert max(made.values()) == 1, "another size of the batch was compiled anew"
-    assert {"Encoder._read", f"{type(model.model).__name__}.compare"} <= made.keys()
-    if step is not None:
-        torch.testing.assert_close(step_of(model), step, atol=1e-5, rtol=1e-4)
-        assert f"{type(model.loss).__name__}.forward" in made
+    torch.testing.assert_close((step_of(model), scores_of(model, 1)), expected, atol=1e-5, rtol=1e-4)
+    kind = type(model.model).__name__
+    assert {"Encoder._read", f"{kind}.compare", f"{kind}.score"} <= made.keys()
+    assert (f"{type(getattr(model, 'loss', None)).__name__}.forward" in made) == (method is not ClipZeroShot)
     assert list(model.state_dict()) == names
 
 
-def _counting(made, method, *given, backend="eager", **named):
-    """Compile with a backend that counts the graphs of each method."""
+@torch.no_grad()
+@pytest.mark.parametrize("method", [AFClip, ACDClip])
+def test_a_smaller_batch_is_not_compiled_anew(method, one_block, made):
+    model = build(method, one_block)
+    expected = [scores_of(model, count) for count in (3, 2)]
+    compile_in_place(model)
+    torch.testing.assert_close([scores_of(model, count) for count in (3, 2)], expected, atol=1e-5, rtol=0)
+    assert set(made.values()) == {1}
 
-    def count(graph, _):
-        made[method.__qualname__] += 1
-        return graph.forward
 
-    *rest, _ = given
-    return _compiled(method, *rest, count, **named)
+@torch.no_grad()
+def test_tiles_the_memory_and_cached_features_pass_the_same_graphs(one_block, made):
+    model = build(AFClip, one_block).eval()
+    whole = images(1, (56, 84))
+    model.model.remember(images(2).split(1))
+    model.model.tiler, model.model.tile_batch = Tiler((56, 56), (28, 28)), 2
+    expected = model.model(whole)
+    compile_in_place(model)
+    found = model.model(whole)
+    torch.testing.assert_close(found.anomaly_map, expected.anomaly_map, atol=1e-5, rtol=0)
+    assert made["AFClipModel.recall"] <= 2  # of two views, and of the last one
+    before = made.copy()
+    model.model.encoder.feature_cache = lambda pictures, _: [torch.zeros(len(pictures), 17, 64)]
+    model.model(images(2))
+    assert made == before
 
 
-_compiled = compiling.compiled
+def test_a_copy_compiles_anew_and_an_exported_one_not_at_all(one_block, tmp_path):
+    model = build(AFClip, one_block, compile=True)
+    model.trained_on = ["some/thing"]
+    copy = deepcopy(model)
+    assert copy.model.graphs is not model.model.graphs
+    assert copy.model.graphs.mode == "default"
+    exported = torch.load(model.to_torch(tmp_path), weights_only=False)["model"]
+    assert all(part.graphs is None for part in exported.modules() if isinstance(part, Compilable))
+    assert model.model.graphs is not None
+
+
+def test_a_checkpoint_does_not_bring_it_to_another_machine(one_block, tmp_path):
+    model = build(AFClip, one_block, compile="max-autotune-no-cudagraphs")
+    assert model.model.graphs.mode == "max-autotune-no-cudagraphs"
+    assert "compile" not in model.record()["settings"]
+    file = save_checkpoint(model, tmp_path / "model.ckpt")
+    assert AFClip.load_from_checkpoint(file, pretrained=str(one_block)).model.graphs is None
+    assert AFClip.load_from_checkpoint(file, pretrained=str(one_block), compile=True).model.graphs.mode == "default"
+
+
+@pytest.mark.parametrize("wrong", ["fast", 1, None])
+def test_another_mode_is_refused(one_block, wrong):
+    with pytest.raises(ValueError, match=r"compile must be True or False or one of default, reduce-overhead, .*, got"):
+        build(AFClip, one_block, compile=wrong)
+
+
+def test_graphs_may_be_traced_from_outside_too(one_block):
+    model = build(ClipZeroShot, one_block).model.eval()
+    expected = model(images(), ["nut", "bolt", "nut"])
+    found = torch.compile(model, fullgraph=True, backend="eager")(images(), ["nut", "bolt", "nut"])
+    torch.testing.assert_close(found.anomaly_map, expected.anomaly_map, atol=1e-5, rtol=0)
+
+
+def test_inductor_compiles_it(one_block):
+    model = build(AFClip, one_block, compile=True).model
+    logits = Logits(torch.randn(2, 2), torch.randn(2, 4, 4, 2), [])
+    found = model.score(logits, (56, 56))
+    expected = build(AFClip, one_block).model.score(logits, (56, 56))
+    torch.testing.assert_close(found.pred_score, expected.pred_score, atol=1e-5, rtol=0)
+    torch.testing.assert_close(found.anomaly_map, expected.anomaly_map, atol=1e-5, rtol=0)
+
+
+def test_a_machine_without_a_compiler_is_told_so(one_block):
+    model = build(AFClip, one_block, compile=True).model
+    logits = Logits(torch.randn(3, 2), torch.randn(3, 4, 4, 2), [])
+    missing = torch._inductor.config.patch({"cpp.cxx": ("no-such-compiler",), "force_disable_caches": True})
+    with missing, pytest.raises(RuntimeError, match=r"compile: .* at AFClipModel\.score .*needs a C\+\+ compiler"):
+        model.score(logits, (70, 70))
+
+
+def test_commands_are_read_as_before_once_something_was_compiled(one_block, made):
+    compile_in_place(model := build(ClipZeroShot, one_block))
+    scores_of(model, 2)
+    parser = ArgumentParser()
+    parser.add_class_arguments(MonotonePostProcessor, "post_processor")
+    assert parser.parse_args(["--post_processor.image_sensitivity", "0.9"]).post_processor.image_sensitivity == 0.9
