@@ -55,7 +55,8 @@ class MemoryBank(nn.Module):
         features: Tensor,  # (K, B, N, C)
     ) -> Tensor:  # (B, N) in [0, 1]
         """Compute the distance of every patch to its nearest neighbour, averaged over the K sets."""
-        nearest = [self._nearest(each, bank) for each, bank in zip(features, self.features, strict=True)]
+        # By index: in ONNX, onnxscript 0.5 cannot iterate over a single set.
+        nearest = [self._nearest(features[k], self.features[k]) for k in range(len(self.features))]
         return ((1 - torch.stack(nearest)) / 2).clamp(0, 1).mean(0)
 
     @staticmethod
