@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from anomalib_zsad.arguments import ImageSize, checked
-from anomalib_zsad.clip.blocks import Activation, Attend, Edit
+from anomalib_zsad.clip.blocks import Activation, Attend, Edit, TowerActivation
 from anomalib_zsad.clip.known_weights import is_trained_with_gelu
 from anomalib_zsad.clip.loading import load_shared
 from anomalib_zsad.clip.named import default_size
@@ -49,13 +49,13 @@ class FrozenClip(nn.Module):
         self,
         clip: nn.Module,
         image_size: ImageSize,
-        activation: Activation = "quick_gelu",
+        activation: TowerActivation = "quick_gelu",
         position_resize: PositionResize = "bilinear",
         identity: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
         self.clip = clip
-        self.activation: Activation = "own" if self.is_timm else activation
+        self.activation: TowerActivation = "own" if self.is_timm else activation
         self.position_resize = position_resize
         self._hub_tokenizer = hub_tokenizer(str(identity["backbone"])) if identity and self.is_timm else None
         height, width = (image_size, image_size) if isinstance(image_size, int) else image_size

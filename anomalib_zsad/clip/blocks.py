@@ -10,8 +10,9 @@ from torch.utils.checkpoint import checkpoint
 
 from anomalib_zsad.clip.attention import Attention, self_attention, with_value_attention
 
-Activation = Literal["quick_gelu", "gelu", "own"]
-"""Of a block's feed-forward part; "own" is the module that open_clip built."""
+Activation = Literal["quick_gelu", "gelu"]
+TowerActivation = Literal["quick_gelu", "gelu", "own"]
+"""Of the feed-forward parts of a tower; "own" is what open_clip has built into them."""
 Edit = Callable[[int, Tensor], Tensor]
 """`edit(block, tokens) -> tokens`: what replaces the residual stream after a block, counted from 1."""
 Attend = Callable[[int, Any], Any]
@@ -51,7 +52,7 @@ def run_with_value_stream(
     blocks: Any,  # nn.ModuleList of open_clip's blocks
     stream: Tensor,  # (B, T, C)
     layers: Sequence[int],
-    activation: Activation,
+    activation: TowerActivation,
     start: int,
     feed_forward: bool = False,
 ) -> tuple[list[Tensor], Tensor]:  # L x (B, T, C), and (B, T, C)
@@ -79,7 +80,7 @@ def run_with_value_stream(
 def run_block(
     block: Any,  # of open_clip
     stream: Tensor,  # (B, T, C)
-    activation: Activation,
+    activation: TowerActivation,
     causal: bool = False,
     attention: nn.MultiheadAttention | Attention | None = None,
 ) -> Tensor:  # (B, T, C)
@@ -91,13 +92,13 @@ def run_block(
 def run_feed_forward(
     block: Any,  # of open_clip
     stream: Tensor,  # (B, T, C)
-    activation: Activation,
+    activation: TowerActivation,
 ) -> Tensor:  # (B, T, C)
     """Run the second half of a block."""
     return stream + block.ls_2(_mlp(block.mlp, block.ln_2(stream), activation))
 
 
-def _mlp(mlp: Any, x: Tensor, activation: Activation) -> Tensor:
+def _mlp(mlp: Any, x: Tensor, activation: TowerActivation) -> Tensor:
     if activation == "own":
         return mlp(x)
     if activation == "gelu":

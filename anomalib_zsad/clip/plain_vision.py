@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from anomalib_zsad.clip.blocks import Activation, Attend, Edit, run_block, run_blocks, run_with_value_stream
+from anomalib_zsad.clip.blocks import Attend, Edit, TowerActivation, run_block, run_blocks, run_with_value_stream
 from anomalib_zsad.clip.positions import PositionResize, resize_grid
 
 
@@ -32,7 +32,7 @@ class PlainVision:
     pools_class_token = True
     """Whether the feature of an image is that of its class token."""
 
-    def __init__(self, visual: Any, activation: Activation) -> None:
+    def __init__(self, visual: Any, activation: TowerActivation) -> None:
         self.visual = visual
         self.activation = activation
 
@@ -118,5 +118,5 @@ class PlainVision:
         return self.project(stream[:, :1])[:, 0]
 
 
-def _run(index: int, block: Any, stream: Tensor, activation: Activation, attend: Attend | None) -> Tensor:
+def _run(index: int, block: Any, stream: Tensor, activation: TowerActivation, attend: Attend | None) -> Tensor:
     return run_block(block, stream, activation, attention=attend(index, block.attn) if attend else None)

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from anomalib_zsad.clip.blocks import Activation, Edit, run_block, run_blocks
+from anomalib_zsad.clip.blocks import Edit, TowerActivation, run_block, run_blocks
 
 
 class TextTower:
@@ -21,7 +21,7 @@ class TextTower:
         activation: Of its blocks.
     """
 
-    def __init__(self, clip: Any, activation: Activation) -> None:
+    def __init__(self, clip: Any, activation: TowerActivation) -> None:
         self.tower = clip.text if hasattr(clip, "text") else clip
         self.activation = activation
 
@@ -95,5 +95,5 @@ class TextTower:
         return projection(tokens) if isinstance(projection, nn.Linear) else tokens @ projection
 
 
-def _run(index: int, block: Any, stream: Tensor, activation: Activation, causal: bool) -> Tensor:  # noqa: ARG001
+def _run(index: int, block: Any, stream: Tensor, activation: TowerActivation, causal: bool) -> Tensor:  # noqa: ARG001
     return run_block(block, stream, activation, causal)

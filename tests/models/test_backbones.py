@@ -1,9 +1,17 @@
 """Methods over the vision towers of timm: those that can use one, and what the others say."""
 
+from pathlib import Path
+
 import pytest
 import torch
 
 from anomalib_zsad import ACDClip, AFClip, AnomalyClip, ClipZeroShot, KAnoClip, WMoEClip
+from anomalib_zsad.benchmark.cell_run import CellRunner
+from anomalib_zsad.benchmark.config_file import read_benchmark
+from anomalib_zsad.benchmark.entries import Entry, Protocol, Spec
+from anomalib_zsad.benchmark.grid import Benchmark
+from anomalib_zsad.clip.known_weights import publication_of
+from anomalib_zsad.clip.named import config_of
 from anomalib_zsad.data.item import CategoryBatch
 from anomalib_zsad.models.anomaly_clip.adapter import ObjectPrompts
 from anomalib_zsad.models.parts.text_side import words_beside
@@ -97,6 +105,37 @@ def test_a_method_says_which_backbone_it_cannot_use(kind, backbone, options, why
     """Before any weights are looked for: there are none here."""
     with pytest.raises(ValueError, match=f"^{kind.__name__} cannot use the backbone '{backbone}', which {why}$"):
         kind(backbone=backbone, pretrained="webli", **options)
+
+
+def test_the_benchmark_of_backbones_names_what_open_clip_has_and_its_methods_can_use():
+    benchmark = read_benchmark(Path(__file__).parents[2] / "configs" / "benchmark" / "backbones.yaml")
+    over = {}
+    for entry in benchmark.models.values():
+        backbone, tag = entry.init_args["backbone"], entry.init_args["pretrained"]
+        over.setdefault(entry.model_class, set()).add(backbone)
+        if (publication := publication_of(backbone, tag)) is not None:  # older open_clips do not have them all
+            assert publication.repo
+            config_of(backbone)
+    assert over[AFClip] == over[AnomalyClip] - {"ViT-L-16-SigLIP2-512"}
+    assert len(over[AFClip]) == 4
+
+
+def test_one_benchmark_runs_methods_over_backbones(timm_clips, mvtec_root, tmp_path):
+    """The shape of `configs/benchmark/backbones.yaml`, at the size of a test."""
+    models = {
+        f"{kind.__name__} over {backbone}": Entry(
+            f"anomalib_zsad.{kind.__name__}",
+            {"backbone": backbone, "pretrained": str(timm_clips[backbone]), "image_size": IMAGE_SIZE, "epochs": 1},
+        )
+        for kind, backbone in ((AFClip, PE), (AnomalyClip, SIGLIP))
+    }
+    data = Spec("anomalib_zsad.MVTec", {"root": str(mvtec_root)})
+    benchmark = Benchmark(models, [Protocol(data, {"MVTec": data})], num_workers=0)
+    runner = CellRunner(benchmark, tmp_path, accelerator="cpu", enable_progress_bar=False)
+    for cell in benchmark.cells():
+        table = runner(cell)
+        assert table["category"].nunique() > 1
+        assert table.select_dtypes("number").notna().any(axis=None)
 
 
 def test_adapters_are_saved_and_loaded(timm_clips, tmp_path):

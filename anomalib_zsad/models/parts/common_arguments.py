@@ -7,10 +7,12 @@ from typing import Any, TypeVar
 F = TypeVar("F", bound=Callable[..., Any])
 
 _MEANINGS = {
-    "backbone": "An open_clip model name; not used where `pretrained` is a file, which determines the architecture.",
+    "backbone": "An open_clip model name; not used where `pretrained` is a file of a plain CLIP, which determines the "
+    "architecture.",
     "pretrained": "A tag of open_clip, a file with the weights of a CLIP, or None for untrained weights (tests only).",
-    "image_size": "Height and width in pixels that images are resized to; multiples of the patch size. None: 518, or "
-    "over the small CLIP of this package the 168 that it was trained at; with `tile` images keep their size.",
+    "image_size": "Height and width in pixels that images are resized to; multiples of the patch size. None: 518 or "
+    "the multiple nearest to it, over the small CLIP of this package the 168 that it was trained at; with `tile` "
+    "images keep their size.",
     "class_name": "The class of all images. None: the sample's own, else the datamodule's, else \"object\".",
     "class_names": "Words for classes in the prompts that take precedence, by category: a mapping or a YAML file.",
     "betas": "Adam's betas.",
