@@ -2,10 +2,10 @@ import pytest
 import torch
 from torchvision import tv_tensors
 
+from anomalib_zsad.clip.named import CLIP_LOOK
 from anomalib_zsad.data import VisA
 from anomalib_zsad.models.acd_clip import ACDClip
 from anomalib_zsad.models.acd_clip.augmentation import SparseNoise, TrainingAugmentation
-from anomalib_zsad.models.parts.pre_processor import CLIP_MEAN
 from tests.support.contract import TRAINED_ON, engine_in
 
 
@@ -34,7 +34,7 @@ def test_rotation_makes_no_value_that_was_not_there():
     picture = tv_tensors.Image((torch.rand(1, 60, 60) > 0.5).float().expand(3, -1, -1))
     augmentation = TrainingAugmentation(60, noise=0, jitter_probability=0, geometry_probability=1)
     rotated = augmentation(picture)
-    brought_in = torch.tensor(CLIP_MEAN)[:, None, None].expand_as(rotated)
+    brought_in = torch.tensor(CLIP_LOOK.mean)[:, None, None].expand_as(rotated)
     near = torch.minimum((rotated - rotated.round()).abs(), (rotated - brought_in).abs())
     assert near.max() < 1e-4
 
