@@ -69,9 +69,8 @@ class TowerGraph:
         """
         if images.device.type != "cpu":
             msg = (
-                f"runtime={self.runtime!r} computes on the CPU, got images on {images.device}: expected "
-                "--trainer.accelerator cpu (in Python Engine(accelerator='cpu'), detect(device='cpu')), or "
-                "runtime='torch'"
+                f"runtime={self.runtime!r} computes on the CPU, got images on {images.device}: expected the CPU "
+                "(--trainer.accelerator cpu, Engine(accelerator='cpu'), device='cpu'), or runtime='torch'"
             )
             raise ValueError(msg)
         made_of = tuple(images.shape[1:]), [(id(each), version_of(each)) for each in sources]

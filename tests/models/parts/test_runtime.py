@@ -159,7 +159,7 @@ def test_a_missing_package_is_named_before_the_images_are_read(shallow_clip, tmp
 
 def test_images_on_another_device_are_refused(shallow_clip):
     model = AFClip(pretrained=shallow_clip, image_size=IMAGE_SIZE, runtime="onnx", **FEW).model
-    with pytest.raises(ValueError, match=r"runtime='onnx' computes on the CPU, got images on meta: expected --trainer"):
+    with pytest.raises(ValueError, match=r"runtime='onnx' computes on the CPU, got images on meta: expected the CPU"):
         model(images().to("meta"))
 
 
