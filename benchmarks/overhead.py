@@ -1,7 +1,7 @@
 """Where the time of `anomalib test` and `anomalib predict` goes, from the start of the process to its end.
 
     python benchmarks/overhead.py                                   # 824 drawn images, 30 categories, the small CLIP
-    python benchmarks/overhead.py --backbone ViT-B-16 --size 518 --good 1 --defective 0 --cases test
+    python benchmarks/overhead.py --backbone ViT-B-16 --size 512 --categories 3 --good 1 --defective 1
     python benchmarks/overhead.py --cases "predict one" --repeats 5
     python benchmarks/overhead.py --cases test "test, pictures"
 
@@ -59,22 +59,23 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=1)
     parser.add_argument("--workers", type=int, default=2, help="processes that read images for `test`")
     parser.add_argument("--root", type=Path, help="keep the drawn images in this folder")
-    parser.add_argument("--run", nargs=2, help=argparse.SUPPRESS)
+    parser.add_argument("--run", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.run:
-        _, words = options.run
-        print(json.dumps(measure(json.loads(words), float(os.environ["STARTED"]))))
+        print(json.dumps(measure(json.loads(options.run), float(os.environ["STARTED"]))))
         return
     with tempfile.TemporaryDirectory() as folder:
         runs = prepare(options, Path(folder))
-        taken: dict[str, list[_Seconds]] = {case: [] for case in options.cases}
-        for case in options.cases * options.repeats:
-            command = [sys.executable, "-W", "ignore", __file__, "--run", case, json.dumps(runs[case])]
-            environment = {**os.environ, "STARTED": str(time.time())}
-            done = subprocess.run(command, check=True, capture_output=True, text=True, cwd=folder, env=environment)
-            taken[case].append(json.loads(done.stdout.splitlines()[-1]))
-    for case, repeats in taken.items():
-        report(case, options, repeats)
+        for case in options.cases:
+            command = [sys.executable, "-W", "ignore", __file__, "--run", json.dumps(runs[case])]
+            report(case, options, [run(command, folder) for _ in range(options.repeats)])
+
+
+def run(command: list[str], folder: str) -> _Seconds:
+    """Measure a command in a process of its own."""
+    environment = {**os.environ, "STARTED": str(time.time())}
+    done = subprocess.run(command, check=True, capture_output=True, text=True, cwd=folder, env=environment)
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 def prepare(options: argparse.Namespace, folder: Path) -> dict[str, list[str]]:

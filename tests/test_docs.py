@@ -20,7 +20,14 @@ from anomalib_zsad.cli import main
 ROOT = Path(__file__).parents[1]
 PAGES = sorted(
     path.relative_to(ROOT).as_posix()
-    for pattern in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/**/*.md", "notebooks/*.ipynb")
+    for pattern in (
+        "README.md",
+        "CONTRIBUTING.md",
+        "CHANGELOG.md",
+        "benchmarks/README.md",
+        "docs/**/*.md",
+        "notebooks/*.ipynb",
+    )
     for path in ROOT.glob(pattern)
 )
 FOLDERS = "anomalib_zsad|benchmarks|configs|docs|notebooks|scripts|tests"
@@ -175,6 +182,11 @@ def check_options(words: list[str]) -> None:
     text = help_of(*max(matching, key=len)) if matching else help_of()
     for option in (word.split("=")[0] for word in words if word.startswith("-")):
         assert option in OF_JSONARGPARSE or re.search(rf"(?<![\w-]){re.escape(option)}(?![\w-])", text), (words, option)
+
+
+def test_every_benchmark_is_in_the_table() -> None:
+    listed = set(re.findall(r"`python benchmarks/(\w+)\.py", text_of("benchmarks/README.md")))
+    assert {path.stem for path in ROOT.glob("benchmarks/*.py")} - {"measuring"} <= listed
 
 
 def test_the_reference_has_every_command() -> None:
