@@ -9,8 +9,10 @@ from torch import Tensor
 from anomalib_zsad.clip.named import config_of
 from anomalib_zsad.clip.weights import home
 
-_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
+HUB_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
 """Of a tokenizer of the hub, what it is loaded from."""
+TOKENIZER = "tokenizer"
+"""The folder for them, in that of a backbone's weights."""
 
 
 @torch.compiler.allow_in_graph
@@ -36,7 +38,12 @@ def tokens_of(
 
 def hub_tokenizer(backbone: str) -> str | None:
     """Return the name of a backbone whose tokenizer is one of the hub, as that of SigLIP; None for others."""
-    return backbone if "hf_tokenizer_name" in config_of(backbone)["text_cfg"] else None
+    return None if hub_repository(backbone) is None else backbone
+
+
+def hub_repository(backbone: str) -> str | None:
+    """Return the repository of the hub with the tokenizer of a backbone; None where that is CLIP's."""
+    return config_of(backbone)["text_cfg"].get("hf_tokenizer_name")
 
 
 @torch.compiler.assume_constant_result
@@ -71,7 +78,7 @@ def _tokenizer() -> Any:
 @lru_cache
 def _of_hub(backbone: str, context_length: int) -> Any:
     text = config_of(backbone)["text_cfg"]
-    folder = home() / backbone / "tokenizer"
+    folder = home() / backbone / TOKENIZER
     try:
         if folder.is_dir():
             from open_clip.tokenizer import HFTokenizer
@@ -86,8 +93,8 @@ def _of_hub(backbone: str, context_length: int) -> Any:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         msg = (
             f"the tokenizer of {backbone}, {text['hf_tokenizer_name']} on the hub, cannot be loaded ({reason}): it "
-            f"needs the package transformers (pip install transformers) and, without a network, {', '.join(_FILES)} of "
-            f"that repository in {folder}"
+            f"needs the package transformers (pip install transformers) and, without a network, "
+            f"{', '.join(HUB_FILES)} of that repository in {folder}"
         )
         raise FileNotFoundError(msg) from error
     return tokenizer

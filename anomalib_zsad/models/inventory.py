@@ -9,7 +9,7 @@ from pathlib import Path
 from anomalib_zsad import models
 from anomalib_zsad.atomic import replace_together, unfinished_folder
 from anomalib_zsad.clip import inventory as clips
-from anomalib_zsad.clip.carrying import backbone_and_tag, copy_whole, get_backbone
+from anomalib_zsad.clip.carrying import backbone_and_tag, copy_whole, get_backbone, get_hub_tokenizer
 from anomalib_zsad.clip.hub import SCHEME, HubName, MissingEntryError, hub_file
 from anomalib_zsad.clip.inventory import Held
 from anomalib_zsad.models.parts import inventory as adapters
@@ -52,7 +52,7 @@ def getter(name: str) -> Getter:
         msg = f"expected BACKBONE[:TAG], {PREFIX}<name> or {SCHEME}user/name[@revision], got {name!r}"
         raise ValueError(msg)
     backbone, tag = backbone_and_tag(name)
-    return lambda folder: [get_backbone(backbone, tag, folder)]
+    return lambda folder: [get_backbone(backbone, tag, folder), *get_hub_tokenizer(backbone, folder)]
 
 
 def _kinds() -> list[type[models.Persistence]]:

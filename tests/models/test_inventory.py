@@ -97,6 +97,16 @@ def test_what_is_fetched_to_a_folder_is_found_there_without_a_network(
     assert hub.requests == []
 
 
+def test_a_tokenizer_of_the_hub_comes_with_its_backbone(hub, tmp_path, capsys):
+    repo, files = "timm/ViT-B-16-SigLIP", {"tokenizer.json": b"{}", "tokenizer_config.json": b"[]"}
+    hub.commit(repo, {"open_clip_model.safetensors": save({"weight": torch.ones(10)}), **files})
+    assert main(["weights", "get", "ViT-B-16-SigLIP:webli", "--to", str(tmp_path / "carried")]) == 0
+    folder = tmp_path / "carried" / "ViT-B-16-SigLIP"
+    assert f"ViT-B-16-SigLIP:webli: {folder / 'tokenizer'} (" in capsys.readouterr().out
+    assert {path.name: path.read_bytes() for path in (folder / "tokenizer").iterdir()} == files
+    assert (folder / "webli.safetensors").is_file()
+
+
 def test_what_is_fetched_is_not_fetched_again(hub, tmp_path, capsys):
     assert main(["weights", "get", "ViT-B-32:openai", NAME, f"{NAME}@main"]) == 0
     hub.requests.clear()
