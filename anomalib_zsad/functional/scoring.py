@@ -66,7 +66,9 @@ def smooth_upsample(
         align_corners: As `torch.nn.functional.interpolate` defines it.
     """
     sides = zip(maps.shape[-2:], size, strict=True)
-    rows, columns = (torch.tensor(_smooth_matrix(n, m, sigma, align_corners)).to(maps) for n, m in sides)
+    rows, columns = (
+        torch.tensor(_smooth_matrix(n, m, sigma, align_corners)).to(maps, non_blocking=True) for n, m in sides
+    )
     return rows @ maps @ columns.T
 
 
@@ -89,7 +91,9 @@ def blur_then_upsample(
         blur_sigma: Standard deviation of the window in patches.
     """
     sides = zip(maps.shape[-2:], size, strict=True)
-    rows, columns = (torch.tensor(_blur_matrix(n, m, blur_size, blur_sigma)).to(maps) for n, m in sides)
+    rows, columns = (
+        torch.tensor(_blur_matrix(n, m, blur_size, blur_sigma)).to(maps, non_blocking=True) for n, m in sides
+    )
     return rows @ maps @ columns.T
 
 

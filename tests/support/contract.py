@@ -1,5 +1,7 @@
 """What every method promises; a method's test is a subclass that names the model and its arguments."""
 
+from collections.abc import Callable
+from copy import deepcopy
 from inspect import signature
 from pathlib import Path
 from typing import Any, ClassVar
@@ -48,6 +50,11 @@ def save_checkpoint(model: Any, path: Path) -> Path:
     model.trainer = trainer
     trainer.save_checkpoint(path)
     return path
+
+
+def on_a_gpu(test: Callable[..., None]) -> Callable[..., None]:
+    """Mark a test that needs one."""
+    return pytest.mark.gpu(pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")(test))
 
 
 class InterruptAfter(Callback):
@@ -200,14 +207,39 @@ class MethodContract:
         torch.testing.assert_close(exact.pred_score, rough.pred_score.float(), atol=1e-2, rtol=0)
         torch.testing.assert_close(exact.anomaly_map, rough.anomaly_map.float(), atol=1e-2, rtol=0)
 
-    @pytest.mark.gpu
-    @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+    @on_a_gpu
     @torch.no_grad()
-    def test_a_gpu_scores_as_the_cpu_does(self, model: Any) -> None:
+    def test_a_gpu_scores_as_the_cpu_does(self, model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
         on_cpu = model.eval().model(images())
-        on_gpu = model.cuda().model(images().cuda())
+        on_gpu = deepcopy(model).cuda().model(images().cuda())  # other models share the weights of the backbone
         torch.testing.assert_close(on_cpu.pred_score, on_gpu.pred_score.cpu(), atol=1e-3, rtol=0)
         torch.testing.assert_close(on_cpu.anomaly_map, on_gpu.anomaly_map.cpu(), atol=1e-3, rtol=0)
+
+    @on_a_gpu
+    @torch.no_grad()
+    def test_a_gpu_is_not_waited_for_between_images_and_scores(self, model: Any) -> None:
+        there, given = deepcopy(model).eval().cuda(), batch().update(image=images().cuda())
+        there.predict_batch(given)  # text is encoded with the first images
+        torch.cuda.set_sync_debug_mode("error")
+        try:
+            there.predict_batch(given)
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+
+    @on_a_gpu
+    def test_a_gpu_trains_as_the_cpu_does(self, model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
+        there, given = deepcopy(model).train().cuda(), batch()
+        torch.manual_seed(0)  # noise is drawn on the CPU
+        expected = model.train().loss_terms(given)
+        moved = {name: getattr(given, name).cuda() for name in ("image", "gt_label", "gt_mask")}
+        torch.manual_seed(0)
+        found = there.loss_terms(given.update(**moved))
+        found["loss"].backward()
+        for name, value in expected.items():
+            torch.testing.assert_close(found[name].cpu(), value, atol=1e-3, rtol=1e-3, msg=name)
+        assert all(each.grad.isfinite().all() for each in there.parameters() if each.requires_grad)
 
     # Learning
 

@@ -84,7 +84,7 @@ def prompt_tokens(
 
     Those are the end-of-text tokens where the text tower is causal: later ones cannot change a feature.
     """
-    tokens = clip.tokenize(texts, trim=True).to(clip.marker.device)
+    tokens = clip.tokenize(texts, trim=True).to(clip.marker.device, non_blocking=True)  # a GPU is not waited for
     return tokens, clip.ends_of(tokens)
 
 
