@@ -123,9 +123,11 @@ def plan(parts: Sequence[str], methods: Sequence[str], batches: Sequence[int]) -
     cells = [
         *inference("inference", small, PRECISIONS),
         *training("training", PRECISIONS[:1]),
-        *inference("compiled", small[-1:], ["bf16"]),
         *inference("inference", large, PRECISIONS),
         *training("training", PRECISIONS[1:]),
+        *inference(
+            "compiled", small[-1:], ["bf16"]
+        ),  # after all else: the compiler takes most of the time that is left
         *(Cell("onnx", method, "fp32", size) for method, size in product(trained, small)),
         *inference("compiled", batches, PRECISIONS),
         *training("compiled", PRECISIONS),
