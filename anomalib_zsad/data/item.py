@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import numpy as np
 from anomalib.data import ImageBatch, ImageItem
 from anomalib.data.dataclasses.numpy.image import NumpyImageBatch, NumpyImageItem
 from torch import Generator, Tensor
@@ -30,7 +29,7 @@ class NumpyCategoryBatch(NumpyImageBatch):
 
     item_class: ClassVar[type[NumpyImageItem]] = NumpyCategoryItem
     category: list[str] | None = None
-    index: np.ndarray | None = None
+    index: list[int] | None = None
     soft_mask: Any = None
 
 
@@ -52,9 +51,14 @@ class CategoryBatch(ImageBatch):
     item_class: ClassVar[type[ImageItem]] = CategoryItem
     numpy_class: ClassVar[type[NumpyImageBatch]] = NumpyCategoryBatch
     category: list[str] | None = None
-    index: Tensor | None = None  # (B,)
+    index: list[int] | None = None
     soft_mask: Tensor | None = None
     """(B, H, W), if the training uses soft masks."""
+
+    def __post_init__(self) -> None:
+        """Take positions off the tensor that they are collated to: on a GPU it would be waited for to be read."""
+        if isinstance(self.index, Tensor):
+            self.index = self.index.tolist()
 
 
 def categories_of(
@@ -104,4 +108,4 @@ def generators_of(
     index = getattr(batch, "index", None)
     if index is None:
         return [None] * len(batch)
-    return [generator_of(purpose, seed, epoch, each) for each in index.tolist()]
+    return [generator_of(purpose, seed, epoch, each) for each in index]

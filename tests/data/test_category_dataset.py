@@ -82,7 +82,7 @@ def test_what_augmentations_draw_depends_on_seed_epoch_and_image_alone(root: Pat
         setattr(dataset, name, 0)
     (batch,) = DataLoader(dataset, batch_size=2, sampler=[1, 4], collate_fn=dataset.collate_fn, num_workers=1)
     assert torch.equal(batch.image[0], first)
-    assert batch.index.tolist() == [1, 4]
+    assert batch.index == [1, 4]
 
 
 def test_subsamples_and_sums_keep_samples(root: Path) -> None:

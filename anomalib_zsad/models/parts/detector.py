@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import torch
 from anomalib import LearningType
 from anomalib.data import Batch, InferenceBatch
 from anomalib.pre_processing import PreProcessor
@@ -118,13 +117,6 @@ class Detector(Detecting, ExportHooks, HubFolders, Persistence):
     def val_dataloader(self) -> list:
         """Return no loaders, so that the engine can predict without a datamodule."""
         return []
-
-    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
-        """Move a batch, but for the positions of its images: random numbers are drawn for them on the CPU."""
-        moved = super().transfer_batch_to_device(batch, device, dataloader_idx)  # type: ignore[misc]
-        if getattr(batch, "index", None) is not None:
-            moved.index = batch.index
-        return moved
 
     def setup(self, stage: str) -> None:  # noqa: ARG002
         """Install the checked reader of checkpoints, and the rules of this package for reading images.
