@@ -42,7 +42,7 @@ def run_blocks(
             stream = checkpoint(run, index, block, stream, use_reentrant=False, preserve_rng_state=False)
         else:
             stream = run(index, block, stream)
-        stream = edit(index, stream) if edit else stream
+        stream = edit(index, stream) if edit is not None else stream
         if index in layers:
             taps[index] = stream
     return [taps[layer] for layer in layers]

@@ -119,4 +119,4 @@ class PlainVision:
 
 
 def _run(index: int, block: Any, stream: Tensor, activation: TowerActivation, attend: Attend | None) -> Tensor:
-    return run_block(block, stream, activation, attention=attend(index, block.attn) if attend else None)
+    return run_block(block, stream, activation, attention=attend(index, block.attn) if attend is not None else None)

@@ -166,7 +166,7 @@ def _run(
     rotations: Tensor | None,
     attend: Attend | None = None,
 ) -> Tensor:
-    attention = attend(index, block.attn) if attend else block.attn
+    attention = attend(index, block.attn) if attend is not None else block.attn
     if attention is not block.attn:
         return _feed_forward(block, stream + _scaled(block, 1, attention(block.norm1(stream))))
     return block(stream) if rotations is None else block(stream, rope=rotations)

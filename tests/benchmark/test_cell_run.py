@@ -14,7 +14,7 @@ from anomalib_zsad.benchmark.entries import Entry, Protocol, Spec
 from anomalib_zsad.benchmark.grid import Benchmark
 from anomalib_zsad.benchmark.run import run_benchmark
 from anomalib_zsad.clip import loading
-from anomalib_zsad.clip.loading import _from_file as from_file
+from anomalib_zsad.clip.layout import read_state_dict
 from anomalib_zsad.data import AllCategories
 from tests.support.small_clip import IMAGE_SIZE, write_small_clip
 
@@ -108,7 +108,7 @@ def test_a_cell_as_a_command_gives_what_it_gives_in_this_process(benchmark, tmp_
 def test_all_cells_of_a_process_share_one_backbone(benchmark, tmp_path, monkeypatch):
     read = []
     benchmark.models["AF-CLIP"].init_args["pretrained"] = str(write_small_clip(tmp_path / "of_no_other_test.pt"))
-    monkeypatch.setattr(loading, "_from_file", lambda path: (read.append(path), from_file(path))[1])
+    monkeypatch.setattr(loading, "read_state_dict", lambda path: (read.append(path), read_state_dict(path))[1])
     runner = CellRunner(benchmark, tmp_path, **QUIET)
     for cell in list(benchmark.cells())[:2]:  # a training, and tests with two numbers of references
         runner(cell)
