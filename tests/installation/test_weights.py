@@ -61,7 +61,7 @@ def test_weights_that_are_here_or_cut_short(home: Path) -> None:
 def test_without_weights_and_network_it_says_what_to_fetch_and_where_to_put_it(home: Path) -> None:
     assert held(DEFAULT).state == "fault"
     assert "HF_HUB_OFFLINE is set" in held(DEFAULT).text
-    assert f"put it at {home / PLACE}" in held(DEFAULT).text
+    assert f"put it at {(home / PLACE).with_suffix('')}" in held(DEFAULT).text  # its suffix depends on open_clip
     assert held("released/visa").state == "absent"
     assert held("zsad-tiny").state == "ok"
 

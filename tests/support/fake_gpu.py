@@ -16,7 +16,8 @@ _COPIES = {"aten::_to_copy", "aten::copy_"}
 _READS = {"aten::_local_scalar_dense"}
 _PRODUCTS = {"aten::mm", "aten::addmm", "aten::bmm"}
 _OF_ONE_TYPE = {
-    *("aten::mm", "aten::addmm", "aten::mv", "aten::addmv", "aten::convolution", "aten::grid_sampler_2d"),
+    *("aten::mm", "aten::addmm", "aten::bmm", "aten::mv", "aten::addmv"),
+    *("aten::convolution", "aten::grid_sampler_2d"),
     *("aten::index_add", "aten::index_put", "aten::index_put_", "aten::binary_cross_entropy"),
 }
 """Operations that take floating-point tensors of one type, which FakeTensorMode does not check."""
