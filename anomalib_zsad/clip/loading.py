@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from anomalib_zsad.clip.embedded import is_embedded
 from anomalib_zsad.clip.layout import architecture_of, faults_of, read_state_dict
-from anomalib_zsad.clip.named import build, config_of, is_timm, skeleton
+from anomalib_zsad.clip.named import build, config_of, skeleton
 from anomalib_zsad.clip.weights import names_a_file, resolve, sha256_of
 from anomalib_zsad.functional.seeds import seeded
 
@@ -80,10 +80,10 @@ def _timm_tower(backbone: str, pretrained: str | Path | None) -> str | None:
         if pretrained is None or not names_a_file(pretrained):
             raise
         return None  # a file tells its architecture itself
-    if not is_timm(backbone):
-        return None
-    skeleton(backbone)
-    return config["vision_cfg"]["timm_model_name"]
+    name = config["vision_cfg"].get("timm_model_name")
+    if name is not None:
+        skeleton(backbone)
+    return name
 
 
 def _loaded(backbone: str, path: Path | None, timm_tower: str | None) -> nn.Module:

@@ -38,8 +38,9 @@ def test_images_of_another_size_are_those_of_a_tower_of_that_size(pair):
     positions = trunk.pos_embed
     trunk.set_input_size((56, 28))
     # Not what the tower resized itself: anomalib has it resize without antialias, once it has built one of timm.
-    resized = resample_abs_pos_embed(positions, [4, 2], [3, 3], num_prefix_tokens=trunk.num_prefix_tokens)
-    trunk.pos_embed = nn.Parameter(resized)
+    trunk.pos_embed = nn.Parameter(
+        resample_abs_pos_embed(positions, [4, 2], [3, 3], num_prefix_tokens=trunk.num_prefix_tokens)
+    )
     expected = theirs.encode_image(images)
     resized = FrozenClip(ours.clip, IMAGE_SIZE, position_resize="bicubic_antialias", identity=ours.identity)
     ready = FrozenClip(ours.clip, (56, 28), position_resize="bicubic_antialias", identity=ours.identity)
