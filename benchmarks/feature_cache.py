@@ -8,9 +8,9 @@ Weights and images are random. All kinds of step are measured in turn, and media
 clock and once of the processor's, which other processes disturb less. A step is what a training does with a batch:
 features, losses, backward pass and optimiser. "own" is what no cache can save: a step on features in memory. Files that
 were just written are read from memory, not from the disk. Losses with and without the cache are compared on the same
-weights. With --read, files of the size of four layers of ViT-L at 518 px are dropped from memory before they are read,
-by the cache (with the keys of their images computed, checked, and converted to 32 bits) and plainly by as many threads,
-in turn.
+weights. With --read, files of the size of four layers of ViT-L at 518 px are read from the disk (dropped from memory
+before) and from memory, in turn: plainly, by four threads; by the cache up to what a GPU is fed with, the keys of their
+images computed and the files checked; and by the cache for training on the CPU, converted to 32 bits, too.
 """
 
 import argparse
@@ -20,6 +20,7 @@ import statistics
 import tempfile
 import time
 import warnings
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
@@ -101,21 +102,33 @@ def reading(options: Any, folder: Path) -> None:
         for images in batches:
             cache(images, lambda _: [])
 
+    def for_a_device() -> None:
+        for images in batches:
+            with ThreadPoolExecutor(4) as readers:
+                assert all(readers.map(lambda image: cache._read(cache._path_of(image, None)), images))
+
+    kinds = {"plain": plainly, "for a device": for_a_device, "for the CPU": by_the_cache}
     print(
-        f"{len(files)} files of {size / len(files):.1f} MB, batch {options.batch}, medians of {options.repeats}, MB/s"
+        f"{len(files)} files of {size / len(files):.1f} MB, batch {options.batch}, medians of {options.repeats}, MB/s; "
+        "x: of plain, within a repeat"
     )
     for where in ("disk", "memory"):
-        speeds: dict[str, list[tuple[float, float]]] = {"plain": [], "cache": []}
-        for _ in range(options.repeats):
-            for name, read in (("plain", plainly), ("cache", by_the_cache)):
-                if where == "disk":
-                    drop_from_memory(files)
-                clock, processor = time.perf_counter(), time.process_time()
-                read()
-                speeds[name].append((size / (time.perf_counter() - clock), size / (time.process_time() - processor)))
-        for name, each in speeds.items():
-            clock, processor = map(statistics.median, zip(*each, strict=True))
-            print(f"{name} from {where:8} {clock:7.0f} by the clock {processor:7.0f} by the processor")
+        dropped = files if where == "disk" else []
+        taken = [{name: seconds_of(read, dropped) for name, read in kinds.items()} for _ in range(options.repeats)]
+        for name in kinds:
+            clock, processor = (size / statistics.median(each[name][which] for each in taken) for which in (0, 1))
+            ratio = statistics.median(each["plain"][0] / each[name][0] for each in taken)
+            print(
+                f"{name:12} from {where:8} {clock:7.0f} by the clock {ratio:5.2f} x {processor:7.0f} by the processor"
+            )
+
+
+def seconds_of(read: Callable[[], None], dropped: list[Path]) -> tuple[float, float]:
+    """Measure on the clock, and of the processor, with files dropped from memory before."""
+    drop_from_memory(dropped)
+    clock, processor = time.perf_counter(), time.process_time()
+    read()
+    return time.perf_counter() - clock, time.process_time() - processor
 
 
 def drop_from_memory(files: list[Path]) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
+from threading import Lock
 from typing import Any, Literal
 
 import torch
@@ -88,20 +89,35 @@ class FeatureCache:
         """Read the features of images; compute and store those that are missing."""
         device = images.device.type
         autocast = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
-        with ThreadPoolExecutor(_READERS) as readers:  # hashing, reading and checking release the GIL
-            paths = list(readers.map(partial(self._path_of, autocast=autocast), images.detach().cpu()))
-            found = list(readers.map(self._read, paths))
-        missing = [row for row, features in enumerate(found) if features is None]
+        batch = _Batch(len(images), images.device)
+        with ThreadPoolExecutor(_READERS) as readers:  # hashing, reading, checking and converting release the GIL
+            read = partial(self._read_into, batch, autocast)
+            paths = list(readers.map(read, range(len(images)), images.detach().cpu()))
+        missing = {row: path for row, path in enumerate(paths) if path is not None}
+        computed: Features = []
         if missing:
-            computed = [_rounded(each, self.dtype).cpu() for each in encode(images[missing])]
-            for index, row in enumerate(missing):
-                found[row] = [each[index] for each in computed]
-        rows = [features for features in found if features is not None]
-        self._check_room(rows[0])
-        for row in missing:
-            self._write(paths[row], rows[row])
-        with torch.autocast("cpu", enabled=False):  # on the CPU autocast has one 16-bit type only
-            return [_floats(each, images.device) for each in zip(*rows, strict=True)]
+            computed = [_rounded(each, self.dtype) for each in encode(images[list(missing)])]
+            for row, *features in zip(missing, *computed, strict=True):
+                batch.put(row, features)
+        self._check_room(batch.features)
+        for index, path in enumerate(missing.values()):
+            self._write(path, [each[index].cpu() for each in computed])
+        return batch.features
+
+    def _read_into(
+        self,
+        batch: "_Batch",
+        autocast: torch.dtype | None,
+        row: int,
+        image: Tensor,  # (3, H, W)
+    ) -> Path | None:
+        """Read the features of an image into its row; return the path where they are missing."""
+        path = self._path_of(image, autocast)
+        features = self._read(path)
+        if features is None:
+            return path
+        batch.put(row, features)
+        return None
 
     def _path_of(
         self,
@@ -115,6 +131,7 @@ class FeatureCache:
     def _read(self, path: Path) -> Features | None:
         """Read a file; None where it does not exist, is damaged, or does not belong to its key."""
         try:
+            _read_ahead(path)
             with safe_open(path, framework="pt") as file:
                 metadata = file.metadata() or {}
                 features = [file.get_tensor(str(index)) for index in range(len(file.keys()))]
@@ -152,7 +169,7 @@ class FeatureCache:
         except OSError as error:
             self._close(error)
             return
-        each = sum(tensor.numel() * tensor.element_size() for tensor in features)
+        each = sum(tensor[0].numel() * self.dtype.itemsize for tensor in features)
         there = sum(1 for _ in self.folder.glob("[!.]*.safetensors"))
         whole, least = self.n_images * each, max(self.n_images - there, 0) * each
         size = f"{whole / 1e9:.3g} GB for {self.n_images} images of {each / 1e6:.3g} MB"
@@ -177,6 +194,28 @@ class FeatureCache:
                     temporary.write_text(self.recipe, encoding="utf-8")
         except (OSError, UnicodeDecodeError):  # for readers only; writing features reports the error
             return
+
+
+class _Batch:
+    """Features of the images of a batch, on its device, into which several threads put rows.
+
+    Args:
+        count: The number of images.
+        device: Where the features are wanted; they travel there in 16 bits, and become float32 there.
+    """
+
+    def __init__(self, count: int, device: torch.device) -> None:
+        self.features: Features = []
+        self._count, self._device, self._lock = count, device, Lock()
+
+    def put(self, row: int, features: Features) -> None:
+        """Convert the features of an image."""
+        with self._lock:
+            if not self.features:
+                wanted = {"dtype": torch.float32, "device": self._device}
+                self.features = [torch.empty(self._count, *each.shape, **wanted) for each in features]
+        for whole, each in zip(self.features, features, strict=True):
+            whole[row].copy_(each.to(self._device))
 
 
 def datasets_of(*loaders: Any) -> list[Any]:
@@ -224,10 +263,12 @@ def _rounded(values: Tensor, dtype: torch.dtype) -> Tensor:
     raise ValueError(msg)
 
 
-def _floats(rows: Sequence[Tensor], device: torch.device) -> Tensor:  # (B, ...) float32
-    if device.type == "cpu":  # converted while they are copied
-        return torch.stack(tuple(rows), out=torch.empty(len(rows), *rows[0].shape, dtype=torch.float32))
-    return torch.stack(tuple(rows)).to(device).float()
+def _read_ahead(path: Path) -> None:
+    """Bring a file into memory piece by piece: a file that is mapped first is read from the disk at half the speed."""
+    piece = bytearray(1 << 20)
+    with path.open("rb", buffering=0) as file:
+        while file.readinto(piece):
+            pass
 
 
 def _crc32(features: Features) -> str:
