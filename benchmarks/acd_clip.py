@@ -8,13 +8,13 @@ The bare forward has plain GELU, as ACD-CLIP does.
 
 from typing import Any
 
-from measuring import SIZE, bare, inference, main, training
+from measuring import bare, inference, main, training
 
 
 def build(backbone: str, **arguments: Any) -> Any:
     from anomalib_zsad import ACDClip
 
-    return ACDClip(backbone, pretrained=None, image_size=SIZE, **arguments)
+    return ACDClip(backbone, pretrained=None, **arguments)
 
 
 CASES = {

@@ -7,8 +7,7 @@ python benchmarks/af_clip.py --repeats 9
 from collections.abc import Iterator
 from typing import Any
 
-import torch
-from measuring import SIZE, Run, Taken, bare, inference, main, median_ratio, training
+from measuring import Run, Taken, bare, image_for, inference, main, median_ratio, training
 
 SHOTS = 4
 
@@ -16,12 +15,12 @@ SHOTS = 4
 def build(backbone: str, **arguments: Any) -> Any:
     from anomalib_zsad import AFClip
 
-    return AFClip(backbone, pretrained=None, image_size=SIZE, **arguments)
+    return AFClip(backbone, pretrained=None, **arguments)
 
 
 def few_shot(backbone: str) -> Run:
     model = build(backbone, k_shot=SHOTS)
-    model.model.remember(torch.randn(SHOTS, 3, SIZE, SIZE).split(1))
+    model.model.remember([image_for(backbone) for _ in range(SHOTS)])
     return inference(model)
 
 

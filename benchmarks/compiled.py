@@ -10,13 +10,13 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from measuring import SIZE, Run, Taken, bare, inference, main, median_ratio, training
+from measuring import Run, Taken, bare, inference, main, median_ratio, training
 
 
 def build(backbone: str, **arguments: Any) -> Any:
     from anomalib_zsad import AFClip
 
-    return AFClip(backbone, pretrained=None, image_size=SIZE, **arguments)
+    return AFClip(backbone, pretrained=None, **arguments)
 
 
 def compiled(run: Run, name: str, frozen: bool = False) -> Run:

@@ -28,7 +28,7 @@ from typing import Any
 
 import torch
 
-SIZE = 518
+SIZE = 518  # of --read
 LAYERS, TOKENS = 4, (1 + 37 * 37, 1024)
 METHODS = ("AFClip", "AnomalyClip", "KAnoClip", "WMoEClip")
 KINDS = ("uncached", "fill", "hit", "own")
@@ -56,16 +56,17 @@ def main() -> None:
 
 def measure(method: str, options: Any, folder: Path) -> None:
     import anomalib_zsad
+    from anomalib_zsad.clip.named import default_size
     from anomalib_zsad.models.parts.feature_cache import FeatureCache
 
-    model = getattr(anomalib_zsad, method)(options.backbone, pretrained=None, image_size=SIZE)
+    model = getattr(anomalib_zsad, method)(options.backbone, pretrained=None)
     optimizer = model.configure_optimizers()
     optimizer = optimizer["optimizer"] if isinstance(optimizer, dict) else optimizer
     cache = FeatureCache.of(model.model.encoder, folder, options.dtype)
     seconds: dict[str, list[tuple[float, float]]] = {kind: [] for kind in KINDS}
     differences = []
     for turn in range(options.repeats + 1):  # the first turn warms up
-        batch = drawn(options.batch, seed=turn)
+        batch = drawn(options.batch, default_size(options.backbone), seed=turn)
         ready: list[torch.Tensor] = []
         for kind in KINDS:
             model.model.encoder.feature_cache = {"uncached": None, "own": lambda *_, ready=ready: ready}.get(
@@ -152,10 +153,10 @@ def difference(model: Any, batch: Any, cache: Any) -> float:
     return abs(losses[0] - losses[1]) / max(1.0, abs(losses[0]))
 
 
-def drawn(count: int, seed: int) -> Any:
+def drawn(count: int, size: int, seed: int) -> Any:
     """Random images, anomalous in a corner."""
-    images = torch.randn(count, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(seed))
-    mask = torch.zeros(count, SIZE, SIZE)
+    images = torch.randn(count, 3, size, size, generator=torch.Generator().manual_seed(seed))
+    mask = torch.zeros(count, size, size)
     mask[:, :100, :100] = 1
     return SimpleNamespace(image=images, gt_label=torch.ones(count), gt_mask=mask, category=["object"] * count)
 

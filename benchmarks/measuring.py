@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 
-BACKBONE, SIZE = "ViT-L-14-336", 518
+BACKBONE = "ViT-L-14-336"
 
 Run = Callable[[], object]
 Case = Callable[[str], Run]
@@ -35,15 +35,23 @@ def bare(backbone: str, quick_gelu: bool = True) -> Run:
     from anomalib_zsad.clip.named import config_of
 
     config = config_of(backbone)
-    config["vision_cfg"]["image_size"] = SIZE
+    image = image_for(backbone)
+    config["vision_cfg"]["image_size"] = image.shape[-1]
     tower = open_clip.CLIP(**config, quick_gelu=quick_gelu).eval()
-    image = torch.randn(1, 3, SIZE, SIZE)
     return torch.no_grad()(lambda: tower.visual(image))
+
+
+def image_for(backbone: str) -> torch.Tensor:  # (1, 3, H, W)
+    """Draw an image of the backbone's default size, the multiple of its patch size nearest to 518 px."""
+    from anomalib_zsad.clip.named import default_size
+
+    size = default_size(backbone)
+    return torch.randn(1, 3, size, size)
 
 
 def inference(model: Any) -> Run:
     """Score one image."""
-    image = torch.randn(1, 3, SIZE, SIZE)
+    image = image_for(model.hparams["backbone"])
     return torch.no_grad()(lambda: model.model(image))
 
 
@@ -53,9 +61,9 @@ def training(model: Any) -> Run:
 
     configured = model.configure_optimizers()
     optimizer = configured["optimizer"] if isinstance(configured, dict) else configured
-    mask = torch.zeros(1, SIZE, SIZE)
+    image = image_for(model.hparams["backbone"])
+    mask = torch.zeros(1, *image.shape[-2:])
     mask[:, :100, :100] = 1
-    image = torch.randn(1, 3, SIZE, SIZE)
     batch = CategoryBatch(image=image, gt_label=torch.tensor([1]), gt_mask=mask, category=["bottle"])
 
     def step() -> None:
@@ -70,7 +78,7 @@ def training(model: Any) -> Run:
 def training_on_features(model: Any) -> Run:
     """A step whose features of the frozen backbone are there already, as from the second epoch on."""
     with torch.no_grad():
-        features = model.model.encoder(torch.randn(1, 3, SIZE, SIZE))
+        features = model.model.encoder(image_for(model.hparams["backbone"]))
     model.model.encoder.forward = lambda _: features
     return training(model)
 

@@ -8,13 +8,13 @@
 
 from typing import Any
 
-from measuring import SIZE, bare, inference, main, training, training_on_features
+from measuring import bare, inference, main, training, training_on_features
 
 
 def build(backbone: str, **arguments: Any) -> Any:
     from anomalib_zsad import WMoEClip
 
-    return WMoEClip(backbone, pretrained=None, image_size=SIZE, **arguments)
+    return WMoEClip(backbone, pretrained=None, **arguments)
 
 
 CASES = {

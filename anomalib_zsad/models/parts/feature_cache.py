@@ -212,8 +212,8 @@ class _Batch:
         """Convert the features of an image."""
         with self._lock:
             if not self.features:
-                wanted = {"dtype": torch.float32, "device": self._device}
-                self.features = [torch.empty(self._count, *each.shape, **wanted) for each in features]
+                shapes = [(self._count, *each.shape) for each in features]
+                self.features = [torch.empty(shape, dtype=torch.float32, device=self._device) for shape in shapes]
         for whole, each in zip(self.features, features, strict=True):
             whole[row].copy_(each.to(self._device))
 
