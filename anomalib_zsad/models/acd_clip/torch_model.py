@@ -10,12 +10,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from anomalib_zsad.data.names import Domain
-from anomalib_zsad.functional.scoring import blur_then_upsample, log_odds, probability, size_of
+from anomalib_zsad.functional.scoring import blur_then_upsample, log_odds, probability
 from anomalib_zsad.models.acd_clip.adapter import TextAdapter, Variant, VisionAdapter
 from anomalib_zsad.models.parts.compiling import whole_graph
 from anomalib_zsad.models.parts.encoder import Encoder, Taps
 from anomalib_zsad.models.parts.text_side import TextSide
-from anomalib_zsad.models.parts.tiling import Tileable, tiled
+from anomalib_zsad.models.parts.tiling import Tileable
 
 
 @dataclass(frozen=True)
@@ -82,15 +82,6 @@ class ACDClipModel(Tileable):
         self.variant = variant
         self.temperature = temperature
         self.scoring = scoring
-
-    @tiled
-    def forward(
-        self,
-        images: Tensor,  # (B, 3, H, W), normalised
-        class_names: Sequence[str] | None = None,  # B
-    ) -> InferenceBatch:
-        """Score images: `pred_score` (B,) and `anomaly_map` (B, 1, H, W), both in [0, 1]."""
-        return self.score(self.logits(images, class_names), size_of(images))
 
     def logits(
         self,

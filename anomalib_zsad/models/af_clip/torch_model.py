@@ -7,14 +7,14 @@ import torch
 from anomalib.data import InferenceBatch
 from torch import Tensor, nn
 
-from anomalib_zsad.functional.scoring import probability, size_of
+from anomalib_zsad.functional.scoring import probability
 from anomalib_zsad.models.af_clip.adapter import Adaptor, JointTokens, PlainTokens, StatePrompts, WindowAggregation
 from anomalib_zsad.models.parts.compiling import whole_graph
 from anomalib_zsad.models.parts.encoder import Encoder, Taps
 from anomalib_zsad.models.parts.heads import ScoreHead
 from anomalib_zsad.models.parts.memory import MemoryBank
 from anomalib_zsad.models.parts.text_side import TextSide
-from anomalib_zsad.models.parts.tiling import Tileable, tiled, views_of
+from anomalib_zsad.models.parts.tiling import Tileable, views_of
 
 
 class Logits(NamedTuple):
@@ -65,14 +65,6 @@ class AFClipModel(Tileable):
         self.head = head
         self.temperature = temperature
         self.alpha = alpha
-
-    @tiled
-    def forward(
-        self,
-        images: Tensor,  # (B, 3, H, W), normalised
-    ) -> InferenceBatch:
-        """Score images: `pred_score` (B,) and `anomaly_map` (B, 1, H, W), both in [0, 1]."""
-        return self.score(self.logits(images), size_of(images))
 
     def logits(
         self,

@@ -6,13 +6,13 @@ import torch
 from anomalib.data import InferenceBatch
 from torch import Tensor
 
-from anomalib_zsad.functional.scoring import cosines, probability, size_of, smooth_upsample
+from anomalib_zsad.functional.scoring import cosines, probability, smooth_upsample
 from anomalib_zsad.models.anomaly_clip.adapter import ObjectPrompts
 from anomalib_zsad.models.parts.compiling import whole_graph
 from anomalib_zsad.models.parts.encoder import Encoder, Taps
 from anomalib_zsad.models.parts.heads import ScoreHead
 from anomalib_zsad.models.parts.text_side import TextSide
-from anomalib_zsad.models.parts.tiling import Tileable, tiled
+from anomalib_zsad.models.parts.tiling import Tileable
 
 
 class Logits(NamedTuple):
@@ -42,14 +42,6 @@ class AnomalyClipModel(Tileable):
         self.text = TextSide()
         self.head = head
         self.temperature = temperature
-
-    @tiled
-    def forward(
-        self,
-        images: Tensor,  # (B, 3, H, W), normalised
-    ) -> InferenceBatch:
-        """Score images: `pred_score` (B,) and `anomaly_map` (B, 1, H, W), both in [0, 1]."""
-        return self.score(self.logits(images), size_of(images))
 
     def logits(
         self,

@@ -1,6 +1,7 @@
 """Zero-shot CLIP without training: cosines of an image and its patches with prompts of both states."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from anomalib.data import InferenceBatch
@@ -8,13 +9,20 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from anomalib_zsad.clip.backbone import FrozenClip
-from anomalib_zsad.functional.scoring import cosines, probability, size_of
+from anomalib_zsad.functional.scoring import cosines, probability
 from anomalib_zsad.models.parts.class_prompts import ClassPrompts
 from anomalib_zsad.models.parts.compiling import whole_graph
 from anomalib_zsad.models.parts.encoder import Encoder, Taps
 from anomalib_zsad.models.parts.heads import ScoreHead
 from anomalib_zsad.models.parts.text_side import TextSide, encode_sentences
-from anomalib_zsad.models.parts.tiling import Tileable, tiled
+from anomalib_zsad.models.parts.tiling import Tileable
+
+
+class Logits(NamedTuple):
+    """The input of scoring."""
+
+    image: Tensor  # (B, S)
+    patches: Tensor  # (B, gh, gw, S)
 
 
 class MeanPrompts(nn.Module):
@@ -70,20 +78,11 @@ class ClipZeroShotModel(Tileable):
         self.head = head
         self.temperature = temperature
 
-    @tiled
-    def forward(
-        self,
-        images: Tensor,  # (B, 3, H, W), normalised
-        class_names: Sequence[str] | None = None,  # B
-    ) -> InferenceBatch:
-        """Score images: `pred_score` (B,) and `anomaly_map` (B, 1, H, W), both in [0, 1]."""
-        return self.score(*self.logits(images, class_names), size_of(images))
-
     def logits(
         self,
         images: Tensor,  # (B, 3, H, W), normalised
         class_names: Sequence[str] | None = None,  # B
-    ) -> tuple[Tensor, Tensor]:  # (B, S) and (B, gh, gw, S)
+    ) -> Logits:
         """Compare images and their patches with the text of their classes."""
         return self.compare(self.encoder(images), self.text(self.prompts, self.encoder.clip, class_names))
 
@@ -92,21 +91,16 @@ class ClipZeroShotModel(Tileable):
         self,
         taps: Taps,  # (B, 1 + N, C) of the last block, from the encoder
         text: Tensor,  # (B or 1, S, D)
-    ) -> tuple[Tensor, Tensor]:  # (B, S) and (B, gh, gw, S)
+    ) -> Logits:
         """Compare the feature of the image and its patches with the text of their classes."""
         with torch.autocast(text.device.type, enabled=False):
             similar = cosines(self.encoder.clip.project_with_image(taps.tokens[0]), text) / self.temperature
-        return similar[:, 0], similar[:, 1:].unflatten(1, taps.grid)
+        return Logits(similar[:, 0], similar[:, 1:].unflatten(1, taps.grid))
 
     @whole_graph
-    def score(
-        self,
-        image: Tensor,  # (B, S)
-        patches: Tensor,  # (B, gh, gw, S)
-        size: tuple[int, int],
-    ) -> InferenceBatch:
+    def score(self, logits: Logits, size: tuple[int, int]) -> InferenceBatch:
         """Compute scores of images and pixels from logits."""
-        return self.head(probability(image), probability(patches), size)
+        return self.head(probability(logits.image), probability(logits.patches), size)
 
     def fold_text(self) -> None:
         """Replace the text tower by the features of the default class, for export."""

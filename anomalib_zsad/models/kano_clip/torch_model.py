@@ -7,7 +7,7 @@ import torch
 from anomalib.data import InferenceBatch
 from torch import Tensor, nn
 
-from anomalib_zsad.functional.scoring import cosines, probability, size_of
+from anomalib_zsad.functional.scoring import cosines, probability
 from anomalib_zsad.models.kano_clip.adapter import BiCMCI
 from anomalib_zsad.models.kano_clip.choices import KAnoChoices
 from anomalib_zsad.models.kano_clip.conv_adapter import ConvAdapter
@@ -17,7 +17,7 @@ from anomalib_zsad.models.parts.compiling import whole_graph
 from anomalib_zsad.models.parts.encoder import Encoder, Taps
 from anomalib_zsad.models.parts.heads import ScoreHead
 from anomalib_zsad.models.parts.text_side import TextSide
-from anomalib_zsad.models.parts.tiling import Tileable, tiled
+from anomalib_zsad.models.parts.tiling import Tileable
 
 
 class Logits(NamedTuple):
@@ -81,15 +81,6 @@ class KAnoClipModel(Tileable):
         self.choices = choices
         self.text_side = TextSide(class_name)
         self.head = ScoreHead(sigma, peak_weight=1.0)  # eq. 10 and 12
-
-    @tiled
-    def forward(
-        self,
-        images: Tensor,  # (B, 3, H, W), normalised
-        class_names: Sequence[str] | None = None,  # B
-    ) -> InferenceBatch:
-        """Score images: `pred_score` (B,) and `anomaly_map` (B, 1, H, W), both in [0, 1]."""
-        return self.score(self.logits(images, class_names), size_of(images))
 
     def logits(
         self,

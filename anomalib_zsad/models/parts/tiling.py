@@ -20,33 +20,6 @@ from anomalib_zsad.models.parts.encoder import encoders_in
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-class Tileable(Compilable):
-    """A torch model whose `forward` is `tiled`."""
-
-    tiler: Tiler | None = None
-    """How images are cut into windows; None: they are scored as they are.
-
-    anomalib's `TilerConfigurationCallback` sets it, too. The size of its tiles and its stride count; its `mode` does
-    not, since windows are spread so that none leaves the image.
-    """
-    tile_batch: int | None = 8
-    """The most windows that are scored at a time; None: all at once, as an exported graph does."""
-
-    def tile_as(
-        self,
-        given: Mapping[str, Any],  # `tile`, `tile_overlap`, `tile_batch` and `image_size` of a model
-        held: Tiler | None,
-    ) -> None:
-        """Tile images as the arguments of a model say, or where they say nothing by a tiler that a callback has set.
-
-        Raises:
-            ValueError: If tiles are larger than the images.
-        """
-        tile = given["tile"]
-        self.tiler = held if tile is None else _tiler_of(tile, given["image_size"], given["tile_overlap"])
-        self.tile_batch = given["tile_batch"]
-
-
 @dataclass(frozen=True)
 class Views:
     """What is looked at of images: the whole picture and its windows, all of the size of a tile."""
@@ -119,6 +92,50 @@ def tiled(forward: F) -> F:
         return _joined(results)
 
     return score  # type: ignore[return-value]
+
+
+class Tileable(Compilable):
+    """A torch model of a method: `forward` is `score(logits(images))`, in windows where images are tiled."""
+
+    tiler: Tiler | None = None
+    """How images are cut into windows; None: they are scored as they are.
+
+    anomalib's `TilerConfigurationCallback` sets it, too. The size of its tiles and its stride count; its `mode` does
+    not, since windows are spread so that none leaves the image.
+    """
+    tile_batch: int | None = 8
+    """The most windows that are scored at a time; None: all at once, as an exported graph does."""
+
+    def tile_as(
+        self,
+        given: Mapping[str, Any],  # `tile`, `tile_overlap`, `tile_batch` and `image_size` of a model
+        held: Tiler | None,
+    ) -> None:
+        """Tile images as the arguments of a model say, or where they say nothing by a tiler that a callback has set.
+
+        Raises:
+            ValueError: If tiles are larger than the images.
+        """
+        tile = given["tile"]
+        self.tiler = held if tile is None else _tiler_of(tile, given["image_size"], given["tile_overlap"])
+        self.tile_batch = given["tile_batch"]
+
+    @tiled
+    def forward(
+        self,
+        images: Tensor,  # (B, 3, H, W), normalised
+        *others: Any,  # what else `logits` takes, with an entry for each image
+    ) -> InferenceBatch:
+        """Score images: `pred_score` (B,) and `anomaly_map` (B, 1, H, W), both in [0, 1]."""
+        return self.score(self.logits(images, *others), size_of(images))
+
+    def logits(self, images: Tensor, *others: Any, **named: Any) -> Any:
+        """Compare images (B, 3, H, W) with text."""
+        raise NotImplementedError
+
+    def score(self, logits: Any, size: tuple[int, int]) -> InferenceBatch:
+        """Turn logits into scores of the images and of their pixels, at a height and width."""
+        raise NotImplementedError
 
 
 def _score_views(forward: Callable[..., Any], model: Any, images: Tensor, others: Sequence[Any]) -> InferenceBatch:

@@ -8,13 +8,13 @@ from anomalib.data import InferenceBatch
 from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
-from anomalib_zsad.functional.scoring import cosines, log_odds, probability, size_of, smooth_upsample
+from anomalib_zsad.functional.scoring import cosines, log_odds, probability, smooth_upsample
 from anomalib_zsad.functional.seeds import standard_normal
 from anomalib_zsad.models.parts.compiling import whole_graph
 from anomalib_zsad.models.parts.encoder import Encoder, Taps
 from anomalib_zsad.models.parts.heads import ScoreHead
 from anomalib_zsad.models.parts.text_side import TextSide
-from anomalib_zsad.models.parts.tiling import Tileable, tiled
+from anomalib_zsad.models.parts.tiling import Tileable
 from anomalib_zsad.models.wmoe_clip.adapter import Attended, PatchProjections, WaveletCrossAttention
 from anomalib_zsad.models.wmoe_clip.choices import WMoEChoices
 from anomalib_zsad.models.wmoe_clip.experts import Routed, SemanticExperts
@@ -84,15 +84,6 @@ class WMoEClipModel(Tileable):
             self.register_buffer("log_temperatures", logs, persistent=False)
         noise = torch.randn(1, *self._noise_shape, generator=torch.Generator().manual_seed(seed))
         self.register_buffer("fixed_noise", noise, persistent=False)
-
-    @tiled
-    def forward(
-        self,
-        images: Tensor,  # (B, 3, H, W), normalised
-        noise: Tensor | None = None,  # (B, m, D)
-    ) -> InferenceBatch:
-        """Score images: `pred_score` (B,) and `anomaly_map` (B, 1, H, W), both in [0, 1]."""
-        return self.score(self.logits(images, noise), size_of(images))
 
     def logits(
         self,

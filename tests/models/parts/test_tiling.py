@@ -15,7 +15,7 @@ from torch import Tensor
 
 from anomalib_zsad import AFClip, Ensemble, KAnoClip, WMoEClip, calibrate
 from anomalib_zsad.data import AllCategories, MagneticTile, VisA
-from anomalib_zsad.models.parts.tiling import Tileable, tiled
+from anomalib_zsad.models.parts.tiling import Tileable
 from tests.support.contract import engine_in, moved, save_checkpoint
 from tests.support.small_clip import IMAGE_SIZE
 
@@ -31,14 +31,15 @@ class Brightness(Tileable):
         self.tiler, self.tile_batch = Tiler(4, 3), tile_batch
         self.at_a_time: list[int] = []
 
-    @tiled
-    def forward(self, images: Tensor, factors: list[float]) -> InferenceBatch:
+    def logits(self, images: Tensor, factors: list[float]) -> Tensor:  # (2, B, 4, 4)
         assert images.shape[-2:] == (4, 4)
         self.at_a_time.append(len(images))
-        return InferenceBatch(
-            pred_score=images.mean((1, 2, 3)),
-            anomaly_map=images.mean(1, keepdim=True) * torch.tensor(factors)[:, None, None, None],
-        )
+        return torch.stack([images.mean(1), images.mean(1) * torch.tensor(factors)[:, None, None]])
+
+    def score(self, logits: Tensor, size: tuple[int, int]) -> InferenceBatch:
+        brightness, anomaly_map = logits
+        assert brightness.shape[-2:] == size
+        return InferenceBatch(pred_score=brightness.mean((1, 2)), anomaly_map=anomaly_map[:, None])
 
 
 @pytest.mark.parametrize(("tile_batch", "most"), [(1, 1), (4, 4), (7, 6), (100, 30), (None, 30)])
