@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -13,6 +13,9 @@ from torch import Tensor
 
 DECIDED = ("pred_label", "pred_mask")
 """Fields of a batch that exist once a post-processor has applied its thresholds."""
+
+Decision = Literal["normal", "anomalous"]
+"""A decision about an image, as files, answers and `Detection.label` have it."""
 
 
 @dataclass
@@ -44,6 +47,11 @@ class DecisionCounts:
             f"{level}_Precision": self.true_positives / max(self.predicted, 1),
             f"{level}_Recall": self.true_positives / max(self.anomalous, 1),
         }
+
+
+def decision_of(is_anomalous: bool) -> Decision:
+    """Name a decision."""
+    return "anomalous" if is_anomalous else "normal"
 
 
 def decide(batch: ImageBatch, post_processor: Any) -> dict[str, Tensor]:

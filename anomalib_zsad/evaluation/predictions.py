@@ -12,6 +12,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from anomalib_zsad.atomic import whole_file
+from anomalib_zsad.evaluation.decisions import decision_of
 from anomalib_zsad.evaluation.post_processor import MonotonePostProcessor
 from anomalib_zsad.functional.processes import pooled
 from anomalib_zsad.printing import cell
@@ -120,7 +121,7 @@ def _rows(
     decided = post_processor(InferenceBatch(pred_score=raw))
     labels = [""] * len(scores)
     if decided.pred_label is not None:
-        labels = ["anomalous" if label else "normal" for label in decided.pred_label.tolist()]
+        labels = list(map(decision_of, decided.pred_label.tolist()))
     post_processor.add_p_values(batch)
     p_values = _numbers(getattr(batch, "p_value", None)) or [""] * len(scores)
     for path, score, label, normalised, p_value in zip(

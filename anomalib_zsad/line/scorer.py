@@ -15,7 +15,9 @@ from torch import Tensor
 
 from anomalib_zsad.clip.digest import hash_file
 from anomalib_zsad.evaluation.calibration import Calibration
+from anomalib_zsad.evaluation.decisions import Decision, decision_of
 from anomalib_zsad.evaluation.exported import KEY, ExportedRecord, after_post_processing
+from anomalib_zsad.functional.devices import device_named
 
 Outputs = Mapping[str, Any]
 """What anomalib's models return, by name, of a batch of one image."""
@@ -40,9 +42,9 @@ class Scored:
     mask: NDArray[np.bool_] | None  # (h, w)
 
     @property
-    def label(self) -> str | None:
+    def label(self) -> Decision | None:
         """The decision in a word."""
-        return None if self.is_anomalous is None else "anomalous" if self.is_anomalous else "normal"
+        return None if self.is_anomalous is None else decision_of(self.is_anomalous)
 
 
 class Scorer:
@@ -80,7 +82,7 @@ class Scorer:
         Raises:
             ValueError: If the model is not trained, or there is no such device.
         """
-        model = model.to(_torch_device(device)).eval()
+        model = model.to(device_named(device)).eval()
         model.check_exportable()
         calibration = after_post_processing(getattr(model.post_processor, "calibration", None), model.post_processor)
         return cls(lambda images: _outputs_of(model, images), name, digest, calibration)
@@ -199,17 +201,6 @@ def _check_device(device: str, known: Iterable[str]) -> None:
     if device.lower() not in names:
         msg = f"device: expected {', '.join(names)}, got {device!r}"
         raise ValueError(msg)
-
-
-def _torch_device(device: str) -> torch.device:
-    if device == "auto":
-        return torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
-    try:
-        torch.empty(0, device=device)
-        return torch.device(device)
-    except (RuntimeError, AssertionError) as error:
-        msg = f"device: expected auto, cpu or an accelerator of this machine, got {device!r}"
-        raise ValueError(msg) from error
 
 
 @torch.inference_mode()

@@ -18,9 +18,11 @@ from torchvision.transforms.v2 import Resize
 from anomalib_zsad import arguments as arg
 from anomalib_zsad.data.adopting import resizes_of
 from anomalib_zsad.data.given_images import GivenImage, given_images, is_one_image
+from anomalib_zsad.evaluation.decisions import decision_of
 from anomalib_zsad.evaluation.detection import Detection, pixels_of
 from anomalib_zsad.evaluation.drift import DriftWarning
 from anomalib_zsad.evaluation.post_processor import MonotonePostProcessor
+from anomalib_zsad.functional.devices import device_named
 from anomalib_zsad.models.parts.encoder import encoders_in
 from anomalib_zsad.printing import printable
 from anomalib_zsad.seam.trainers import without_trainer
@@ -170,16 +172,8 @@ def device_for(
     Raises:
         ValueError: If there is no such device.
     """
-    if device == "auto":
-        if model.device.type != "cpu" or any(encoder.tower is not None for encoder in encoders_in(model.model)):
-            return model.device
-        return torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
-    try:
-        return torch.empty(0, device=device).device
-    except (RuntimeError, AssertionError) as error:  # torch without CUDA asserts
-        reason = str(error).splitlines()[0]
-        msg = f"device: expected 'auto' or a device of this machine, got {str(device)!r} ({reason})"
-        raise ValueError(msg) from error
+    stays = model.device.type != "cpu" or any(encoder.tower is not None for encoder in encoders_in(model.model))
+    return model.device if device == "auto" and stays else device_named(device)
 
 
 class _Read(NamedTuple):
@@ -240,7 +234,7 @@ def _scored(model: Any, images: Sequence[_Read], drift: DriftWarning) -> Iterato
         yield Detection(
             image.given.path,
             score=scores[row],
-            label=None if thresholds["threshold"] is None else ("normal", "anomalous")[int(labels[row])],
+            label=None if thresholds["threshold"] is None else decision_of(labels[row]),
             p_value=p_values[row] if p_values else None,
             raw_score=raw[row],
             **thresholds,
