@@ -15,7 +15,6 @@ from torch.optim.lr_scheduler import StepLR
 
 from anomalib_zsad import arguments as arg
 from anomalib_zsad.clip.backbone import FrozenClip
-from anomalib_zsad.clip.needs import Needs
 from anomalib_zsad.data.names import Domain, description, domain_of
 from anomalib_zsad.evaluation.post_processor import MonotonePostProcessor
 from anomalib_zsad.functional.scoring import size_of
@@ -127,16 +126,8 @@ class ACDClip(ZeroShotMixin, AnomalibModule):  # type: ignore[misc]  # what the 
         """Make the adapters of both towers, the torch model and the loss."""
         given: Any = self.hparams
         choices = self.choices = ACDChoices(**given.choices)
-        clip = FrozenClip.load(
-            given.backbone,
-            given.pretrained,
-            self.model_size,
-            choices.activation,
-            position_resize="bicubic_antialias",
-            needs=Needs(
-                type(self).__name__, plain="its adapters inside both towers are made for those of a plain CLIP"
-            ),
-        )
+        plain = "its adapters inside both towers are made for those of a plain CLIP"
+        clip = self.load_clip("bicubic_antialias", choices.activation, plain=plain)
         _check_groups(given.n_groups, clip)
         with seeded(given.seed):
             vision = VisionAdapter(

@@ -11,7 +11,6 @@ from torch.optim import Adam, Optimizer
 from anomalib_zsad import arguments as arg
 from anomalib_zsad.clip.backbone import FrozenClip
 from anomalib_zsad.clip.embedded import embedded_file
-from anomalib_zsad.clip.needs import Needs
 from anomalib_zsad.data.soft_mask import SoftMask
 from anomalib_zsad.evaluation.post_processor import MonotonePostProcessor
 from anomalib_zsad.functional.seeds import seeded
@@ -137,13 +136,10 @@ class AFClip(FewShotMixin, ZeroShotMixin, AnomalibModule):  # type: ignore[misc]
         given: Any = self.hparams
         choices = self.choices = AFChoices(**given.choices)
         _check_cacheable(given.tuning, given.cache_features)
-        clip = FrozenClip.load(
-            given.backbone,
-            given.pretrained,
-            self.model_size,
-            activation="quick_gelu",
-            position_resize="bilinear",
-            needs=_needs(given.tuning),
+        clip = self.load_clip(
+            "bilinear",
+            plain="" if given.tuning == "adaptor" else f"tuning={given.tuning!r} changes the blocks of a plain CLIP",
+            class_token="it scores images by their class tokens after several blocks (eq. 9-10)",
         )
         layers = clip.check_layers(given.feature_layers)
         has_adaptor = given.adaptor and given.tuning == "adaptor"
@@ -189,14 +185,6 @@ class AFClip(FewShotMixin, ZeroShotMixin, AnomalibModule):  # type: ignore[misc]
     def configure_optimizers(self) -> Optimizer:
         """Train the adaptor and the prompt vectors with Adam."""
         return Adam([p for p in self.parameters() if p.requires_grad], lr=self.lr, betas=self.choices.betas)
-
-
-def _needs(tuning: Tuning) -> Needs:
-    return Needs(
-        AFClip.__name__,
-        plain="" if tuning == "adaptor" else f"tuning={tuning!r} changes the blocks of a plain CLIP",
-        class_token="it scores images by their class tokens after several blocks (eq. 9-10)",
-    )
 
 
 def _check_cacheable(tuning: Tuning, cache_features: str | Path | None) -> None:

@@ -8,7 +8,6 @@ from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 
 from anomalib_zsad import arguments as arg
-from anomalib_zsad.clip.backbone import FrozenClip
 from anomalib_zsad.data.soft_mask import BilinearMask
 from anomalib_zsad.evaluation.post_processor import MonotonePostProcessor
 from anomalib_zsad.functional.scoring import size_of
@@ -114,9 +113,7 @@ class AnomalyClip(ZeroShotMixin, AnomalibModule):  # type: ignore[misc]  # what 
         """Make the torch model, the loss and what training needs of the arguments."""
         given: Any = self.hparams
         choices = self.choices = AnomalyChoices(**given.choices)
-        clip = FrozenClip.load(
-            given.backbone, given.pretrained, self.model_size, activation="quick_gelu", position_resize="bilinear"
-        )
+        clip = self.load_clip("bilinear")
         layers = clip.check_layers([clip.n_blocks] if given.feature_layers is None else given.feature_layers)
         read = JointTokens(vv_start(choices.vv_start_layer, clip), given.variant)
         lengths = (given.prompt_length, given.prompt_depth, given.deep_prompt_length)

@@ -10,7 +10,6 @@ from lightning.pytorch.utilities.types import STEP_OUTPUT
 from torch import nn
 
 import anomalib_zsad.arguments as arg
-from anomalib_zsad.clip.backbone import FrozenClip
 from anomalib_zsad.evaluation.post_processor import MonotonePostProcessor
 from anomalib_zsad.models.clip_zero_shot.torch_model import ClipZeroShotModel, MeanPrompts
 from anomalib_zsad.models.parts.class_names import ClassNames, readable_words
@@ -76,7 +75,7 @@ class ClipZeroShot(Detector, AnomalibModule):  # type: ignore[misc]  # what the 
     def build(self) -> None:
         """Make the torch model of the arguments."""
         given: Any = self.hparams
-        clip = FrozenClip.load(given.backbone, given.pretrained, self.model_size)
+        clip = self.load_clip("bilinear")
         self.class_names = ClassNames(readable_words, given.class_names, given.class_name)
         self.model = ClipZeroShotModel(
             Encoder(clip, [clip.n_blocks]),

@@ -10,8 +10,6 @@ from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 
 from anomalib_zsad import arguments as arg
-from anomalib_zsad.clip.backbone import FrozenClip
-from anomalib_zsad.clip.needs import Needs
 from anomalib_zsad.evaluation.post_processor import MonotonePostProcessor
 from anomalib_zsad.functional.processes import known_to_processes
 from anomalib_zsad.functional.scoring import size_of
@@ -129,14 +127,8 @@ class KAnoClip(KnowledgeMixin, ZeroShotMixin, AnomalibModule):  # type: ignore[m
         if given.tile is not None and choices.map_norm == "minmax":
             msg = "choices.map_norm='minmax' would stretch the map of each tile: expected 'softmax', got 'minmax'"
             raise ValueError(msg)
-        clip = FrozenClip.load(
-            given.backbone,
-            given.pretrained,
-            self.model_size,
-            choices.activation,
-            position_resize="bicubic_antialias",
-            needs=Needs(type(self).__name__, plain="it reads the V-V stream and the linear projection of a plain CLIP"),
-        )
+        plain = "it reads the V-V stream and the linear projection of a plain CLIP"
+        clip = self.load_clip("bicubic_antialias", choices.activation, plain=plain)
         layers = clip.check_layers(given.feature_layers)
         encoder = Encoder(clip, layers, given.precision, StageTokens.of(choices, clip, given.use_vv))
         width = clip.joint_width

@@ -9,7 +9,10 @@ import torch
 from torch import nn
 
 from anomalib_zsad.clip.backbone import FrozenClip
+from anomalib_zsad.clip.blocks import Activation
 from anomalib_zsad.clip.named import Look, default_size, look_of
+from anomalib_zsad.clip.needs import Needs
+from anomalib_zsad.clip.positions import PositionResize
 from anomalib_zsad.evaluation.evaluator import ZeroShotEvaluator
 from anomalib_zsad.evaluation.post_processor import MonotonePostProcessor, take_calibration, thresholds_of
 from anomalib_zsad.models.parts import settings
@@ -50,6 +53,28 @@ class Persistence:
     def build(self) -> None:
         """Make the torch model and the loss from the hyper-parameters."""
         raise NotImplementedError
+
+    def load_clip(
+        self,
+        position_resize: PositionResize,
+        activation: Activation = "quick_gelu",
+        **needs: str,
+    ) -> FrozenClip:
+        """Load the frozen CLIP of the arguments, for what the torch model looks at.
+
+        Args:
+            position_resize: As in `FrozenClip`.
+            activation: As in `FrozenClip`.
+            **needs: What the method needs of it, as in `Needs`.
+
+        Raises:
+            ValueError: If the backbone does not have what is needed, or cannot be read.
+            OSError: If its weights can neither be found nor downloaded.
+        """
+        given, kind = self._module.hparams, type(self).__name__
+        return FrozenClip.load(
+            given["backbone"], given["pretrained"], self.model_size, activation, position_resize, Needs(kind, **needs)
+        )
 
     def assemble(self, components: Mapping[str, Any]) -> None:
         """Build the model from its arguments; with `weights`, use the settings of that file and load it.

@@ -14,7 +14,6 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from anomalib_zsad import arguments as arg
 from anomalib_zsad.clip.backbone import FrozenClip
-from anomalib_zsad.clip.needs import Needs
 from anomalib_zsad.data.item import generators_of
 from anomalib_zsad.evaluation.post_processor import MonotonePostProcessor
 from anomalib_zsad.functional.processes import known_to_processes
@@ -127,14 +126,7 @@ class WMoEClip(ZeroShotMixin, AnomalibModule):  # type: ignore[misc]  # what the
         """Make CTDS, WCMA, SA-MoE, the torch model and the loss."""
         given: Any = self.hparams
         choices = self.choices = WMoEChoices(**given.choices)
-        clip = FrozenClip.load(
-            given.backbone,
-            given.pretrained,
-            self.model_size,
-            "quick_gelu",
-            position_resize="bicubic_antialias",
-            needs=Needs(type(self).__name__, plain="it starts from the linear projection of a plain CLIP"),
-        )
+        clip = self.load_clip("bicubic_antialias", plain="it starts from the linear projection of a plain CLIP")
         layers = clip.check_layers(given.feature_layers)
         last = [] if clip.n_blocks in layers else [clip.n_blocks]
         width, n_attentions = clip.joint_width, 1 if choices.wcma_shared else len(layers)
