@@ -15,7 +15,7 @@ from lightning.pytorch import seed_everything
 from anomalib_zsad.atomic import whole_file
 from anomalib_zsad.benchmark.case_files import save_cases
 from anomalib_zsad.benchmark.cases import CaseKeeper
-from anomalib_zsad.benchmark.devices import own_device
+from anomalib_zsad.benchmark.device_lock import own_device
 from anomalib_zsad.benchmark.entries import Entry
 from anomalib_zsad.benchmark.grid import Benchmark, Cell, build_model, decisive
 from anomalib_zsad.benchmark.one_category import OneCategory, as_auxiliary

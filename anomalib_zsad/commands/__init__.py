@@ -3,6 +3,6 @@
 They load with the command line: slow imports are in the functions.
 """
 
-from anomalib_zsad.commands import convert, doctor, experiments, knowledge_bases, lines, thresholds, weights
+from anomalib_zsad.commands import convert, doctor, experiments, knowledge_bases, lines, thresholds, weight_files
 
-__all__ = ["convert", "doctor", "experiments", "knowledge_bases", "lines", "thresholds", "weights"]
+__all__ = ["convert", "doctor", "experiments", "knowledge_bases", "lines", "thresholds", "weight_files"]

@@ -10,7 +10,7 @@ def doctor() -> int:
     import sys
 
     from anomalib_zsad.installation.examination import examine
-    from anomalib_zsad.installation.page import as_text
+    from anomalib_zsad.installation.findings import as_text
 
     examination = examine()
     print(as_text(examination.sections, shutil.get_terminal_size().columns if sys.stdout.isatty() else None))

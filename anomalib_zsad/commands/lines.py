@@ -114,7 +114,7 @@ def _source(
     interval: float,
 ) -> "Source":
     from anomalib_zsad.line.capture import Camera, Video
-    from anomalib_zsad.line.folder import Folder
+    from anomalib_zsad.line.watched_folder import Folder
 
     if sum(each is not None for each in (folder, video, camera)) != 1:
         msg = "expected one of --folder, --video and --camera"

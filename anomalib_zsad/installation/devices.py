@@ -4,7 +4,7 @@ import os
 
 import torch
 
-from anomalib_zsad.installation.page import Finding
+from anomalib_zsad.installation.findings import Finding
 
 
 def find_devices() -> list[Finding]:

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from anomalib_zsad._version import __version__
+from anomalib_zsad.installation.findings import Finding, Section, State
 from anomalib_zsad.installation.packages import Package, extras, installed, required
-from anomalib_zsad.installation.page import Finding, Section, State
 from anomalib_zsad.knowledge.ollama_model import OllamaModel
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def examine() -> Examination:
     from anomalib_zsad.clip.weights import home
     from anomalib_zsad.installation.datasets import find_datasets
     from anomalib_zsad.installation.devices import find_devices
-    from anomalib_zsad.installation.weights import DEFAULT, findings_of
+    from anomalib_zsad.installation.held_weights import DEFAULT, findings_of
     from anomalib_zsad.models.inventory import inventory
 
     weights, datasets, ollama = findings_of(inventory()), find_datasets(), _ollama()

@@ -12,7 +12,7 @@ from anomalib_zsad.models.wmoe_clip import WMoEClip
 from anomalib_zsad.seam.command_line import build_models_as_trained, explain_refusals
 from anomalib_zsad.seam.engine_export import export_the_given_model
 from anomalib_zsad.seam.errors import tell_errors_in_one_message
-from anomalib_zsad.seam.results import version_first_tests
+from anomalib_zsad.seam.results_folder import version_first_tests
 
 __all__ = ["ACDClip", "AFClip", "AnomalyClip", "ClipZeroShot", "Ensemble", "KAnoClip", "WMoEClip"]
 

@@ -8,11 +8,11 @@ from pathlib import Path
 
 from anomalib_zsad import models
 from anomalib_zsad.atomic import replace_together, unfinished_folder
-from anomalib_zsad.clip import inventory as clips
+from anomalib_zsad.clip import backbone_inventory as clips
+from anomalib_zsad.clip.backbone_inventory import Held
 from anomalib_zsad.clip.carrying import backbone_and_tag, copy_whole, get_backbone, get_hub_tokenizer
 from anomalib_zsad.clip.hub import SCHEME, HubName, MissingEntryError, hub_file
-from anomalib_zsad.clip.inventory import Held
-from anomalib_zsad.models.parts import inventory as adapters
+from anomalib_zsad.models.parts import adapter_inventory as adapters
 from anomalib_zsad.models.parts.publication import PREFIX, Publication, published_adapter
 from anomalib_zsad.models.parts.weights_source import CARD, CONFIG, WEIGHTS, carried_folder, fetched_repository
 

@@ -44,7 +44,7 @@ TOUCHED = (
     Touched(
         "anomalib",
         "anomalib.engine.engine.create_versioned_dir",
-        "results",
+        "results_folder",
         "fails where a test made `latest` a folder",
         "root_dir",
     ),
@@ -85,7 +85,10 @@ TOUCHED = (
         "",
     ),
     Touched(
-        "anomalib", "anomalib.data.AnomalibDataset._samples", "datamodules", "its setter wants a file for every image"
+        "anomalib",
+        "anomalib.data.AnomalibDataset._samples",
+        "datamodules",
+        "its setter wants a file for every image",
     ),
     Touched("anomalib", "anomalib.data.datasets.image.visa.CATEGORIES", "datamodules", "the categories of a dataset"),
     Touched(

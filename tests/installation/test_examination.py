@@ -9,8 +9,8 @@ from safetensors.torch import save_file
 from anomalib_zsad.cli import main
 from anomalib_zsad.installation import examination
 from anomalib_zsad.installation.devices import find_devices
+from anomalib_zsad.installation.findings import Finding
 from anomalib_zsad.installation.packages import Package
-from anomalib_zsad.installation.page import Finding
 from tests.support.trees import visa_tree
 
 

@@ -14,8 +14,8 @@ from torch import nn
 
 from anomalib_zsad import AFClip
 from anomalib_zsad.cli import main
+from anomalib_zsad.clip.backbone_inventory import Held
 from anomalib_zsad.clip.fetching import git_blob_id
-from anomalib_zsad.clip.inventory import Held
 from anomalib_zsad.clip.weights import locate
 from anomalib_zsad.models.af_clip.publication import PUBLICATIONS
 from anomalib_zsad.models.af_clip.released import _OWN_NAMES

@@ -21,7 +21,7 @@ from anomalib_zsad.models.parts.compiling import begin_step, kept
 from anomalib_zsad.models.parts.detecting import Detecting
 from anomalib_zsad.models.parts.encoder import encoders_in
 from anomalib_zsad.models.parts.export import ExportHooks
-from anomalib_zsad.models.parts.hub import HubFolders
+from anomalib_zsad.models.parts.hub_folders import HubFolders
 from anomalib_zsad.models.parts.persistence import Persistence
 from anomalib_zsad.models.parts.pre_processor import ClipPreProcessor
 from anomalib_zsad.models.parts.termination import Termination

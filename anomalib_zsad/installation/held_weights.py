@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 
+from anomalib_zsad.clip.backbone_inventory import Held
 from anomalib_zsad.clip.carrying import DEFAULT_TAG
-from anomalib_zsad.clip.inventory import Held
 from anomalib_zsad.clip.known_weights import publication_of, size_there
 from anomalib_zsad.clip.weights import how_to_fetch
-from anomalib_zsad.installation.page import Finding, State
+from anomalib_zsad.installation.findings import Finding, State
 
 _BACKBONE = "ViT-L-14-336"
 DEFAULT = f"{_BACKBONE}:{DEFAULT_TAG}"

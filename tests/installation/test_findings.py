@@ -1,4 +1,4 @@
-from anomalib_zsad.installation.page import Finding, Section, as_text
+from anomalib_zsad.installation.findings import Finding, Section, as_text
 
 LONG = "at /a/folder/whose-name-is-longer-than-a-line, and some more words that need a second line"
 SECTIONS = [

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from anomalib_zsad.line import folder
-from anomalib_zsad.line.folder import Folder
+from anomalib_zsad.line import watched_folder
+from anomalib_zsad.line.watched_folder import Folder
 
 QUICK = {"settle": 0.05, "patience": 0.4, "listing": 0.2}
 
@@ -123,7 +123,7 @@ def test_changes_that_are_not_reported_are_found_by_listing(tmp_path, monkeypatc
         while not stop_event.wait(0.02):
             yield set()
 
-    monkeypatch.setattr(folder, "watch", silent)
+    monkeypatch.setattr(watched_folder, "watch", silent)
     with Collected(Folder(str(tmp_path), **QUICK)) as collected:
         time.sleep(0.1)
         (tmp_path / "a.png").write_bytes(encoded())
@@ -143,7 +143,7 @@ def test_a_file_whose_change_was_not_reported_keeps_its_place(tmp_path, monkeypa
         while not stop_event.wait(0.02):
             yield set()
 
-    monkeypatch.setattr(folder, "watch", reporting_one)
+    monkeypatch.setattr(watched_folder, "watch", reporting_one)
     with Collected(Folder(str(tmp_path), settle=0.2, patience=1, listing=60)) as collected:
         assert collected.wait_for(2) == ["slow.png", "quick.png"]
 

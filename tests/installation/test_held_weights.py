@@ -9,8 +9,8 @@ import torch
 from safetensors.torch import save_file
 
 from anomalib_zsad.clip.known_weights import Publication, size_there
-from anomalib_zsad.installation.page import Finding
-from anomalib_zsad.installation.weights import DEFAULT, findings_of
+from anomalib_zsad.installation.findings import Finding
+from anomalib_zsad.installation.held_weights import DEFAULT, findings_of
 from anomalib_zsad.models.inventory import inventory
 
 PLACE = Path("ViT-L-14-336", "openai.safetensors")
@@ -70,7 +70,7 @@ def test_with_a_network_it_says_what_the_first_use_brings(server: str, monkeypat
     monkeypatch.setattr(hub_constants, "HF_HUB_OFFLINE", False)
     publication = Publication("", (), f"{server}/there.pt", "0" * 64)
     assert size_there(publication) == 1234567890
-    monkeypatch.setattr("anomalib_zsad.installation.weights.publication_of", lambda *_: publication)
+    monkeypatch.setattr("anomalib_zsad.installation.held_weights.publication_of", lambda *_: publication)
     assert held(DEFAULT) == Finding(DEFAULT, "CLIP: not here, the first use downloads 1.2 GB", "absent")
     with pytest.raises(ConnectionError, match="url: Not Found"):
         size_there(Publication("", (), f"{server}/gone.pt", "0" * 64))

@@ -3,7 +3,7 @@ from contextlib import ExitStack
 import pytest
 import torch
 
-from anomalib_zsad.benchmark.devices import own_device
+from anomalib_zsad.benchmark.device_lock import own_device
 
 
 @pytest.fixture

@@ -4,9 +4,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from anomalib_zsad.clip.backbone_inventory import Held, State
 from anomalib_zsad.clip.digest import check_digest, hash_file
 from anomalib_zsad.clip.hub import SCHEME
-from anomalib_zsad.clip.inventory import Held, State
 from anomalib_zsad.clip.known_weights import hub_digest
 from anomalib_zsad.clip.weights import home
 from anomalib_zsad.models.parts.adapter_file import read_metadata

@@ -87,7 +87,7 @@ def test_a_few_shot_model_takes_its_memory_along_and_no_path(small_clip, mvtec_r
 def test_a_folder_is_written_whole_or_not_at_all(model, folder, monkeypatch, tmp_path, small_clip):
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
     other = small(small_clip, seed=6)
-    monkeypatch.setattr("anomalib_zsad.models.parts.hub.save_trained", _no_space)
+    monkeypatch.setattr("anomalib_zsad.models.parts.hub_folders.save_trained", _no_space)
     for target in (folder, tmp_path / "new"):
         with pytest.raises(OSError, match="No space"):
             other.save_pretrained(target)
