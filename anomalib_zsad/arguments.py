@@ -77,7 +77,7 @@ T = TypeVar("T")
 OfRun = Annotated[T, _OF_RUN]
 """An argument of a model that no score of trained weights depends on: it does not travel with them."""
 OfMachine = Annotated[T, _OF_RUN, _OF_MACHINE]
-"""One of them that says how this machine computes: a checkpoint does not bring it to another one either."""
+"""One of them about how this machine computes: a checkpoint does not bring it to another one either."""
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,8 @@ def is_foreign(name: str) -> bool:
 def images_in(folder: Path | None) -> list[Path]:
     """List the images of a folder itself, sorted; none where there is no such folder.
 
-    An image is told by its suffix; a folder, a pipe, and what systems put beside images ("._1.png") are none. A link
-    whose end is missing is listed: whoever reads it says so.
+    Images are recognised by their suffix; folders, pipes, and what systems put beside images ("._1.png") are none. A
+    link whose end is missing is listed: reading it raises an error.
     """
     return sorted(Path(entry.path) for entry in _entries(folder) if _is_image(entry))
 

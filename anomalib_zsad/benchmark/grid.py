@@ -155,7 +155,7 @@ class Benchmark:
     def _cells(self, name: str, entry: Entry, target: str, seed: int) -> Iterator[Cell]:
         categories: list[str | None] = [None]
         if not self.is_zero_shot(name):
-            with suppress(OSError, ValueError):  # of a dataset that is not there: said by its cell
+            with suppress(OSError, ValueError):  # a missing dataset is reported by its cell
                 categories = list(parts_of(self.protocol_of(target).targets[target].build(AnomalibDataModule)))
         references: list[int | None] = [*entry.shots] or [None]
         for category in categories:

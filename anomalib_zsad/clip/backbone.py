@@ -88,8 +88,8 @@ class FrozenClip(nn.Module):
         One set of weights serves all models of a process that ask for the same name and tag.
 
         Args:
-            backbone: An open_clip model name; not used where `pretrained` is a file of a plain CLIP, whose shapes tell
-                the architecture.
+            backbone: An open_clip model name; not used where `pretrained` is a file of a plain CLIP, whose shapes
+                determine the architecture.
             pretrained: A tag of open_clip, a file, or None for untrained weights (tests and benchmarks).
             image_size: As in the class. None: that of `default_size`.
             activation: As in the class; "gelu" for tags that open_clip says were trained with it.
@@ -149,17 +149,17 @@ class FrozenClip(nn.Module):
 
     @property
     def n_blocks(self) -> int:
-        """Blocks of the vision tower."""
+        """The number of blocks of the vision tower."""
         return len(self._vision.blocks)
 
     @property
     def n_text_blocks(self) -> int:
-        """Blocks of the text tower."""
+        """The number of blocks of the text tower."""
         return self._text.n_blocks
 
     @property
     def context_length(self) -> int:
-        """Positions of the text tower."""
+        """The number of positions of the text tower."""
         return self._text.context_length
 
     @property
@@ -169,7 +169,7 @@ class FrozenClip(nn.Module):
 
     @property
     def marker(self) -> Tensor:
-        """A weight that tells on which device CLIP is, and whether it has changed."""
+        """A weight whose device is that of CLIP, and whose version changes with the weights."""
         return self._vision.marker
 
     @property
@@ -324,7 +324,7 @@ class FrozenClip(nn.Module):
         self,
         tokens: Tensor,  # (P, T)
     ) -> Tensor:  # (P,)
-        """Tell the positions that the text tower is read at: those of the end-of-text tokens, or the last."""
+        """Return the positions that the text tower is read at: those of the end-of-text tokens, or the last."""
         return self._text.ends(tokens)
 
     def room_beside(self, texts: Sequence[str]) -> int:

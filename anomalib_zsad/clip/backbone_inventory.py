@@ -71,7 +71,7 @@ def _state(located: Located) -> tuple[State, str]:
 
 
 def is_whole(path: Path) -> bool:
-    """Whether a file has the length that its format says, as far as it says one."""
+    """Whether a file has the length that its header states, as far as it states one."""
     if path.suffix == ".safetensors":
         try:
             with safe_open(path, framework="np"):

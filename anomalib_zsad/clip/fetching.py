@@ -19,7 +19,7 @@ def fetch(url: str, target: Path, check: Callable[[Path], None]) -> None:
     """Fetch a file.
 
     Args:
-        url: Where it is; must not come from outside, since urlopen knows other schemes than http(s).
+        url: Where it is; must not come from outside, since urlopen takes other schemes than http(s).
         target: Where it goes.
         check: Is given the fetched file before it takes its place, and raises where it is not the one expected.
 

@@ -58,11 +58,11 @@ def entry_of(backbone: str, tag: str) -> dict[str, Any] | None:
 
 
 def is_trained_with_gelu(backbone: str, tag: str) -> bool:
-    """Whether open_clip's table says that a tag was trained with GELU: not with QuickGELU, and not unknown."""
+    """Whether a tag was trained with GELU by open_clip's table: not with QuickGELU, and not unknown."""
     from open_clip.pretrained import get_pretrained_cfg
 
     entries = {name: entry for name in same_weights(backbone) if (entry := get_pretrained_cfg(name, tag))}
-    # Before open_clip 3 the name alone tells, and OpenAI's tag.
+    # Before open_clip 3 only the name shows it, and OpenAI's tag.
     quick = tag == _OPENAI or any(
         name.endswith(_QUICK_GELU) or entry.get("quick_gelu") for name, entry in entries.items()
     )

@@ -19,7 +19,7 @@ from anomalib_zsad.functional.seeds import seeded
 logger = logging.getLogger(__name__)
 
 _SAMPLED = 4096
-"""Values of a tensor that are enough to tell weights apart."""
+"""Values of a tensor that are enough to distinguish weights."""
 UNTRAINED_SEED = 0
 """Seed of the weights of a backbone with `pretrained=None`, the same on every machine with the same torch."""
 
@@ -42,7 +42,7 @@ def load_shared(backbone: str, pretrained: str | Path | None) -> nn.Module:
     if key not in _shared:
         _shared[key] = clip = _loaded(backbone, path, timm_tower)
         clip.identity = {  # type: ignore[assignment]  # a plain attribute of a module
-            "backbone": backbone,  # a file tells its architecture itself: then this is only what was asked for
+            "backbone": backbone,  # a file determines its architecture: then this is only what was given
             "pretrained": _source(path, pretrained),
             "sha256": None if path is None else sha256_of(path),
             "fingerprint": fingerprint(clip.state_dict()),
@@ -79,7 +79,7 @@ def _timm_tower(backbone: str, pretrained: str | Path | None) -> str | None:
     except ValueError:
         if pretrained is None or not names_a_file(pretrained):
             raise
-        return None  # a file tells its architecture itself
+        return None  # a file determines its architecture
     name = config["vision_cfg"].get("timm_model_name")
     if name is not None:
         skeleton(backbone)

@@ -1,4 +1,4 @@
-"""What open_clip says of a backbone by its name: architecture, activation, size and colours of images."""
+"""open_clip's configuration of a backbone by its name: architecture, activation, size and colours of images."""
 
 import difflib
 from functools import lru_cache
@@ -40,7 +40,7 @@ _TIMM_VALUES = {"timm_pool": {"token", "map"}, "timm_proj": {None, "none"}, "poo
 
 
 class Look(NamedTuple):
-    """How the images were brought to a backbone in its training.
+    """How the images were normalised and resized in the training of a backbone.
 
     Args:
         mean: Of each colour, of floats in [0, 1].
@@ -150,7 +150,7 @@ def default_size(backbone: str) -> int:
 
 
 def look_of(backbone: str, tag: str | Path | None) -> Look:
-    """Tell how images were brought to a backbone in its training.
+    """Return how images were normalised and resized in the training of a backbone.
 
     Args:
         backbone: A model name of open_clip.

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 VOCABULARY = 49408
-"""Tokens that CLIP's tokenizer knows."""
+"""Tokens in the vocabulary of CLIP."""
 
 _WIDEST = 4096
 """Numbers of a word embedding: the rebuilt table has many times the bytes of the file."""

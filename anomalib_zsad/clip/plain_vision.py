@@ -53,7 +53,7 @@ class PlainVision:
 
     @property
     def marker(self) -> Tensor:
-        """A weight that tells where the tower is."""
+        """A weight whose device is that of the tower."""
         return self.visual.proj
 
     @property

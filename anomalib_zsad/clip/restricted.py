@@ -14,7 +14,7 @@ _MOST_TUPLES = 30_000  # hashing a deeper nest of them would overflow the stack
 
 
 class RefusedError(ValueError):
-    """A file asks for more than tensors and modules; the message names what."""
+    """Reading a file needs more than tensors and modules; the message names what."""
 
 
 def expect(holds: bool, reason: str) -> None:

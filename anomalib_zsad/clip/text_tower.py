@@ -48,19 +48,19 @@ class TextTower:
 
     @property
     def n_blocks(self) -> int:
-        """Its blocks."""
+        """The number of blocks."""
         return len(self.tower.transformer.resblocks)
 
     @property
     def context_length(self) -> int:
-        """Its positions."""
+        """The number of positions."""
         return int(self.tower.positional_embedding.shape[0])
 
     def ends(
         self,
         tokens: Tensor,  # (P, T)
     ) -> Tensor:  # (P,)
-        """Tell the positions that are read."""
+        """Return the positions that are read."""
         if self.reads_last:
             return torch.full_like(tokens[:, 0], tokens.shape[1] - 1)
         return tokens.argmax(dim=-1)  # the end-of-text token has the highest number

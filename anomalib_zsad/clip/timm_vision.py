@@ -54,7 +54,7 @@ class TimmVision:
 
     @property
     def marker(self) -> Tensor:
-        """A weight that tells where the tower is."""
+        """A weight whose device is that of the tower."""
         return self.trunk.norm.weight
 
     @property

@@ -64,7 +64,7 @@ def convert_anomaly_clip(*, checkpoint: Path, out: Path) -> int:
 
 
 def _convert(checkpoint: Path, method: str, tensors: "dict[str, torch.Tensor]", settings: dict, out: Path) -> int:
-    """Write an adapter file of the tensors of one checkpoint, and say so."""
+    """Write an adapter file with the tensors of one checkpoint, and report it."""
     from anomalib_zsad.clip.digest import hash_file
     from anomalib_zsad.models.parts.adapter_file import save_adapter
     from anomalib_zsad.models.parts.record import new_record, to_metadata

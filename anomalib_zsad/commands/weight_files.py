@@ -6,7 +6,7 @@ from pathlib import Path
 from anomalib_zsad.commands.typed import TOPICS, command
 
 _WIDE = 1000
-"""Characters of a line where no terminal says otherwise: none is broken."""
+"""Characters of a line where there is no terminal: no line is broken."""
 
 TOPICS["weights"] = "List, fetch, find and check weights: of CLIP backbones and of adapters."
 

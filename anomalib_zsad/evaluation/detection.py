@@ -1,4 +1,4 @@
-"""What a model says of one image, for somebody who looks at it."""
+"""The result for one image: score, decision, map, mask and picture."""
 
 from dataclasses import KW_ONLY, dataclass, field
 from functools import cached_property, lru_cache

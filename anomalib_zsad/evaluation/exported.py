@@ -1,4 +1,4 @@
-"""What an exported graph says of itself: one entry of its metadata, for those who decide with its scores."""
+"""The record in the metadata of an exported graph: one entry, for those who decide with its scores."""
 
 from typing import Any
 

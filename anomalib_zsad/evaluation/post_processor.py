@@ -155,7 +155,7 @@ class MonotonePostProcessor(OpenPostProcessor):
         """Fit the thresholds; they replace those of a calibration."""
         self.calibration = None
         super().on_validation_epoch_end(trainer, pl_module)
-        # anomalib takes the lowest score that counts as anomalous and then asks for more than it.
+        # anomalib's threshold is the lowest score of an anomalous image, and only scores above it are anomalous.
         threshold = raw_thresholds(self)["image"]
         threshold.copy_(torch.nextafter(threshold, torch.zeros_like(threshold)))
         self._put(self._fixed)

@@ -28,7 +28,7 @@ class FoundSet:
 
     @property
     def option(self) -> str:
-        """How a command is given it."""
+        """The option of a command that names it."""
         is_default = self.root == _default_root(getattr(anomalib_zsad.data, self.name))
         return f"--data {self.name}" + ("" if is_default else f" --data.root {self.root}")
 

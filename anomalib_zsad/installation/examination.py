@@ -40,7 +40,7 @@ class Examination:
 
 
 def examine() -> Examination:
-    """Look at this installation. Nothing large is read, and at most a few questions go to the network."""
+    """Examine this installation. Nothing large is read, and the network is used for a few small requests at most."""
     system, versions = Section(f"anomalib-zsad {__version__} on {platform.platform()}", _python()), _versions()
     try:
         import anomalib_zsad.models  # noqa: F401  # as predict does

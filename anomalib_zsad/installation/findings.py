@@ -16,7 +16,7 @@ _NARROWEST = 20  # columns of text: narrower terminals break the lines themselve
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at.
+    """One thing that was examined.
 
     Args:
         name: What it is.

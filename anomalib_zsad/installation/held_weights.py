@@ -1,4 +1,4 @@
-"""Which weights are here, in the words of the page; what is not here and is needed by default may be downloaded."""
+"""Findings about weights: which are here, and whether the default ones can be downloaded."""
 
 from collections.abc import Sequence
 
@@ -10,13 +10,13 @@ from anomalib_zsad.installation.findings import Finding, State
 
 _BACKBONE = "ViT-L-14-336"
 DEFAULT = f"{_BACKBONE}:{DEFAULT_TAG}"
-"""What models are built over unless told otherwise."""
+"""The default backbone of models."""
 
 _STATES: dict[str, State] = {"complete": "ok", "absent": "absent", "partial": "fault", "wrong content": "fault"}
 
 
 def findings_of(weights: Sequence[Held]) -> list[Finding]:
-    """Describe an inventory; for the default CLIP, where it is not here, ask whether it can be downloaded."""
+    """Describe an inventory; for the default CLIP, where it is not here, check whether it can be downloaded."""
     return [_downloadable(held) if held.name == DEFAULT and held.path is None else _finding(held) for held in weights]
 
 

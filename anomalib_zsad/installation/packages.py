@@ -1,4 +1,4 @@
-"""Which distributions are installed, and whether they are those that the package asks for."""
+"""Which distributions are installed, and whether they are those that the package requires."""
 
 import re
 from collections.abc import Iterable, Iterator
@@ -12,11 +12,11 @@ DISTRIBUTION = "anomalib-zsad"
 
 @dataclass(frozen=True)
 class Package:
-    """A distribution that is asked for.
+    """A required distribution.
 
     Args:
         name: Its name.
-        wanted: The versions asked for, such as ">=2.7,<2.8".
+        wanted: The required versions, such as ">=2.7,<2.8".
         installed: The version that is here; None for none.
     """
 
@@ -31,7 +31,7 @@ class Package:
 
     @property
     def fits(self) -> bool:
-        """Whether it is installed in a version that is asked for."""
+        """Whether it is installed in a required version."""
         return self.installed is not None and Requirement(f"{self.name}{self.wanted}").specifier.contains(
             self.installed, prereleases=True
         )
@@ -51,11 +51,11 @@ def installed(name: str) -> str | None:
 
 
 def required(extra: str | None = None, distribution: str = DISTRIBUTION) -> list[Package]:
-    """List what a distribution asks for: of itself, or with one of its extras.
+    """List what a distribution requires: always, or with one of its extras.
 
     Args:
         extra: The extra, with those that it includes; None for what is always needed.
-        distribution: Its name; one that is not installed asks for nothing.
+        distribution: Its name; one that is not installed requires nothing.
     """
     try:
         requirements = list(map(Requirement, requires(distribution) or ()))

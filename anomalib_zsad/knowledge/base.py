@@ -16,7 +16,7 @@ from anomalib_zsad.knowledge.schema import SCHEMA_VERSION, ClassTexts, Knowledge
 
 BUILTIN = "builtin"
 GENERIC = "object"
-"""The entry for classes that a base does not know."""
+"""The entry for classes that a base does not have."""
 
 _BUILTIN = Path(__file__).with_name("builtin.json")
 
@@ -42,7 +42,7 @@ class KnowledgeBase:
 
     @property
     def classes(self) -> list[str]:
-        """The classes that it knows."""
+        """The classes that it has."""
         return list(self.content.classes)
 
     def find(self, class_name: str, dataset: str | None = None) -> str | None:
@@ -61,7 +61,7 @@ class KnowledgeBase:
     def texts(self, class_name: str, dataset: str | None = None) -> list[str]:
         """Return all accepted descriptions of a class: those of the class itself, then those of its images.
 
-        An unknown class has those of the generic entry, "object"; the log says so once.
+        An unknown class has those of the generic entry, "object"; it is logged once.
 
         Args:
             class_name: As in `find`.
@@ -123,11 +123,11 @@ def check_replaceable(path: Path, classes: Iterable[str]) -> None:
 
     Args:
         path: The file; its folder need not be there.
-        classes: What the new base knows.
+        classes: Those of the new base.
 
     Raises:
         OSError: If what is there cannot be read.
-        ValueError: If it is no *.json file, no knowledge base, or one that knows other classes too.
+        ValueError: If it is no *.json file, no knowledge base, or one that has other classes too.
     """
     if path.suffix != ".json":
         msg = f"a knowledge base is a *.json file, got {path}"

@@ -14,7 +14,7 @@ def display_names(classes: Sequence[str], dataset: str = "") -> dict[str, str]:
 
     Classes of one name are distinguished by their own words where they have some: `bracket_black` and `bracket_brown`
     are a "black metal bracket" and a "brown metal bracket", not both a "metal bracket". Else, as for `pcb1` and `pcb2`,
-    the log says that they share their descriptions.
+    it is logged that they share their descriptions.
 
     Args:
         classes: As their dataset calls them.

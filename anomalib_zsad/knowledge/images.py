@@ -73,7 +73,7 @@ def find_images(data: str, root: Path | None = None, classes: Sequence[str] | No
 
 
 def png_of(path: Path) -> bytes:
-    """Read an image as Ollama wants it: an RGB PNG of at most 1024 pixels a side.
+    """Read an image as Ollama takes it: an RGB PNG of at most 1024 pixels a side.
 
     Raises:
         UnreadableImageError: If it is no image.

@@ -20,7 +20,7 @@ def problems_of(content: Knowledge) -> Iterator[str]:
 
 
 def overview(base: KnowledgeBase) -> RenderableType:
-    """Draw what a base knows and where it comes from."""
+    """Draw the content of a base and its origin."""
     content = base.content
     table = _table("class", "called", "descriptions", "templates", "images", "of them described")
     for name, entry in content.classes.items():

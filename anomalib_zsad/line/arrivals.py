@@ -22,7 +22,7 @@ class Arrival:
 
     Args:
         image: What rows call it.
-        identity: What tells it from others of that name after a restart; None: it never comes again.
+        identity: What distinguishes it from others of that name after a restart; None: it never comes again.
         pixels: RGB in [0, 1]; None: it cannot be read.
         error: Why it cannot be read.
     """

@@ -42,7 +42,7 @@ class Page:
 
     @property
     def has_drifted(self) -> bool:
-        """Whether the guard has spoken, in this run or an earlier one."""
+        """Whether the guard has found drift, in this run or an earlier one."""
         return self.guard is not None and self.guard.has_drifted
 
     def test(self, score: float) -> float | None:

@@ -43,7 +43,7 @@ class Row(BaseModel):
     model: str = ""
     """Digest of the model that scored it."""
     identity: list[int] | None = None
-    """What tells a file or frame from another one of the same name."""
+    """What distinguishes a file or frame from another one of the same name."""
 
 
 _BLOCK = 65536
@@ -117,7 +117,7 @@ class Results:
 
 
 def _append(file: BinaryIO, line: bytes) -> None:
-    """Write a line that is on the disk when this returns; of one that does not fit nothing stays."""
+    """Write a line that is on the disk when this returns; one that does not fit is removed whole."""
     end = file.seek(0, os.SEEK_END)
     try:
         if file.write(line) < len(line):
@@ -150,7 +150,7 @@ def _cut_off_torn_line(path: Path) -> None:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Have the names of new files on the disk; systems other than POSIX do not need it."""
+    """Flush the names of new files to the disk; systems other than POSIX do not need it."""
     if os.name != "posix":
         return
     descriptor = os.open(folder, os.O_RDONLY)

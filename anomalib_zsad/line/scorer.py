@@ -24,12 +24,12 @@ Outputs = Mapping[str, Any]
 
 _DIGITS = 12
 _REASON = 200
-"""Signs of what a runtime says of a file; the end tells most."""
+"""Characters of a runtime's message that are shown; its end is the most specific."""
 
 
 @dataclass(frozen=True)
 class Scored:
-    """What a model says of an image."""
+    """The result of a model for one image."""
 
     score: float
     """0.5 is the threshold."""

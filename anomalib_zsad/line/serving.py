@@ -18,12 +18,12 @@ _UPLOAD_SECONDS = 60.0
 
 
 class Answer(BaseModel):
-    """What the model says of an image."""
+    """The result for an image."""
 
     score: float
     """0.5 is the threshold."""
     label: str | None
-    """normal or anomalous; null: the model decides nothing."""
+    """normal or anomalous; null: the model has no threshold."""
     p_value: float | None
     """null: the model is not calibrated."""
     anomaly_map: str | None = None
@@ -31,7 +31,7 @@ class Answer(BaseModel):
 
 
 class Health(BaseModel):
-    """That the server answers, and with which model."""
+    """The state of the server, and its model."""
 
     status: str
     model: str

@@ -72,7 +72,7 @@ def watch(scorer: Scorer, source: Source, out: Path, pictures: Pictures = "none"
                     page.write(running=True)
                     written = time.monotonic()
     finally:
-        with suppress(OSError):  # what ended the run is to be told
+        with suppress(OSError):  # the error that ended the run is the one to report
             page.write(running=False)
         results.close()
     return done

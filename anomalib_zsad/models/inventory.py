@@ -1,4 +1,4 @@
-"""All weights that this package knows or finds on this machine, and fetching them beforehand, by name."""
+"""All weights that have a name here or are on this machine, and fetching them beforehand."""
 
 import shutil
 from collections.abc import Callable

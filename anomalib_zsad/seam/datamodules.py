@@ -93,7 +93,7 @@ def categories_beside(datamodule: AnomalibDataModule) -> list[str] | None:
 
 
 def set_samples(dataset: AnomalibDataset, samples: pd.DataFrame) -> None:
-    """Set the table of a dataset, as anomalib's setter does, which wants a file for every image."""
+    """Set the table of a dataset, as anomalib's setter does, which requires a file for every image."""
     dataset._samples = samples.sort_values(by="image_path", ignore_index=True)
 
 

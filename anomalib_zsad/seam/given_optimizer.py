@@ -1,4 +1,4 @@
-"""The optimiser that a command asks for."""
+"""The optimiser that a command names."""
 
 from types import MethodType
 from typing import Any

@@ -6,7 +6,7 @@ from jsonargparse import DefaultHelpFormatter
 
 
 class PlainHelp(DefaultHelpFormatter):
-    """Help with defaults that say something, without types."""
+    """Help with defaults that mean something, without types."""
 
     def _get_help_string(self, action: Action) -> str:
         text = action.help or ""

@@ -19,11 +19,11 @@ _PACKAGE = "anomalib_zsad"
 
 def announce() -> None:
     """Make the names of this package known to anomalib's, now or as soon as these are imported."""
-    for name, tell in _LISTENERS.items():
+    for name, extend in _CALLS.items():
         if name in sys.modules:
-            tell(sys.modules[name])
+            extend(sys.modules[name])
         else:
-            sys.meta_path.insert(0, _AfterImport(name, tell))
+            sys.meta_path.insert(0, _AfterImport(name, extend))
 
 
 class _AfterImport(MetaPathFinder):
@@ -50,7 +50,7 @@ class _AfterImport(MetaPathFinder):
         return spec
 
 
-def _tell_models(module: Any) -> None:
+def _extend_models(module: Any) -> None:
     by_name = module._get_model_class_by_name
 
     def by_our_name(name: str) -> type:
@@ -62,7 +62,7 @@ def _tell_models(module: Any) -> None:
     module.__getattr__ = _attributes_of(module, f"{_PACKAGE}.models")
 
 
-def _tell_data(module: Any) -> None:
+def _extend_data(module: Any) -> None:
     module.__getattr__ = _attributes_of(module, f"{_PACKAGE}.data", f"{_PACKAGE}.synthetic")
 
 
@@ -85,8 +85,8 @@ def _attributes_of(module: ModuleType, *homes: str) -> Callable[[str], Any]:
     return attribute
 
 
-_LISTENERS: dict[str, Callable[[ModuleType], None]] = {
-    "anomalib.models": _tell_models,
-    "anomalib.data": _tell_data,
+_CALLS: dict[str, Callable[[ModuleType], None]] = {
+    "anomalib.models": _extend_models,
+    "anomalib.data": _extend_data,
     "anomalib.pipelines.benchmark.job": _join_tables,
 }

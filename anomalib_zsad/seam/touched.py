@@ -40,7 +40,7 @@ TOUCHED = (
         "results",
     ),
     Touched("anomalib", "anomalib.pipelines.benchmark.job.pd", "registration", "the table is made of it"),
-    Touched("anomalib", "anomalib.cli.cli", "errors", "tells whether the command runs"),
+    Touched("anomalib", "anomalib.cli.cli", "errors", "shows whether the command runs"),
     Touched(
         "anomalib",
         "anomalib.engine.engine.create_versioned_dir",
@@ -88,7 +88,7 @@ TOUCHED = (
         "anomalib",
         "anomalib.data.AnomalibDataset._samples",
         "datamodules",
-        "its setter wants a file for every image",
+        "its setter requires a file for every image",
     ),
     Touched("anomalib", "anomalib.data.datasets.image.visa.CATEGORIES", "datamodules", "the categories of a dataset"),
     Touched(
@@ -145,7 +145,7 @@ TOUCHED = (
         "anomalib",
         "anomalib.models.components.base.memory_bank_module.MemoryBankMixin._is_fitted",
         "anomalib_models",
-        "tells whether a member of an ensemble is trained",
+        "shows whether a member of an ensemble is trained",
     ),
     Touched(
         "anomalib",
@@ -200,7 +200,7 @@ TOUCHED = (
     ),
     Touched("lightning", "lightning.pytorch.cli.SaveConfigCallback.config", "given_optimizer", "has --optimizer"),
     # torch
-    Touched("torch", "torch.Tensor._version", "tensors", "tells whether remembered features are stale"),
+    Touched("torch", "torch.Tensor._version", "tensors", "shows whether cached features are stale"),
     Touched(
         "torch", "torch.nn.Module._modules", "tensors", "a copy has parts of its own; a pickle has them by this name"
     ),
@@ -227,13 +227,13 @@ TOUCHED = (
         "jsonargparse",
         "jsonargparse.DefaultHelpFormatter._get_help_string",
         "help",
-        "adds types, and defaults that say nothing",
+        "adds types, and defaults without meaning",
         "action",
     ),
     Touched("Python", "sys.excepthook", "errors", "prints pages for an error that the user can put right"),
     Touched("Python", "types.FrameType.f_locals", "errors", "has what a constructor raised"),
     Touched(
-        "Python", "importlib.machinery.SourceFileLoader.exec_module", "registration", "tells that a module is imported"
+        "Python", "importlib.machinery.SourceFileLoader.exec_module", "registration", "called when a module is imported"
     ),
     Touched(
         "jsonargparse",

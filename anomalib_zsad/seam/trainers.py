@@ -36,7 +36,7 @@ def attach(module: LightningModule, trainer: Any, epochs: int | None) -> None:
 
 @contextmanager
 def without_trainer(module: LightningModule) -> Iterator[None]:
-    """Have a module, and the modules in it, know of no trainer for a while."""
+    """Detach a module, and the modules in it, from their trainer for a while."""
     trainers = {each: trainer_of(each) for each in module.modules() if isinstance(each, LightningModule)}
     try:
         for each in trainers:

@@ -45,7 +45,7 @@ def test_get_datamodule_knows_ours(visa_root):
 def test_what_is_imported_later_is_told_then(tmp_path, monkeypatch):
     (tmp_path / "imported_later.py").write_text("value = 1")
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr(registration, "_LISTENERS", {"imported_later": lambda module: setattr(module, "value", 2)})
+    monkeypatch.setattr(registration, "_CALLS", {"imported_later": lambda module: setattr(module, "value", 2)})
     registration.announce()
     assert importlib.import_module("imported_later").value == 2
     assert not [each for each in sys.meta_path if getattr(each, "name", "") == "imported_later"]

@@ -12,7 +12,7 @@ from anomalib_zsad.clip.digest import hash_file
 from anomalib_zsad.data.item import ANY_CATEGORY, categories_of
 from anomalib_zsad.models.af_clip.references import draw, files_of, normal_images_of, read_references
 from anomalib_zsad.models.parts.record import Record
-from anomalib_zsad.models.parts.tiling import said_of
+from anomalib_zsad.models.parts.tiling import plain_sizes
 from anomalib_zsad.printing import printable
 from anomalib_zsad.seam.open_post_processor import raw_thresholds
 from anomalib_zsad.seam.trainers import datamodule_of
@@ -157,7 +157,7 @@ class FewShotMixin:
     def _wanted(self, category: str) -> dict[str, Any]:
         """Return the description of the memory that the arguments ask for; empty if that of a checkpoint is used."""
         options = {name: self._options[name] for name in ("k_shot", "reference", "seed", "coreset_ratio")}
-        options["tile"] = said_of(self._module.model.tiler)
+        options["tile"] = plain_sizes(self._module.model.tiler)
         if options["reference"] is not None:
             given = options["reference"]
             options["reference"] = list(map(str, given)) if isinstance(given, list | tuple) else str(given)

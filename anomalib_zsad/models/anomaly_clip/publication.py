@@ -25,7 +25,7 @@ def _tensors(checkpoint: Path) -> dict[str, Tensor]:
     return read_released(checkpoint).tensors
 
 
-# The authors' folders tell the dataset that was tested, not the one that was trained on.
+# The authors' folders name the dataset that was tested, not the one that was trained on.
 PUBLICATIONS = {
     "released/anomalyclip-visa": _published(
         "visa",

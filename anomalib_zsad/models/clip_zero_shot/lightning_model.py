@@ -102,7 +102,7 @@ class ClipZeroShot(Detector, AnomalibModule):  # type: ignore[misc]  # what the 
         super().setup(stage)
 
     def training_step(self, batch: Batch, batch_idx: int) -> STEP_OUTPUT:
-        """Lightning wants one, before `setup` refuses."""
+        """Never called: Lightning requires it, and `setup` refuses to train."""
 
     def configure_optimizers(self) -> None:
         """Nothing is trained."""

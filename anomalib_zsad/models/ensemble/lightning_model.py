@@ -111,7 +111,7 @@ class Ensemble(Detector, AnomalibModule):  # type: ignore[misc]  # what the mixi
 
     @property
     def trainer_arguments(self) -> dict[str, Any]:
-        """One look at the validation data; Lightning wants a batch to train on before it."""
+        """One pass over the validation data; Lightning requires a training batch before it."""
         return {**super().trainer_arguments, "max_epochs": 1, "limit_train_batches": 1, "devices": 1}
 
     @classmethod

@@ -82,7 +82,7 @@ class BiCA(nn.Module):
         grid: Grid,
     ) -> tuple[Tensor, Tensor, Tensor]:  # both, and the offsets
         normed = self.text_norm(text)
-        text = text + self.text_scale * self.text_self.ask(normed, normed)[0]
+        text = text + self.text_scale * self.text_self.from_few(normed, normed)[0]
         if self.deformable is None:
             return patches, text, patches.new_zeros(1)
         attended, offsets = self.deformable(self.patch_norm(patches), grid)
@@ -94,10 +94,10 @@ class BiCA(nn.Module):
         text: Tensor,  # (B or 1, S, D)
     ) -> tuple[Tensor, Tensor, Tensor]:  # both, and the weights from text to patches
         normed_text, normed_patches = self.cross_text_norm(text), self.cross_patch_norm(patches)
-        read, weights = self.patch_to_text.ask(normed_text, normed_patches)
+        read, weights = self.patch_to_text.from_few(normed_text, normed_patches)
         text = text + self.patch_to_text_scale * read
         normed_text = self.cross_text_norm(text) if self.choices.bica_cross == "sequential" else normed_text
-        patches = patches + self.text_to_patch_scale * self.text_to_patch.answer(normed_patches, normed_text)
+        patches = patches + self.text_to_patch_scale * self.text_to_patch.from_many(normed_patches, normed_text)
         return patches, text, weights
 
 

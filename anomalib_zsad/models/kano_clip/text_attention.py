@@ -25,7 +25,7 @@ class TextAttention(nn.Module):
         self.to_out = nn.Linear(inner, width)
         self.scale = (inner // heads) ** -0.5
 
-    def ask(
+    def from_few(
         self,
         few: Tensor,  # (B or 1, S, D)
         many: Tensor,  # (B or 1, N, D)
@@ -40,7 +40,7 @@ class TextAttention(nn.Module):
         values = read @ self._heads_of(self.to_v.weight).transpose(1, 2) + self.to_v.bias.view(self.heads, 1, -1)
         return self.to_out(values.transpose(1, 2).flatten(2)), weights
 
-    def answer(
+    def from_many(
         self,
         many: Tensor,  # (B, N, D)
         few: Tensor,  # (B or 1, S, D)

@@ -118,8 +118,8 @@ def detections(
         given: The images.
         batch_size: Images that are scored together, where the model's pre-processor brings them to one size.
         device: Where to compute.
-        is_one: Whether an image that cannot be read is an error. Of several, it is reported and has a result that says
-            so.
+        is_one: Whether an image that cannot be read is an error. Of several, it is reported and has a result with
+            the error.
 
     Yields:
         The images' results, in their order.
@@ -129,7 +129,7 @@ def detections(
     """
     resize = next(iter(resizes_of(model.pre_processor)), None)
     home, drift = model.device, DriftWarning()
-    drift.on_predict_start(None, model)  # type: ignore[arg-type]  # it asks nothing of the trainer
+    drift.on_predict_start(None, model)  # type: ignore[arg-type]  # the trainer is not used
     try:
         if device != home:  # going through all modules takes longer than a small image
             model.to(device)
@@ -154,7 +154,7 @@ def with_bar(found: Iterator[Detection], total: int) -> Iterator[Detection]:
 
 
 def check_ready(model: Any) -> None:
-    """Have a model say what keeps it from predicting, as before a prediction of a trainer."""
+    """Raise the error that keeps a model from predicting, as a trainer does before a prediction."""
     with without_trainer(model):
         model.on_predict_start()
 

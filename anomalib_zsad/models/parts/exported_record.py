@@ -1,4 +1,4 @@
-"""What an exported graph says of the model it was made of."""
+"""The record of a model in the graph that was exported from it."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -175,7 +175,7 @@ def _card(module: Any, record: Record, weights: str, licence: str | None) -> str
 
 
 def _without_folders(record: Record) -> Record:
-    """Leave out where files of this machine are: their names alone are anybody else's business."""
+    """Reduce paths of this machine to the names of the files."""
     backbone: Any = record["backbone"]
     named: Any = {
         "settings": settings.without_folder(record["settings"]),

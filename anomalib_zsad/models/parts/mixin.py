@@ -53,7 +53,7 @@ class ZeroShotMixin(Detector):
         self,
         batch: Any,
     ) -> Tensor:  # (B, H, W)
-        """Give the masks of a batch, resized as `soft_masks` says where the dataset can: then shares of a pixel."""
+        """Return the masks of a batch, resized by `soft_masks` where the dataset can: then shares of a pixel."""
         soft = getattr(batch, "soft_mask", None)
         return batch.gt_mask if soft is None else soft
 

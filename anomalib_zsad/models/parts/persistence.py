@@ -239,7 +239,7 @@ class Persistence:
         return self._module.hparams.get("tile")
 
     def _resize_images(self) -> None:
-        """Let the default pre-processor resize as the arguments say; images to be tiled may keep their size."""
+        """Let the default pre-processor resize by the arguments; images to be tiled may keep their size."""
         if isinstance(pre_processor := self._module.pre_processor, ClipPreProcessor):
             pre_processor.look = self._look
             pre_processor.resize_to(self.model_size if self._tile is None else self._module.hparams["image_size"])

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any, cast
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
-from typing_extensions import NotRequired, TypedDict  # pydantic wants these before Python 3.12
+from typing_extensions import NotRequired, TypedDict  # pydantic requires these before Python 3.12
 
 from anomalib_zsad import arguments as arg
 from anomalib_zsad._version import __version__

@@ -22,11 +22,11 @@ logger = logging.getLogger(__name__)
 Runtime = Literal["torch", "openvino", "onnx"]
 
 OPSET = 18
-"""The ONNX exporter's own opset: asked for less, it converts back and may fail to."""
+"""The ONNX exporter's own opset: a lower one is converted from it, which may fail."""
 
 _Run = Callable[[NDArray[np.float32]], Sequence[NDArray[np.float32]]]
 _REASON = 300
-"""Signs of what a runtime says."""
+"""Characters of a runtime's message that are shown."""
 _PACKAGES = {"openvino": ["openvino"], "onnx": ["onnx", "onnxscript", "onnxruntime"]}
 
 
@@ -59,7 +59,7 @@ class TowerGraph:
 
         Args:
             images: On the CPU.
-            tower: Makes the module whose outputs are computed, a tuple; it is asked only where a graph is made.
+            tower: Makes the module whose outputs are computed, a tuple; called only where a graph is made.
             sources: Tensors that change where those in the tower do.
 
         Raises:

@@ -33,7 +33,7 @@ def settings_of(model: Any) -> dict[str, Any]:
 
 
 def without_folder(entries: Mapping[str, Any]) -> dict[str, Any]:
-    """Give a file with the weights of CLIP, where entries name one, by its name alone."""
+    """Reduce the path of a file with the weights of CLIP, where entries have one, to its name."""
     file = entries.get("pretrained")
     if file is None or not names_a_file(file):
         return dict(entries)

@@ -50,7 +50,7 @@ class Views:
         return cls(images, rows, window_starts(width, tile[1], tiler.stride_w), tile)
 
     def __iter__(self) -> Iterator[Tensor]:  # of (B, 3, h, w)
-        """Give the whole picture, and where that is not all the windows row by row."""
+        """Yield the whole picture, and where that is not all the windows row by row."""
         yield self.images if size_of(self.images) == self.tile else resize_bicubic(self.images, self.tile)
         if len(self.rows) * len(self.columns) > 1:
             for top in self.rows:
@@ -58,13 +58,13 @@ class Views:
                     yield self.images[..., top : top + self.tile[0], left : left + self.tile[1]]
 
 
-def said_of(tiler: Tiler | None) -> list[int] | None:
-    """Give height and width of a tile and of the stride as plain data."""
+def plain_sizes(tiler: Tiler | None) -> list[int] | None:
+    """Return height and width of a tile and of the stride as plain data."""
     return None if tiler is None else [tiler.tile_size_h, tiler.tile_size_w, tiler.stride_h, tiler.stride_w]
 
 
 def views_of(images: Tensor, tiler: Tiler | None) -> Iterator[Tensor]:
-    """Give the whole picture, resized to one tile, and then the tiles; without a tiler the images as they are."""
+    """Yield the whole picture, resized to one tile, and then the tiles; without a tiler the images as they are."""
     return iter([images]) if tiler is None else iter(Views.of(images, tiler))
 
 
@@ -111,7 +111,7 @@ class Tileable(Compilable):
         given: Mapping[str, Any],  # `tile`, `tile_overlap`, `tile_batch` and `image_size` of a model
         held: Tiler | None,
     ) -> None:
-        """Tile images as the arguments of a model say, or where they say nothing by a tiler that a callback has set.
+        """Tile images by the arguments of a model, or without a `tile` among them by the tiler that a callback has set.
 
         Raises:
             ValueError: If tiles are larger than the images.

@@ -31,7 +31,7 @@ def save_trained(
     Args:
         module: The model.
         path: The file.
-        record: What it says about the model. None: the model's own record.
+        record: The record in it. None: that of the model.
     """
     metadata = to_metadata(module.record() if record is None else record)
     save_adapter(Path(path), {**_learnt(module), **_remembered(module)}, metadata)

@@ -116,7 +116,7 @@ def fetched_repository(name: HubName, **options: Any) -> Path:
 
 
 def carried_folder(name: HubName, base: Path) -> Path:
-    """Say where a repository is for machines without a network, in a folder that is, or becomes, `home()`."""
+    """Return where a repository is for machines without a network, in a folder that is, or becomes, `home()`."""
     revision = "" if name.revision is None else f"@{path_component(name.revision)}"
     return base / CARRIED / f"{name.repo.replace('/', '--')}{revision}"
 

@@ -43,11 +43,11 @@ def plain_attention(part, x, y):
 def test_projections_moved_to_the_texts_change_nothing():
     part = moved(TextAttention(WIDTH, inner=32, heads=4))
     few, many = torch.randn(3, 2, WIDTH), torch.randn(3, 50, WIDTH)
-    torch.testing.assert_close(part.ask(few, many)[0], plain_attention(part, few, many), atol=1e-5, rtol=0)
-    torch.testing.assert_close(part.answer(many, few), plain_attention(part, many, few), atol=1e-5, rtol=0)
-    one = part.answer(many, few[:1])
+    torch.testing.assert_close(part.from_few(few, many)[0], plain_attention(part, few, many), atol=1e-5, rtol=0)
+    torch.testing.assert_close(part.from_many(many, few), plain_attention(part, many, few), atol=1e-5, rtol=0)
+    one = part.from_many(many, few[:1])
     torch.testing.assert_close(one, plain_attention(part, many, few[:1].expand(3, -1, -1)), atol=1e-5, rtol=0)
-    _, weights = part.ask(few[:1], many)
+    _, weights = part.from_few(few[:1], many)
     torch.testing.assert_close(weights.sum(-1), torch.ones(3, 4, 2))
 
 
@@ -113,11 +113,11 @@ def test_one_after_the_other_patches_read_the_text_that_has_read_them():
     part.load_state_dict(parallel.state_dict())
     patches, text = torch.randn(2, N, WIDTH), torch.randn(2, 2, WIDTH)
     normed = part.text_norm(text)
-    read = text + part.text_scale * part.text_self.ask(normed, normed)[0]
-    asked = part.patch_to_text.ask(part.cross_text_norm(read), part.cross_patch_norm(patches))[0]
-    read = read + part.patch_to_text_scale * asked
-    told = part.text_to_patch.answer(part.cross_patch_norm(patches), part.cross_text_norm(read))
-    expected = cosines(patches + part.text_to_patch_scale * told, read)
+    read = text + part.text_scale * part.text_self.from_few(normed, normed)[0]
+    from_patches = part.patch_to_text.from_few(part.cross_text_norm(read), part.cross_patch_norm(patches))[0]
+    read = read + part.patch_to_text_scale * from_patches
+    from_text = part.text_to_patch.from_many(part.cross_patch_norm(patches), part.cross_text_norm(read))
+    expected = cosines(patches + part.text_to_patch_scale * from_text, read)
     torch.testing.assert_close(part(patches, text, GRID).cosines, expected, atol=1e-6, rtol=0)
     assert (parallel(patches, text, GRID).cosines - expected).abs().max() > 1e-4
 
