@@ -205,7 +205,7 @@ def choices_of(function: Callable[..., Any]) -> type[Choices] | None:
 
 
 def new_place(kind: type[Choices], name: str) -> str | None:
-    """Say what is expected in place of a former argument of a model that is now a choice or gone.
+    """Return what is expected in place of a former argument of a model that is now a choice or gone.
 
     Returns:
         Words; None where the name is neither.

@@ -84,7 +84,7 @@ def hub_file(name: HubName, file: str, **options: Any) -> Path:
 
 
 def cache_of(repo: str) -> Path:
-    """Say where the hub's cache keeps a repository; nothing needs to be there."""
+    """Return where the hub's cache keeps a repository; nothing needs to be there."""
     from huggingface_hub import constants
 
     return Path(constants.HF_HUB_CACHE) / f"models--{repo.replace('/', '--')}"
@@ -96,7 +96,7 @@ def unfinished_in(repo: str) -> list[Path]:
 
 
 def reason_of(error: Exception, name: HubName) -> str:
-    """Say in one line why the hub refused."""
+    """Return in one line why the hub refused."""
     from huggingface_hub.utils import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
 
     if isinstance(error, GatedRepoError):  # one of the next kind, too

@@ -87,7 +87,7 @@ def architecture_of(state_dict: dict[str, Tensor], origin: str | Path = "these w
 
 
 def faults_of(state_dict: dict[str, Tensor], clip: nn.Module) -> str:
-    """Say where weights are not those of a model, "" if they are."""
+    """Return where weights are not those of a model, "" if they are."""
     expected = {key: tuple(value.shape) for key, value in clip.state_dict().items()}
     found = {key: tuple(value.shape) for key, value in state_dict.items()}
     faults = [f"{key} of shape {shape} is missing" for key, shape in expected.items() if key not in found]

@@ -5,7 +5,7 @@ from anomalib_zsad.commands.typed import command
 
 @command("doctor")
 def doctor() -> int:
-    """Say what this installation has and what each command would need; exit status 0: predict would run."""
+    """Show what this installation has and what each command would need; exit status 0: predict would run."""
     import shutil
     import sys
 

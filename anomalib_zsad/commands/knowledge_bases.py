@@ -153,7 +153,7 @@ def explain(
     count: int = 5,
     out: Path = Path("explain"),
 ) -> int:
-    """Say which descriptions lie closest to KAnoCLIP's abnormal prompts and to an image's most anomalous patches.
+    """Show which descriptions lie closest to KAnoCLIP's abnormal prompts and to an image's most anomalous patches.
 
     Args:
         image: an image

@@ -62,7 +62,7 @@ def get(names: Sequence[str], *, to: Path | None = None) -> int:
 
 @command("weights where")
 def where(backbone: str, tag: str = "openai") -> int:
-    """Say which file is used, or which to fetch and where to put it (exit status 1).
+    """Show which file is used, or which to fetch and where to put it (exit status 1).
 
     Args:
         backbone: a model name of open_clip, such as ViT-L-14-336

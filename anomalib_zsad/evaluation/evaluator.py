@@ -197,7 +197,7 @@ class ZeroShotEvaluator(Evaluator):
 
 
 def training_notes(trained_on: Sequence[str], datamodule: Any, categories: Iterable[str]) -> dict[str, str]:
-    """Say which results are of a dataset that the model was trained on.
+    """Report which results are of a dataset that the model was trained on.
 
     Args:
         trained_on: "dataset/category" of all training data.

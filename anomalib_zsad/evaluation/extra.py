@@ -23,5 +23,5 @@ def extra(what: object) -> Iterator[None]:
 
 
 def reason_of(error: Exception) -> str:
-    """Say why something failed, as the middle of a sentence."""
+    """Return why something failed, as the middle of a sentence."""
     return printable(error).rstrip(".") or type(error).__name__

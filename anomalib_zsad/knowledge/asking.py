@@ -99,7 +99,7 @@ class Asker:
         self._latest = ""
 
     def generator(self) -> Generator:
-        """Say where the answers come from, and when the last of them came."""
+        """Return where the answers come from, and when the last of them came."""
         retries = {"retries": self._settings.retries, "retry_options": self._options(1)}
         return Generator(
             backend="ollama",

@@ -27,7 +27,7 @@ def inventory() -> list[Held]:
 
 
 def getter(name: str) -> Getter:
-    """Say how weights are fetched, before anything is.
+    """Return a function that fetches weights; nothing is fetched before its call.
 
     Args:
         name: `BACKBONE[:TAG]`, `released/<name>` of all methods that have it, or `hf://user/name[@revision]`.

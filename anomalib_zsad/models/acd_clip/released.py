@@ -62,7 +62,7 @@ def read_released(checkpoint: Path) -> dict[str, Tensor]:
 
 
 def own_name(name: str, checkpoint: Path) -> str:
-    """Say what `ACDClipModel` calls one of the authors' tensors.
+    """Return the name in `ACDClipModel` of one of the authors' tensors.
 
     Args:
         name: With its part in front: "text_adapter.layer_norms.0.weight".

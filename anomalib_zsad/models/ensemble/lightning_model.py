@@ -170,7 +170,7 @@ class Ensemble(Detector, AnomalibModule):  # type: ignore[misc]  # what the mixi
         self._check_ready()
 
     def record(self) -> Record:
-        """Say of each member what its own checkpoint would."""
+        """Return the weights of the members, and of each what its own checkpoint holds."""
         own = {"weights": self.model.weights, "image_size": list(self.model.map_size)}
         return new_record(
             type(self).__name__,

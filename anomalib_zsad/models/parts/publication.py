@@ -59,11 +59,11 @@ class Publication:
         return f"{_GITHUB}/{self.repository}"
 
     def url(self, path: str) -> str:
-        """Say where a file of the repository is published."""
+        """Return the url of a file of the repository."""
         return f"{_RAW}/{self.repository}/{self.commit}/{path}"
 
     def adapter(self, name: str) -> Path:
-        """Say where the adapter file of a name is, or will be."""
+        """Return where the adapter file of a name is, or will be."""
         return home() / self.folder / f"{name.removeprefix(PREFIX)}.safetensors"
 
     def check(self, file: Path, path: str, target: Path) -> None:
