@@ -153,7 +153,7 @@ _NOUNS: dict[Any, str] = {
 
 
 def checked(function: F) -> F:
-    """Have all annotated arguments of a function checked before its first line runs.
+    """Check all annotated arguments of a function before its first line runs.
 
     Types are taken strictly: neither a text nor True is a number; a whole number is. NaN and infinity are refused.
 

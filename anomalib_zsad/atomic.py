@@ -13,7 +13,7 @@ from typing import Any
 from PIL import Image
 
 LONGEST_NAME = 255
-"""Of a file, in bytes."""
+"""The length of a file name in bytes."""
 
 _UNFINISHED = ".unfinished"
 _OURS = f".{'[0-9a-f]' * 8}{_UNFINISHED}"
@@ -106,7 +106,7 @@ def shortened(name: str, length: int) -> str:
 
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """Have an OSError of the block name the file: that of a full disk names none."""
+    """Add the name of the file to an OSError of the block: that of a full disk has none."""
     try:
         yield
     except OSError as error:

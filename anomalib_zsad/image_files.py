@@ -5,13 +5,13 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
-"""Of images, as anomalib has them, in lower case."""
+"""Suffixes of image files, as anomalib has them, in lower case."""
 
 _FOREIGN = frozenset({"__macosx", "@eadir", "$recycle.bin", "system volume information", "lost+found"})
 
 
 def is_foreign(name: str) -> bool:
-    """Tell a file or folder that a system or a program keeps for itself: hidden, `__MACOSX` and the like."""
+    """Whether a system or a program keeps a file or folder for itself: hidden ones, `__MACOSX` and others."""
     return name.startswith(".") or name.lower() in _FOREIGN
 
 
@@ -98,7 +98,7 @@ def placed(root: Path, path: str) -> Path:
 
 
 def foreign_among(paths: Sequence[str | Path]) -> list[bool]:
-    """Tell the foreign files of a dataset by their names and those of their folders, below the folder of them all."""
+    """Mark the foreign files of a dataset, by their names and those of their folders below the folder of them all."""
     names = [Path(path) for path in paths]
     root = _common(names)
     return [any(map(is_foreign, path.parts[len(root.parts) :])) for path in names]

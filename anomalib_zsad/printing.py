@@ -19,17 +19,17 @@ def printable(text: object) -> str:
 
 
 def shown(text: object) -> Text:
-    """Give a text for rich as it is, without markup: `[/x]` stays `[/x]`."""
+    """Convert to a text of rich without markup: `[/x]` stays `[/x]`."""
     return Text(printable(text))
 
 
 def cell(text: str) -> str:
-    """Give a text for a table in a file; where a spreadsheet would take it for a formula, an apostrophe precedes it."""
+    """Prepare a text for a table in a file: an apostrophe precedes what a spreadsheet would take for a formula."""
     return f"'{printable(text)}" if text.startswith(_FORMULAS) else printable(text)
 
 
 def cells(table: pd.DataFrame) -> pd.DataFrame:
-    """Give a table whose texts are each a `cell`."""
+    """Copy a table with `cell` applied to its texts."""
     made = table.copy()
     for name in made.columns[[not pd.api.types.is_numeric_dtype(dtype) for dtype in made.dtypes]]:
         made[name] = [cell(value) if isinstance(value, str) else value for value in made[name]]

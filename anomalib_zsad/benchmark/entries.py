@@ -119,7 +119,7 @@ class Entry(Spec):
         return issubclass(self.model_class, Detector)
 
     def by_epoch(self, name: str) -> dict[str, "Entry"]:
-        """Name an entry for every epoch of its training; itself where that is not asked for.
+        """Name an entry for every epoch of its training; itself where that is not configured.
 
         Raises:
             ValueError: If nothing is trained for epochs that are known.

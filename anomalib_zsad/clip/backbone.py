@@ -31,7 +31,7 @@ class FrozenClip(nn.Module):
             never changed.
         image_size: Height and width in pixels; the position embedding of this size is kept ready. Images of other
             sizes work too, when their sides are multiples of the patch size.
-        activation: "quick_gelu" for OpenAI's weights as they were trained, "gelu" where a method asks for it; over a
+        activation: "quick_gelu" for OpenAI's weights as they were trained, "gelu" where a method needs it; over a
             tower of timm "own", whatever is given: both towers keep their modules.
         position_resize: How the grid of position embeddings is brought to another size: "bilinear" (no antialias) or
             "bicubic_antialias"; both with align_corners=False.
@@ -85,7 +85,7 @@ class FrozenClip(nn.Module):
     ) -> "FrozenClip":
         """Load a CLIP by open_clip name and tag, or from a local file.
 
-        One set of weights serves all models of a process that ask for the same name and tag.
+        All models of a process with the same name and tag share one set of weights.
 
         Args:
             backbone: An open_clip model name; not used where `pretrained` is a file of a plain CLIP, whose shapes

@@ -12,7 +12,7 @@ from anomalib_zsad.clip.attention import Attention, self_attention, with_value_a
 
 Activation = Literal["quick_gelu", "gelu"]
 TowerActivation = Literal["quick_gelu", "gelu", "own"]
-"""Of the feed-forward parts of a tower; "own" is what open_clip has built into them."""
+"""The activation in the feed-forward parts of a tower; "own" is the one that open_clip has built into them."""
 Edit = Callable[[int, Tensor], Tensor]
 """`edit(block, tokens) -> tokens`: what replaces the residual stream after a block, counted from 1."""
 Attend = Callable[[int, Any], Any]

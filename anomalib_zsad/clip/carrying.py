@@ -13,7 +13,7 @@ from anomalib_zsad.clip.tokens import HUB_FILES, TOKENIZER, hub_repository
 from anomalib_zsad.clip.weights import locate, names_a_file, resolve
 
 DEFAULT_TAG = "openai"
-"""Of open_clip, where none is named."""
+"""The tag of open_clip where none is named."""
 
 
 def backbone_and_tag(name: str) -> tuple[str, str]:

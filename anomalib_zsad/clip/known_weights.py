@@ -17,7 +17,7 @@ _PICKLED = "open_clip_pytorch_model.bin"
 _QUICK_GELU = "-quickgelu"
 _OPENAI = "openai"
 _SECONDS = 4
-"""To wait for an answer about a file."""
+"""The time to wait for an answer about a file."""
 
 
 @dataclass(frozen=True)

@@ -73,7 +73,7 @@ def _source(path: Path | None, pretrained: str | Path | None) -> str | None:
 
 
 def _timm_tower(backbone: str, pretrained: str | Path | None) -> str | None:
-    """Tell the name of a backbone's vision tower in timm, None for others; refuse it before its weights are fetched."""
+    """Return the name of a backbone's tower in timm, None for others; check it before its weights are fetched."""
     try:
         config = config_of(backbone)
     except ValueError:

@@ -104,7 +104,7 @@ _CALLABLE: dict[tuple[str, str], Callable] = {
     ("builtins", "set"): set,
     ("__builtin__", "set"): set,
 }
-"""What tensors and the dictionaries of modules ask for. Python 2 names are what torch's protocol writes."""
+"""What reading tensors and the dictionaries of modules needs. Python 2 names are what torch's protocol writes."""
 
 _DTYPES = {
     ("torch", f"{name}Storage"): dtype

@@ -10,7 +10,7 @@ from anomalib_zsad.clip.named import config_of
 from anomalib_zsad.clip.weights import home
 
 HUB_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
-"""Of a tokenizer of the hub, what it is loaded from."""
+"""The files of a tokenizer of the hub."""
 TOKENIZER = "tokenizer"
 """The folder for them, in that of a backbone's weights."""
 

@@ -149,7 +149,7 @@ def _taken_over(dataset: AnomalibDataset, category: str) -> CategoryDataset:
 
 
 def _bring_to_one_size(trainer: Trainer, pre_processor: Any, loader: Any) -> None:
-    """Let the images of a batch have one size: the model's, or with images that keep theirs, one image is a batch."""
+    """Bring the images of a batch to the model's size; where images keep their size, make each a batch of its own."""
     # A checkpoint, which is read after `setup`, may have brought another size.
     if not isinstance(loader, DataLoader):
         return
@@ -167,7 +167,7 @@ def _bring_to_one_size(trainer: Trainer, pre_processor: Any, loader: Any) -> Non
 
 
 def _resize_in_dataset(dataset: Any, others: Sequence[Resize], resize: Resize) -> None:
-    """Let a dataset resize its images, in the workers, to another size than anomalib has told it."""
+    """Make a dataset resize its images, in the workers, to another size than anomalib has set."""
     if not isinstance(dataset, AnomalibDataset):
         return
     known = dataset.augmentations

@@ -82,7 +82,7 @@ def given_images(images: Any, name: str = "images") -> list[GivenImage]:
 
 
 def is_one_image(images: Any) -> bool:
-    """Tell a single image from a folder, a batch and a list of images, whatever their number."""
+    """Whether images are a single one, not a folder, a batch or a list, whatever their number."""
     if isinstance(images, str | Path):
         return not Path(images).expanduser().is_dir()
     return isinstance(images, Image.Image) or (isinstance(images, np.ndarray | Tensor) and images.ndim != 4)

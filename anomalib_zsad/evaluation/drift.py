@@ -33,7 +33,7 @@ class DriftGuard:
         self.tests = 0
         """Windows that were tested."""
         self.last_p_value: float | None = None
-        """Of the test of the last window."""
+        """The p-value of the last window."""
         self._recent: list[float] = []
 
     @property

@@ -25,7 +25,7 @@ class ExportedRecord(BaseModel):
     method: str
     """The class of the model."""
     version: str
-    """Of this package."""
+    """The version of this package."""
     settings: dict[str, Any]
     """The arguments that change a score, without folders of the machine that exported."""
     trained_on: list[str]

@@ -14,7 +14,7 @@ from anomalib_zsad.data.reading import read_image
 from anomalib_zsad.printing import printable
 
 SIDE = 160
-"""Of every picture, in pixels."""
+"""The side of a picture in pixels."""
 
 INK = (30, 30, 30)
 _GAP, _CAPTION, _TITLE = 6, 18, 34

@@ -44,7 +44,7 @@ class CategoryResult:
         values: The metrics that make sense for this data, by name.
         notes: Why the others do not, and what else must be known to read the row.
         curves: For plots: image_ROC, pixel_ROC and pixel_PRO, as far as they make sense, at `functional.curves.RATES`.
-        resampled: For intervals: metrics of images drawn with replacement, where they were asked for.
+        resampled: For intervals: metrics of images drawn with replacement, where intervals are computed.
     """
 
     images: int

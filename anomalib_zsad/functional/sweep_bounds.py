@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 from anomalib_zsad.functional.curves import FPR_LIMIT, SWEEP_STEPS, DetectionCurve, Increments, sweep_thresholds
 
 _ROUNDING = 4e-7
-"""Of the thresholds, whose step is rounded to 32 bits, as a share of the range of scores."""
+"""The rounding error of thresholds, whose step has 32 bits, as a share of the range of scores."""
 
 
 def sweep_error(

@@ -24,13 +24,13 @@ def window_starts(side: int, window: int, stride: int) -> list[int]:
 
 
 def window_shares(starts: Sequence[int], window: int, side: int) -> Tensor:  # (n, side) float32
-    """Give the share of each window in every pixel of a side; the shares of a pixel sum to 1.
+    """Compute the share of each window in every pixel of a side; the shares of a pixel sum to 1.
 
     A share falls linearly from the middle of its window to the ends, where it is next to nothing, so that blended maps
     have no seams.
 
     Args:
-        starts: As `window_starts` gives them.
+        starts: As `window_starts` returns them.
         window: Pixels of a window.
         side: Pixels of the image.
     """

@@ -23,7 +23,7 @@ _USUAL = ("VisA", "MVTec")
 _ASKED = ("llama3.1", "llava-llama3")
 """The models that `knowledge build` asks by default."""
 _SECONDS = 2
-"""To wait for an Ollama server."""
+"""The time to wait for an Ollama server."""
 
 
 @dataclass(frozen=True)

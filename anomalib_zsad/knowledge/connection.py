@@ -57,7 +57,7 @@ def within(seconds: float, work: Callable[[Callable[[], None]], _T]) -> _T:
 
 
 def proxy_for(address: str) -> str | None:
-    """Tell which proxy of the environment leads to an address; none does to this machine."""
+    """Return the proxy of the environment for an address; None for this machine, or where there is none."""
     parts = urlsplit(address if "://" in address else f"http://{address}")
     host = parts.hostname or ""
     if not host or _is_local(host) or urllib.request.proxy_bypass(host):

@@ -28,7 +28,7 @@ class Question:
 
     @property
     def sha256(self) -> str:
-        """Of both texts, before a class is put in."""
+        """The digest of both texts, before a class is put in."""
         return hashlib.sha256(f"{self.system}\n{self.user}".encode()).hexdigest()
 
     def about(self, name: str) -> list[dict[str, Any]]:

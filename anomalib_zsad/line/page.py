@@ -15,7 +15,7 @@ from anomalib_zsad.line.scorer import Scorer
 _SHOWN = 25
 _RECENT = 500
 _BARS, _HIGHEST = 10, 95.0
-"""Of the histogram of p-values; pixels."""
+"""The bars of the histogram of p-values, and the height of the highest in pixels."""
 
 
 class Page:
@@ -46,7 +46,7 @@ class Page:
         return self.guard is not None and self.guard.has_drifted
 
     def test(self, score: float) -> float | None:
-        """Give the next score to the guard; return the p-value of a window that ends with it and has drifted."""
+        """Test the next score; return the p-value of a window that ends with it and has drifted."""
         return next(iter(self.guard.add([score])), None) if self.guard else None
 
     def add(self, row: Row) -> None:

@@ -31,7 +31,7 @@ class Row(BaseModel):
     label: str | None = None
     """normal or anomalous."""
     p_value: float | None = None
-    """Of a calibrated model."""
+    """null: the model is not calibrated."""
     drift: float | None = None
     """p-value of the drift test where this image completed a window that has drifted."""
     error: str | None = None
@@ -39,7 +39,7 @@ class Row(BaseModel):
     picture: str | None = None
     """The picture, relative to the folder of the results."""
     seconds: float | None = None
-    """Of scoring."""
+    """The time that scoring took."""
     model: str = ""
     """Digest of the model that scored it."""
     identity: list[int] | None = None

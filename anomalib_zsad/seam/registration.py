@@ -2,7 +2,7 @@
 
 anomalib imports models only from modules that it lists, looks for datamodules among the attributes of its own package,
 and has one table of a benchmark only for models of the same arguments and metrics. Nothing heavy is imported here: each
-name is resolved when it is asked for.
+name is resolved at its first use.
 """
 
 import sys

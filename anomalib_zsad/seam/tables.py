@@ -16,7 +16,7 @@ _OPTION = "future.infer_string"
 
 
 def repair_tables() -> None:
-    """Have both functions build columns of objects, as they do with pandas 2."""
+    """Make both functions build columns of objects, as they do with pandas 2."""
     if int(pd.__version__.split(".")[0]) < 3:
         return
     for module, name in ((tabular, "make_tabular_dataset"), (mvtec_loco, "make_dataset")):

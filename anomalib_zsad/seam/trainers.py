@@ -71,7 +71,7 @@ def loaders_given_to(trainer: Trainer) -> list[DataLoader]:
 
 
 def change_loaders(trainer: Trainer, change: Callable[[Any], None]) -> None:
-    """Have every loader of every stage changed in place before its workers start.
+    """Change every loader of every stage in place before its workers start.
 
     Args:
         trainer: In its `setup`.
@@ -82,12 +82,12 @@ def change_loaders(trainer: Trainer, change: Callable[[Any], None]) -> None:
 
 
 def replace_dataset(loader: DataLoader, dataset: Dataset) -> None:
-    """Give a loader another dataset of the same length, which it refuses as an attribute."""
+    """Replace the dataset of a loader by one of the same length, which it refuses as an attribute."""
     vars(loader)["dataset"] = dataset
 
 
 def change_batch_size(loader: DataLoader, batch_size: int) -> None:
-    """Give a loader batches of another size, which it refuses as an attribute."""
+    """Change the batch size of a loader, which it refuses as an attribute."""
     vars(loader).update(batch_size=batch_size, batch_sampler=BatchSampler(loader.sampler, batch_size, drop_last=False))
 
 

@@ -155,7 +155,7 @@ class FewShotMixin:
         self._weigh()
 
     def _wanted(self, category: str) -> dict[str, Any]:
-        """Return the description of the memory that the arguments ask for; empty if that of a checkpoint is used."""
+        """Return the description of the memory by the arguments; empty if that of a checkpoint is used."""
         options = {name: self._options[name] for name in ("k_shot", "reference", "seed", "coreset_ratio")}
         options["tile"] = plain_sizes(self._module.model.tiler)
         if options["reference"] is not None:

@@ -11,7 +11,7 @@ from anomalib_zsad.models.parts.deep_prompts import DeepPrompts
 from anomalib_zsad.models.parts.text_side import words_beside
 
 _DEPTH = 9
-"""Of the paper, where the text tower is as deep."""
+"""The depth of the paper, where the text tower has as many blocks."""
 
 
 class ObjectPrompts(nn.Module):

@@ -53,7 +53,7 @@ def read_released(checkpoint: Path) -> Released:
 
 
 def settings_in(tensors: dict[str, Tensor]) -> dict[str, Any]:
-    """Give the arguments of `AnomalyClip` that tensors were trained with."""
+    """Return the arguments of `AnomalyClip` that tensors were trained with."""
     deep = tensors.get("prompts.deep.tokens")
     further = {} if deep is None else {"deep_prompt_length": deep.shape[1]}
     return {
@@ -83,7 +83,7 @@ def check_words(
 
 
 def _shapes(found: dict[str, tuple[int, ...]]) -> dict[str, tuple[int | str, ...]]:
-    """Give the shapes that tensors must have for those that are there to fit together."""
+    """Return the shapes that tensors must have to fit those that are there."""
 
     def side(name: str, axis: int) -> int | str:
         return next(iter(found.get(name, ())[axis : axis + 1]), "n")

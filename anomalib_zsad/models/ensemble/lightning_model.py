@@ -146,11 +146,11 @@ class Ensemble(Detector, AnomalibModule):  # type: ignore[misc]  # what the mixi
     # Steps and hooks
 
     def training_step(self, batch: Batch, batch_idx: int) -> STEP_OUTPUT:
-        """Give a loss without consequence, as anomalib's models do that train nothing."""
+        """Return a loss without consequence, as anomalib's models do that train nothing."""
         return torch.zeros((), device=self.device, requires_grad=True)
 
     def setup(self, stage: str) -> None:
-        """Have checkpoints checked before they are read, and let the members see the data."""
+        """Check checkpoints before they are read, and give the members access to the data."""
         super().setup(stage)
         self._attach_members()  # they read images one by one, which the ensemble's own pre-processor does not
 
@@ -181,7 +181,7 @@ class Ensemble(Detector, AnomalibModule):  # type: ignore[misc]  # what the mixi
         )
 
     def check_loaded(self, checkpoint: dict[str, Any], record: Record) -> None:
-        """Have each member load its own record, and check its own weights."""
+        """Load the record of each member, and check its weights."""
         for index, (member, own) in enumerate(zip(self._members(), record["members"], strict=True)):
             start = f"model.members.{index}."
             state = {k.removeprefix(start): v for k, v in checkpoint["state_dict"].items() if k.startswith(start)}

@@ -37,7 +37,7 @@ def exported_record(
 
 
 def _without_folders(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Give files by their names alone, and the members of an ensemble by their methods."""
+    """Reduce paths to the names of files, and members of an ensemble to their methods."""
     kept = without_folder(settings)
     if kept.get("models"):
         kept["models"] = [each["model"] for each in kept["models"]]

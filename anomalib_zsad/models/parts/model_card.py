@@ -193,7 +193,7 @@ def _named(identity: Mapping[str, Any] | None) -> tuple[str, str | None]:
 
 
 def _sets(names: Sequence[str]) -> dict[str, list[str]]:
-    """Give the categories of "dataset/category" by dataset."""
+    """Group the categories of "dataset/category" by dataset."""
     found: dict[str, list[str]] = {}
     for name in names:
         dataset, _, category = printable(name).partition("/")

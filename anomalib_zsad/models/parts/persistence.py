@@ -60,7 +60,7 @@ class Persistence:
         activation: Activation = "quick_gelu",
         **needs: str,
     ) -> FrozenClip:
-        """Load the frozen CLIP of the arguments, for what the torch model looks at.
+        """Load the frozen CLIP of the arguments, for images of `model_size`.
 
         Args:
             position_resize: As in `FrozenClip`.
@@ -226,7 +226,7 @@ class Persistence:
 
     @property
     def model_size(self) -> int | tuple[int, int]:
-        """Height and width in pixels of what the torch model looks at: a tile, or the whole image."""
+        """Height and width in pixels of the torch model's input: a tile, or the whole image."""
         given = self._module.hparams
         return self._tile or given["image_size"] or default_size(given["backbone"])
 

@@ -55,7 +55,7 @@ class Publication:
 
     @property
     def page(self) -> str:
-        """Of the repository."""
+        """The url of the repository."""
         return f"{_GITHUB}/{self.repository}"
 
     def url(self, path: str) -> str:

@@ -22,7 +22,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 @dataclass(frozen=True)
 class Views:
-    """What is looked at of images: the whole picture and its windows, all of the size of a tile."""
+    """The views of images that are scored: the whole picture and its windows, all of the size of a tile."""
 
     images: Tensor  # (B, 3, H, W), no smaller than a tile
     rows: list[int]

@@ -80,4 +80,4 @@ CATEGORIES: dict[str, Category] = {
 UNSEEN = ("leather", "stone", "tile", "mesh", "biscuit", "button", "coin", "capsule")
 """Kept for testing: neither the small CLIP nor any adapter is trained on them."""
 SEEN = tuple(name for name in CATEGORIES if name not in UNSEEN)
-"""To train on."""
+"""Used for training."""

@@ -8,7 +8,7 @@ from anomalib_zsad.synthetic.drawing.canvas import Window
 from anomalib_zsad.synthetic.drawing.scene import Scene
 
 _CONTRAST = 2.2
-"""Of all defects that are drawn in a colour: below 1 they are harder to see, above 1 easier."""
+"""The contrast of all defects that are drawn in a colour: below 1 they are harder to see, above 1 easier."""
 
 
 @dataclass(frozen=True)

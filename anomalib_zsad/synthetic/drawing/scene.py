@@ -10,11 +10,11 @@ from anomalib_zsad.synthetic.drawing.canvas import Canvas, Pose, Window, blend, 
 from anomalib_zsad.synthetic.drawing.colours import Material
 
 Shape = Callable[[np.ndarray, np.ndarray, float], np.ndarray]
-"""From the part's own coordinates (h, w), (h, w) and the width of a pixel to its cover (h, w) in [0, 1]."""
+"""Maps the part's own coordinates (h, w), (h, w) and the width of a pixel to its cover (h, w) in [0, 1]."""
 
 
 Tint = Callable[[np.ndarray, np.ndarray], np.ndarray]
-"""From the part's own coordinates to its colours (h, w, 3)."""
+"""Maps the part's own coordinates to its colours (h, w, 3)."""
 
 
 @dataclass(frozen=True, eq=False)
