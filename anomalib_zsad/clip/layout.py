@@ -56,24 +56,27 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
     return _flat_layout(_tensors(path, content))
 
 
-def architecture_of(state_dict: dict[str, Tensor], origin: str | Path = "these weights") -> dict[str, Any]:
-    """Derive the architecture of a CLIP vision transformer from the shapes of its weights.
+def clip_of(state_dict: dict[str, Tensor], origin: str | Path = "these weights") -> nn.Module:
+    """Build the CLIP vision transformer that weights belong to, without memory for its own (device "meta").
 
     Args:
         state_dict: The weights as `read_state_dict` returns them.
         origin: The file that they come from, for messages.
 
     Returns:
-        The configuration with which `open_clip.CLIP(**configuration)` has exactly these parameters.
+        An `open_clip.CLIP` with exactly these parameters.
 
     Raises:
         ValueError: If the weights are those of another kind of model, or incomplete.
     """
+    import open_clip
+
     fault = _sign_of_another_model(state_dict)
     if not fault:
         try:
-            config = _configuration(state_dict)
-            fault = _first_fault(state_dict, config)
+            with torch.device("meta"):
+                clip = open_clip.CLIP(**architecture_of(state_dict))
+            fault = faults_of(state_dict, clip)
         except KeyError as error:
             fault = f"{error.args[0]} is missing"
         except (ArithmeticError, AssertionError, IndexError, RuntimeError, TypeError, ValueError) as error:
@@ -83,7 +86,38 @@ def architecture_of(state_dict: dict[str, Tensor], origin: str | Path = "these w
             f"{origin}: only complete CLIP vision transformers in OpenAI's or open_clip's layout are supported; {fault}"
         )
         raise ValueError(msg)
-    return config
+    return clip
+
+
+def architecture_of(state_dict: dict[str, Tensor]) -> dict[str, Any]:
+    """Derive the configuration of an `open_clip.CLIP` from the shapes of its weights."""
+    shapes = {key: tuple(value.shape) for key, value in state_dict.items()}
+    width, _, patch_size, _ = shapes["visual.conv1.weight"]
+    positions, _ = shapes["visual.positional_embedding"]
+    grid = round((positions - 1) ** 0.5)
+    if grid * grid != positions - 1:
+        msg = f"visual.positional_embedding holds {positions - 1} patches, no square grid"
+        raise ValueError(msg)
+    vocabulary, text_width = shapes["token_embedding.weight"]
+    return {
+        "embed_dim": shapes["visual.proj"][1],
+        "vision_cfg": {
+            "image_size": grid * patch_size,
+            "layers": _blocks(state_dict, "visual.transformer."),
+            "width": width,
+            "patch_size": patch_size,
+            "head_width": _HEAD_WIDTHS.get(width, HEAD_WIDTH),
+            **_mlp_ratio(shapes["visual.transformer.resblocks.0.mlp.c_fc.weight"]),
+        },
+        "text_cfg": {
+            "context_length": shapes["positional_embedding"][0],
+            "vocab_size": vocabulary,
+            "width": text_width,
+            "heads": text_width // HEAD_WIDTH,
+            "layers": _blocks(state_dict, "transformer."),
+            **_mlp_ratio(shapes["transformer.resblocks.0.mlp.c_fc.weight"]),
+        },
+    }
 
 
 def faults_of(state_dict: dict[str, Tensor], clip: nn.Module) -> str:
@@ -152,36 +186,6 @@ def _sign_of_another_model(state_dict: dict[str, Tensor]) -> str:
     return ""
 
 
-def _configuration(state_dict: dict[str, Tensor]) -> dict[str, Any]:
-    shapes = {key: tuple(value.shape) for key, value in state_dict.items()}
-    width, _, patch_size, _ = shapes["visual.conv1.weight"]
-    positions, _ = shapes["visual.positional_embedding"]
-    grid = round((positions - 1) ** 0.5)
-    if grid * grid != positions - 1:
-        msg = f"visual.positional_embedding holds {positions - 1} patches, no square grid"
-        raise ValueError(msg)
-    vocabulary, text_width = shapes["token_embedding.weight"]
-    return {
-        "embed_dim": shapes["visual.proj"][1],
-        "vision_cfg": {
-            "image_size": grid * patch_size,
-            "layers": _blocks(state_dict, "visual.transformer."),
-            "width": width,
-            "patch_size": patch_size,
-            "head_width": _HEAD_WIDTHS.get(width, HEAD_WIDTH),
-            **_mlp_ratio(shapes["visual.transformer.resblocks.0.mlp.c_fc.weight"]),
-        },
-        "text_cfg": {
-            "context_length": shapes["positional_embedding"][0],
-            "vocab_size": vocabulary,
-            "width": text_width,
-            "heads": text_width // HEAD_WIDTH,
-            "layers": _blocks(state_dict, "transformer."),
-            **_mlp_ratio(shapes["transformer.resblocks.0.mlp.c_fc.weight"]),
-        },
-    }
-
-
 def _blocks(state_dict: dict[str, Tensor], tower: str) -> int:
     pattern = re.compile(re.escape(tower) + r"resblocks\.(\d+)\.")
     numbers = {int(match[1]) for match in map(pattern.match, state_dict) if match}
@@ -194,13 +198,6 @@ def _mlp_ratio(shape: tuple[int, ...]) -> dict[str, float]:
         return {}
     # open_clip takes int(width * ratio): the half keeps rounding from losing one.
     return {"mlp_ratio": hidden / width if hidden % width == 0 else (hidden + 0.5) / width}
-
-
-def _first_fault(state_dict: dict[str, Tensor], config: dict[str, Any]) -> str:
-    import open_clip
-
-    with torch.device("meta"):
-        return faults_of(state_dict, open_clip.CLIP(**config))
 
 
 def _first_line(error: Exception) -> str:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from anomalib_zsad.clip.embedded import is_embedded
-from anomalib_zsad.clip.layout import architecture_of, faults_of, read_state_dict
+from anomalib_zsad.clip.layout import clip_of, faults_of, read_state_dict
 from anomalib_zsad.clip.named import build, config_of, skeleton
 from anomalib_zsad.clip.weights import names_a_file, resolve, sha256_of
 from anomalib_zsad.functional.seeds import seeded
@@ -91,7 +91,7 @@ def _loaded(backbone: str, path: Path | None, timm_tower: str | None) -> nn.Modu
         clip = _untrained(backbone)
     elif timm_tower is None:
         state = read_state_dict(path)
-        clip = _on_meta(architecture_of(state, path))
+        clip = clip_of(state, path)
         clip.load_state_dict(state, strict=True, assign=True)
     else:
         clip = _with_timm_tower(backbone, path)
@@ -115,13 +115,6 @@ def _untrained(backbone: str) -> nn.Module:
     logger.warning("Backbone %s with pretrained=None: its weights are untrained, for tests and benchmarks.", backbone)
     with seeded(UNTRAINED_SEED):
         return build(backbone)
-
-
-def _on_meta(config: dict[str, Any]) -> nn.Module:
-    import open_clip
-
-    with torch.device("meta"):
-        return open_clip.CLIP(**config)
 
 
 def _renew_buffers(clip: Any, timm_tower: str) -> None:
