@@ -11,9 +11,14 @@ if os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1") != "1":
 os.environ.setdefault("CI", "true")
 
 import pytest
+from hypothesis import settings
 
 from tests.support.small_clip import SHALLOW, write_small_clip
 from tests.support.trees import magnetic_tile_tree, mvtec_tree, visa_tree
+
+# On a busy machine any example may take longer than hypothesis expects.
+settings.register_profile("busy", deadline=None)
+settings.load_profile("busy")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -93,7 +93,10 @@ def test_dask_gives_the_local_table_whatever_becomes_of_its_workers(mvtec_root, 
     pd.testing.assert_frame_equal(rows, expected[0])
     assert list(failures) == list(expected[1]) == [NAMES[4]]
     begun = attempts(tmp_path / "dask")
-    assert {name: len(times) for name, times in begun.items()} == {**dict.fromkeys(NAMES, 1), NAMES[1]: 2, NAMES[4]: 2}
+    least = {**dict.fromkeys(NAMES, 1), NAMES[1]: 2, NAMES[4]: 2}
+    assert begun.keys() == least.keys()
+    # dask begins a cell once more when it loses a busy worker out of sight
+    assert all(least[name] <= len(times) <= least[name] + 1 for name, times in begun.items())
     assert len({worker for workers in begun.values() for worker in workers}) >= 2
 
 

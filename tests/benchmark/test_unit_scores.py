@@ -2,13 +2,12 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from anomalib_zsad.benchmark.unit_scores import UnitScores, signed_unit, unit
 
 
-@settings(deadline=None)
 @given(st.lists(st.floats(0, 1e4, width=32), min_size=2, max_size=20))
 def test_the_order_of_scores_stays(scores):
     raw = torch.tensor(scores)
@@ -22,7 +21,6 @@ def test_clearly_different_scores_stay_different():
     assert len(unit(raw, "Model").unique()) == 10001
 
 
-@settings(deadline=None)
 @given(st.lists(st.floats(-1e4, 1e4, width=32), min_size=2, max_size=20))
 def test_the_order_of_signed_scores_stays(scores):
     raw = torch.tensor(scores)

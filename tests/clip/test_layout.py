@@ -107,7 +107,7 @@ def test_half_precision_becomes_float32(tmp_path, weights):
     assert {value.dtype for value in read_state_dict(tmp_path / "half.pt").values()} == {torch.float32}
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(
     grid=st.integers(1, 4),
     patch=st.sampled_from([7, 14, 16]),
@@ -152,7 +152,7 @@ def test_weights_of_anything_else_are_refused(weights, change, message):
         clip_of(changed, "some.pt")
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.data())
 def test_any_tensor_of_another_shape_ends_in_a_sentence(data):
     with torch.device("meta"):

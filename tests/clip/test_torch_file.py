@@ -206,7 +206,7 @@ def test_a_pickle_cannot_change_what_the_process_shares(tmp_path, name):
     assert not hasattr(read_torch_file(archive(tmp_path / "a.pt", named + b".")), "tainted")
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(data=st.data(), zipped=st.booleans())
 def test_a_damaged_file_ends_in_a_sentence(tmp_path_factory, data, zipped):
     stream = io.BytesIO()

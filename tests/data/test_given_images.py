@@ -22,7 +22,7 @@ def read(image: object) -> torch.Tensor:
     return one.read()
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @drawn(colours)
 def test_the_same_pixels_are_the_same_image_in_every_form(pixels: np.ndarray) -> None:
     expected = torch.from_numpy(pixels).permute(2, 0, 1) / 255

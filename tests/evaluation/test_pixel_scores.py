@@ -27,7 +27,7 @@ def test_regions_touching_at_a_corner_are_one() -> None:
     assert filled(0, images=2).regions == 2
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(seed=st.integers(0, 2**32 - 1), gain=st.sampled_from([1e-6, 0.1, 1.0, 1.3]))
 def test_folding_changes_the_metrics_by_no_more_than_the_bound(seed: int, gain: float) -> None:
     exact, folded = filled(seed, gain=gain), filled(seed, gain=gain)
@@ -43,7 +43,7 @@ def test_folding_changes_the_metrics_by_no_more_than_the_bound(seed: int, gain: 
     assert bounds["AUROC"] < 1e-3
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(seed=st.integers(0, 2**32 - 1), width=st.sampled_from([0.3, 0.01, 0.001]), low=st.sampled_from([0.0, 0.2]))
 def test_a_sweep_over_bins_of_any_width_stays_within_its_bound(seed: int, width: float, low: float) -> None:
     rng = np.random.default_rng(seed)
@@ -89,7 +89,6 @@ def test_the_largest_category_is_folded_first_and_small_ones_never() -> None:
     assert not small.binned
 
 
-@settings(deadline=None)
 @given(scores=st.lists(st.floats(0, 1, width=32), min_size=2, max_size=50))
 def test_bins_are_monotone_and_begin_at_their_floor(scores: list[float]) -> None:
     values = torch.tensor(sorted(scores))

@@ -7,7 +7,7 @@ import torch
 from anomalib.data import InferenceBatch
 from anomalib.metrics import F1AdaptiveThreshold
 from anomalib.post_processing import PostProcessor
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from lightning.pytorch import Trainer
 from sklearn.metrics import average_precision_score, roc_auc_score
@@ -30,7 +30,6 @@ def normalised(post_processor: MonotonePostProcessor, scores: Tensor) -> Tensor:
     return post_processor(InferenceBatch(pred_score=scores, anomaly_map=None)).pred_score
 
 
-@settings(deadline=None)
 @given(threshold=thresholds, scores=st.lists(st.floats(0, 1, width=32), min_size=2, max_size=40))
 def test_the_order_of_scores_stays(threshold: float, scores: list[float]) -> None:
     raw = torch.tensor(sorted(scores))
@@ -41,7 +40,6 @@ def test_the_order_of_scores_stays(threshold: float, scores: list[float]) -> Non
     assert result.max() <= 1
 
 
-@settings(deadline=None)
 @given(threshold=thresholds, seed=st.integers(0, 10**6))
 def test_metrics_stay(threshold: float, seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)
@@ -64,7 +62,6 @@ def test_without_a_threshold_scores_stay_as_they_are() -> None:
     assert MonotonePostProcessor().raw_threshold("image") == 0.5
 
 
-@settings(deadline=None)
 @given(
     threshold=st.one_of(st.floats(0.01, 0.99), st.just(float("nan"))),
     sensitivity=st.floats(0.05, 0.95),

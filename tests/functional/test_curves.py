@@ -65,7 +65,7 @@ def piece(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> No
 
 @pytest.mark.usefixtures("piece")
 class TestAgainstReferences:
-    @settings(deadline=None, max_examples=60)
+    @settings(max_examples=60)
     @given(case=maps_and_masks())
     def test_auroc_and_average_precision_are_those_of_sklearn(self, case) -> None:
         maps, masks = case
@@ -73,7 +73,7 @@ class TestAgainstReferences:
         assert curve.auroc == pytest.approx(roc_auc_score(masks.ravel(), maps.ravel()), abs=1e-12)
         assert curve.average_precision == pytest.approx(average_precision_score(masks.ravel(), maps.ravel()), abs=1e-12)
 
-    @settings(deadline=None, max_examples=60)
+    @settings(max_examples=60)
     @given(case=maps_and_masks())
     def test_f1_max_is_the_best_over_all_thresholds(self, case) -> None:
         maps, masks = case
@@ -84,7 +84,7 @@ class TestAgainstReferences:
         passed = maps >= np.float32(curve.f1_threshold)
         assert 2 * (passed & masks).sum() / (passed.sum() + masks.sum()) == pytest.approx(best, abs=1e-12)
 
-    @settings(deadline=None, max_examples=60)
+    @settings(max_examples=60)
     @given(case=maps_and_masks())
     def test_aupro_is_that_of_anomalib(self, case) -> None:
         maps, masks = case
@@ -95,7 +95,7 @@ class TestAgainstReferences:
         metric._update_count = 1
         assert curve_of_maps(maps, masks).aupro == pytest.approx(metric.compute().item(), abs=2e-6)
 
-    @settings(deadline=None, max_examples=60)
+    @settings(max_examples=60)
     @given(case=maps_and_masks())
     def test_aupro_200_is_that_of_the_loop(self, case) -> None:
         maps, masks = case
@@ -128,7 +128,7 @@ def test_negative_zero_is_zero() -> None:
     np.testing.assert_array_equal(pack(np.float32([-0.0]), np.array([3])), pack(np.float32([0.0]), np.array([3])))
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(case=maps_and_masks(), bins=st.sampled_from([3, 10, 40]))
 def test_errors_of_binned_scores_stay_within_their_bound(case, bins: int) -> None:
     maps, masks = case
@@ -147,7 +147,6 @@ def test_errors_of_binned_scores_stay_within_their_bound(case, bins: int) -> Non
     assert abs(exact.aupro - binned.aupro) <= bounds["AUPRO"] + 1e-12
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(st.sampled_from([0.1, 0.2, 0.3, 0.4]), st.booleans()), min_size=4, max_size=40))
 def test_the_drawn_curve_is_that_of_scikit_learn(samples):
     scores, labels = map(np.array, zip(*samples, strict=True))

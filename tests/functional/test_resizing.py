@@ -12,7 +12,7 @@ KERNELS = [(resize_bicubic, InterpolationMode.BICUBIC), (resize_bilinear, Interp
 
 
 @pytest.mark.parametrize(("ours", "mode"), KERNELS)
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(sides, sides, sides, sides)
 def test_equals_torchvision(ours, mode, height, width, to_height, to_width):
     images = torch.rand(2, 3, height, width, generator=torch.Generator().manual_seed(height))

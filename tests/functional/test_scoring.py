@@ -16,7 +16,7 @@ from anomalib_zsad.functional.scoring import smooth_upsample
     sigma=st.sampled_from([0.0, 1.0, 4.0]),
     corners=st.booleans(),
 )
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_it_is_bilinear_upsampling_then_scipys_gaussian(rows, columns, height, width, sigma, corners):
     maps = torch.rand(2, rows, columns)
     ours = smooth_upsample(maps, (height, width), sigma, corners)

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from anomalib_zsad.functional.tiling import blend, window_shares, window_starts
 
-few = settings(max_examples=25, deadline=None, derandomize=True)
+few = settings(max_examples=25, derandomize=True)
 SIDES = st.integers(1, 40).flatmap(
     lambda window: st.tuples(st.integers(window, 120), st.just(window), st.integers(1, window))
 )

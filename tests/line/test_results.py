@@ -52,7 +52,7 @@ def test_rows_are_in_both_files_and_come_back(tmp_path):
     assert (found[2]["score"], found[2]["error"]) == ("", "no image")
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(st.floats(0, 1), st.binary(max_size=3))
 def test_of_a_line_that_was_cut_off_nothing_counts(share, left):
     with tempfile.TemporaryDirectory() as name:

@@ -50,7 +50,7 @@ def adapt_slowly(adaptor, tokens):
     sigma=st.floats(0.5, 8),
     seed=st.integers(0, 99),
 )
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_windows_are_weighted_sums_with_zeros_outside(rows, columns, window, sigma, seed):
     tokens = torch.randn(2, 1 + rows * columns, 3, generator=torch.Generator().manual_seed(seed))
     (ours,) = WindowAggregation([window], sigma)(tokens, (rows, columns))

@@ -21,7 +21,7 @@ FITTING: dict[type, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("kind", FITTING)
-@settings(max_examples=8, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=8, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 @given(data=st.data())
 def test_two_outcomes(kind: type, small_clip: Path, data: st.DataObject) -> None:
     hints = arguments_of(kind.__init__)

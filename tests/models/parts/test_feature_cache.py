@@ -61,7 +61,7 @@ def assert_same(found, wanted):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(batches=st.lists(st.lists(st.integers(0, 5), min_size=1, max_size=4, unique=True), max_size=5))
 def test_every_image_is_computed_once_whatever_the_batches(dtype, batches, tmp_path_factory):
     encode, folder = Encoder(), tmp_path_factory.mktemp("cache")
@@ -71,7 +71,7 @@ def test_every_image_is_computed_once_whatever_the_batches(dtype, batches, tmp_p
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(value=st.floats(-60000, 60000, width=32))
 def test_values_are_rounded_no_further_than_the_type_says(dtype, value, tmp_path_factory):
     images = torch.full((1, 3, 2, 2), value)
@@ -125,7 +125,7 @@ def flip(path, share):
     path.write_bytes(content)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(damage=st.sampled_from([cut, flip]), share=st.floats(0, 1, exclude_max=True))
 def test_a_damaged_file_is_computed_again_and_replaced(damage, share, tmp_path_factory):
     folder = tmp_path_factory.mktemp("cache")

@@ -64,7 +64,7 @@ def test_every_category_and_defect_has_words() -> None:
     assert set(DEFECTS) == {defect for kind in CATEGORIES.values() for defect in kind.defects}
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.integers(0, 2**31), st.booleans())
 def test_captions_fit_into_the_context(number: int, defect: bool) -> None:
     shown = picture(number, defect)

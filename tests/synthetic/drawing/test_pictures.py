@@ -51,7 +51,7 @@ def test_a_mask_covers_what_the_defect_changes(category: str, defect: str) -> No
         assert np.median(change[mask]) > 15
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.sampled_from(PAIRS), st.integers(0, 2**32), st.sampled_from([64, 96, 131]))
 def test_a_defect_lies_on_the_thing(pair: tuple[str, str], seed: int, size: int) -> None:
     picture = draw(pair[0], seed, pair[1], size)
@@ -124,5 +124,5 @@ def test_drawing_is_quick() -> None:
         draw(category, 1)
         draw(category, 1, kind.defects[0])
 
-    # 8 ms were measured; the bound leaves room for slower processors.
-    assert (time.process_time() - start) / (2 * len(CATEGORIES)) < 0.03
+    # 8 ms were measured, 34 ms beside other work; the bound leaves room for slower processors.
+    assert (time.process_time() - start) / (2 * len(CATEGORIES)) < 0.1
