@@ -21,8 +21,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     command, given = parse(arguments)
     with warnings.catch_warnings():
-        # The user can do nothing about the warnings that timm and anomalib issue when they are imported.
-        warnings.filterwarnings("ignore", category=FutureWarning, module=r"(timm|anomalib)\.")
+        # The user can do nothing about the warnings that timm, anomalib and Lightning issue.
+        warnings.filterwarnings("ignore", category=FutureWarning, module=r"(timm|anomalib|lightning)\.")
         try:
             return COMMANDS[command].function(**given)
         except (OSError, ValueError) as error:

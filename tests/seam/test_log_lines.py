@@ -1,10 +1,13 @@
 """Lines of anomalib's command are logged once."""
 
 import logging
+import warnings
 
 import pytest
+import torch
 from anomalib.cli import cli  # noqa: F401  # the command runs
 from anomalib.loggers import configure_logger
+from lightning.pytorch.utilities._pytree import _tree_flatten
 from rich.console import Console
 from rich.logging import RichHandler
 
@@ -38,3 +41,11 @@ def test_a_single_handler_stays(configured):
     logging.getLogger().removeHandler(configured[1])
     log_lines_once()
     assert kept(configured) == [logging.StreamHandler]
+
+
+def test_lightning_does_not_warn_in_each_epoch():
+    with warnings.catch_warnings(record=True) as issued:
+        warnings.simplefilter("always")
+        log_lines_once()
+        _tree_flatten({"loss": torch.zeros(1)})
+    assert not issued
