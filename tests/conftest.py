@@ -1,5 +1,6 @@
-"""Generated datasets that several tests read; none may change them."""
+"""Generated datasets that several tests read, and the settings of all tests; none may change them."""
 
+import gc
 import os
 from pathlib import Path
 
@@ -10,7 +11,15 @@ if os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1") != "1":
 # Else OpenVINO reports every conversion to its makers, each event from a fork of the process: seconds a conversion.
 os.environ.setdefault("CI", "true")
 
+# Else glibc gives large tensors back to the system after each operation, and page faults are a tenth of all time. It
+# reads this when a process starts: workers and commands.
+os.environ.setdefault("MALLOC_MMAP_THRESHOLD_", str(2**25))
+os.environ.setdefault("MALLOC_TRIM_THRESHOLD_", str(2**32))
+os.environ.setdefault("MALLOC_TOP_PAD_", str(2**26))
+
 import pytest
+import torch
+import torch.fx.config
 from hypothesis import settings
 
 from tests.support.small_clip import SHALLOW, write_small_clip
@@ -20,11 +29,24 @@ from tests.support.trees import magnetic_tile_tree, mvtec_tree, visa_tree
 settings.register_profile("busy", deadline=None)
 settings.load_profile("busy")
 
+# Else each operation that is traced looks for a driver, and notes the lines of Python that led to it.
+if not torch.cuda.is_available():
+    os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
+torch.fx.config.do_not_emit_stack_traces = True
+
+gc.disable()  # until all tests are collected: imports leave no garbage
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with the files of slow tests, so that all workers end at about the same time."""
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: item.path not in slow)
+
+
+def pytest_collection_finish() -> None:
+    """Leave what was imported out of every later search for garbage."""
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(scope="session")
