@@ -59,7 +59,7 @@ def test_scores_are_joined_of_the_whole_picture_and_the_highest_tile(tile_batch,
 
 def test_what_a_tile_covers_is_scored_without_one():
     model, image = Brightness(), torch.rand(2, 3, 4, 4)
-    assert torch.equal(model(image, [1.0, 1.0]).pred_score, image.mean((1, 2, 3)))
+    torch.testing.assert_close(model(image, [1.0, 1.0]).pred_score, image.mean((1, 2, 3)))
     assert model.at_a_time == [2]
 
 
