@@ -35,7 +35,7 @@ docs: $(VENV)/.ready_for_docs
 	@echo "site/index.html"
 
 bench: $(READY)
-	for benchmark in $(filter-out benchmarks/measuring.py benchmarks/gpu_cells.py,$(wildcard benchmarks/*.py)); do $(BIN)/python $$benchmark || exit 1; done
+	for benchmark in $(filter-out benchmarks/measuring.py $(wildcard benchmarks/gpu_*.py),$(wildcard benchmarks/*.py)); do $(BIN)/python $$benchmark || exit 1; done
 
 clean:
 	rm -rf demo site build dist .pytest_cache .ruff_cache .mypy_cache .hypothesis

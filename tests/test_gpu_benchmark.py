@@ -57,8 +57,8 @@ def fill(cells: ModuleType, wanted: list[Any], out: Path, until: float = 600) ->
 
 
 def test_every_method_is_measured_and_what_is_there_is_kept(gpu, cells, unlimited, tmp_path, monkeypatch):
-    monkeypatch.setattr(cells, "MEASURED", 0)
-    monkeypatch.setattr(cells, "LEAST", 1)
+    monkeypatch.setattr("gpu_bench.MEASURED", 0)
+    monkeypatch.setattr("gpu_bench.LEAST", 1)
     wanted = gpu.plan(["inference", "training"], gpu.METHODS, [1])
     wanted = [cell for cell in wanted if cell.precision == "fp32" and cell.batch == 1]
     wanted += [cell for cell in gpu.plan(["training"], ["AFClip"], [1]) if cell.precision == "bf16" and cell.batch == 1]

@@ -32,6 +32,16 @@ def bin_of(scores: Tensor) -> Tensor:  # any shape, in [0, 1]
     return torch.where(scores > 0, mirrored + 1, 0)
 
 
+def count_scores(
+    counts: Tensor,  # (2, BINS): normal, anomalous
+    scores: Tensor,  # any shape, in [0, 1]; others go to the first or the last bin
+    truth: Tensor,  # the same number of values, true where anomalous
+) -> None:
+    """Add scores to the counts of their bins. A GPU is not waited for, as it would be in `torch.bincount`."""
+    index = bin_of(scores.flatten()).long() + BINS * truth.flatten().bool()
+    counts.view(-1).scatter_add_(0, index, torch.ones_like(index))
+
+
 def bin_floors() -> Tensor:  # (BINS,)
     """Return the lowest score of every bin."""
     code = torch.arange(BINS - 1, dtype=torch.int32) << _DROPPED

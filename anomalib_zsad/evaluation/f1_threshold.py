@@ -7,7 +7,7 @@ from anomalib.metrics import AnomalibMetric
 from anomalib.metrics.threshold import Threshold
 from torch import Tensor
 
-from anomalib_zsad.evaluation.binning import BINS, bin_floors, bin_of
+from anomalib_zsad.evaluation.binning import BINS, bin_floors, count_scores
 
 logger = logging.getLogger(__name__)
 
@@ -21,8 +21,7 @@ class _BinnedF1Threshold(Threshold):
 
     def update(self, preds: Tensor, target: Tensor) -> None:  # any shape, in [0, 1]; the same, true where anomalous
         """Count scores into bins."""
-        index = bin_of(preds.flatten()).long() + BINS * target.flatten().bool()
-        self.counts += torch.bincount(index, minlength=2 * BINS).view(2, BINS)
+        count_scores(self.counts, preds, target)
 
     def compute(self) -> Tensor:  # ()
         """Return the lowest score of the bin from which on upwards F1 is best.

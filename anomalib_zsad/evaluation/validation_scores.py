@@ -5,7 +5,7 @@ import torch
 from anomalib.data import ImageBatch
 from torch import Tensor, nn
 
-from anomalib_zsad.evaluation.binning import BINS, bin_floors, bin_of
+from anomalib_zsad.evaluation.binning import BINS, bin_floors, count_scores
 from anomalib_zsad.functional.curves import DetectionCurve, Increments
 from anomalib_zsad.functional.processes import sum_over_processes
 
@@ -35,8 +35,7 @@ class ValidationScores(nn.Module):
             ((batch.pred_score, batch.gt_label), (batch.anomaly_map, batch.gt_mask))
         ):
             if scores is not None and truth is not None:
-                index = bin_of(scores.flatten()).long() + BINS * truth.flatten().bool()
-                self.counts[level] += torch.bincount(index, minlength=2 * BINS).view(2, BINS)
+                count_scores(self.counts[level], scores, truth)
 
     def compute(self) -> dict[str, float]:
         """Compute the metrics that the data allow, over all processes: every process must call this."""

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch._dynamo import maybe_mark_dynamic
 from torch._dynamo.exc import BackendCompilerFailed
 from torch._dynamo.mutation_guard import install_generation_tagging_init
+from torch._dynamo.utils import is_parameter_freezing
 
 CompilerError = BackendCompilerFailed
 """A graph that was traced cannot be compiled, as on a machine without a C++ compiler."""
@@ -42,6 +43,11 @@ def compiled(
 def may_vary(tensor: Tensor, axis: int) -> None:
     """Let the size of an axis vary in the graph that is traced with a tensor, unless the graph fixes it."""
     maybe_mark_dynamic(tensor, axis)
+
+
+def freezes() -> bool:
+    """Whether a graph that is made now holds weights as constants: `TORCHINDUCTOR_FREEZING`, without gradients."""
+    return is_parameter_freezing()
 
 
 def _keep_constructor() -> None:

@@ -217,6 +217,7 @@ TOUCHED = (
         "replaces the constructor of modules by one that jsonargparse does not find",
         "",
     ),
+    Touched("torch", "torch._dynamo.utils.is_parameter_freezing", "compiler", "such graphs go when weights change", ""),
     Touched("torch", "torch.nn.Module.__init__", "compiler", "is to be found by the name that it then has"),
     Touched("Python", "types.FunctionType.__code__", "compiler", "graphs are counted by the code of a function"),
     Touched("torch", "torch.utils.data.DataLoader.dataset", "trainers", "is refused as an attribute of a loader"),

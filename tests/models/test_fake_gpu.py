@@ -10,7 +10,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 import anomalib_zsad
-from anomalib_zsad.models.parts import detector
+from anomalib_zsad.evaluation.evaluator import ZeroShotEvaluator
+from anomalib_zsad.evaluation.post_processor import MonotonePostProcessor
+from anomalib_zsad.models.parts.validity import ScoreCheck
 from tests.models.kano_clip.building import SMALL
 from tests.support.fake_gpu import FakeBatch, fake_gpu
 from tests.support.small_clip import IMAGE_SIZE
@@ -95,12 +97,6 @@ def method(request: pytest.FixtureRequest, shallow_clip: Path) -> tuple[str, Any
     return request.param, made
 
 
-@pytest.fixture(autouse=True)
-def unchecked_scores(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Do not check the scores: that reads one value of each batch, once they are all there."""
-    monkeypatch.setattr(detector, "check_scores", lambda result, batch: result)
-
-
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_steps_stay_on_the_device(method, precision):
     name, model = method
@@ -114,6 +110,22 @@ def test_steps_stay_on_the_device(method, precision):
     made = [scored.pred_score, scored.anomaly_map, *losses]
     assert {(each.device.type, each.dtype) for each in made} == {("cuda", torch.float32)}
     assert (gpu.products == {torch.float32}) == (precision == "fp32")
+
+
+def test_the_end_of_a_batch_of_validation_waits_for_nothing():
+    evaluator, post_processor, scores = (
+        ZeroShotEvaluator(),
+        MonotonePostProcessor(),
+        torch.rand(3, 1, IMAGE_SIZE, IMAGE_SIZE),
+    )
+    with fake_gpu() as gpu:
+        batch = gpu.moved(images().update(pred_score=scores.amax((1, 2, 3)), anomaly_map=scores))
+        evaluator, post_processor = gpu.moved(evaluator), gpu.moved(post_processor)
+        metric = post_processor._pixel_threshold_metric
+        metric.counts = gpu.moved(metric.counts)
+        for callback in (ScoreCheck(), evaluator, post_processor):
+            callback.on_validation_batch_end(None, None, batch, batch, 0)
+    assert metric.counts.is_cuda
 
 
 @pytest.mark.parametrize("operation", WAITS.values(), ids=WAITS)

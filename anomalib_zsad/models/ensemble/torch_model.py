@@ -90,7 +90,8 @@ class EnsembleModel(nn.Module):
             own = copy(batch)
             own.image = exactly(member.pre_processor)(batch.image)
             found = member.predict_batch(own) if isinstance(member, Detector) else member.model(own.image)
-            results.append(self._raw(check_scores(found, batch, member=type(member).__name__)))
+            check_scores(found, batch, member=type(member).__name__)
+            results.append(self._raw(found))
         return results
 
     def combine(self, results: Sequence[Raw]) -> InferenceBatch:

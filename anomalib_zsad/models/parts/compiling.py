@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 from torchvision.tv_tensors import TVTensor
 
-from anomalib_zsad.seam.compiler import CompilerError, compiled, may_vary
+from anomalib_zsad.seam.compiler import CompilerError, compiled, freezes, may_vary
+from anomalib_zsad.seam.tensors import version_of
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -37,14 +38,16 @@ class Graphs:
         backend: Of `torch.compile`.
     """
 
-    overwrite = False
-    """Whether some are CUDA graphs, which write what they return into the same memory in every step."""
-
     def __init__(self, mode: Mode, backend: str) -> None:
-        Graphs.overwrite |= mode in {"reduce-overhead", "max-autotune"}
         self.mode: Mode = mode
         self.backend = backend
-        self._made: dict[Callable[..., Any], Callable[..., Any]] = {}
+        self._made: dict[tuple[Callable[..., Any], bool], Callable[..., Any]] = {}
+        self._frozen: object = None
+
+    @property
+    def overwrite(self) -> bool:
+        """Whether they are CUDA graphs, which write what they return into the same memory in every step."""
+        return self.mode in {"reduce-overhead", "max-autotune"}
 
     def __reduce__(self) -> Any:  # of a copy or a pickle
         return Graphs, (self.mode, self.backend)
@@ -55,13 +58,15 @@ class Graphs:
         Raises:
             RuntimeError: If this machine cannot compile it.
         """
-        if method not in self._made:
-            self._made[method] = compiled(method, module, self.mode, self.backend, dynamic=None if varies else False)
+        frozen = self._weights_frozen_in(module)
+        if (method, frozen) not in self._made:
+            dynamic = None if varies else False
+            self._made[method, frozen] = compiled(method, module, self.mode, self.backend, dynamic)
         given, named = [_plain(each) for each in given], {name: _plain(each) for name, each in named.items()}
         if not varies:
             _mark_batches([*given, *named.values()])
         try:
-            return self._made[method](*given, **named)
+            return self._made[method, frozen](*given, **named)
         except CompilerError as error:
             reason = str(error).strip().splitlines()[0]
             msg = (
@@ -69,6 +74,16 @@ class Graphs:
                 f"compiler, and on a GPU triton; install what is missing, or leave compile at its default, False"
             )
             raise RuntimeError(msg) from error
+
+    def _weights_frozen_in(self, module: nn.Module) -> bool:
+        """Say whether graphs hold the weights as constants; those that hold others than the module has now go."""
+        if not freezes():
+            return False
+        state = [(id(each), version_of(each)) for each in (*module.parameters(), *module.buffers())]
+        if state != self._frozen:
+            self._made = {key: graph for key, graph in self._made.items() if not key[1]}
+            self._frozen = state
+        return True
 
 
 def compile_in_place(module: nn.Module, mode: Mode = "default", backend: str = "inductor") -> None:
@@ -85,15 +100,15 @@ def run_as_written(module: nn.Module) -> None:
             part.graphs = None
 
 
-def begin_step() -> None:
-    """Begin a batch: CUDA graphs may overwrite what they returned for the last one."""
-    if Graphs.overwrite:
+def begin_step(module: nn.Module) -> None:
+    """Begin to run graphs anew: CUDA graphs may overwrite what they returned before."""
+    if _overwrites(module):
         torch.compiler.cudagraph_mark_step_begin()
 
 
-def kept(value: Any) -> Any:
-    """Copy what outlives its batch, where CUDA graphs would overwrite it."""
-    return value.clone() if Graphs.overwrite and isinstance(value, Tensor) else value
+def kept(value: Tensor, module: nn.Module) -> Tensor:
+    """Copy what outlives a step, where the CUDA graphs of a module would overwrite it."""
+    return value.clone() if _overwrites(module) else value
 
 
 @overload
@@ -127,6 +142,10 @@ def whole_graph(method: Any = None, *, varies: bool = False) -> Any:
         return call  # type: ignore[return-value]
 
     return decorate if method is None else decorate(method)
+
+
+def _overwrites(module: nn.Module) -> bool:
+    return isinstance(module, Compilable) and module.graphs is not None and module.graphs.overwrite
 
 
 def _plain(value: Any) -> Any:

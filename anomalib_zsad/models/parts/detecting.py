@@ -24,6 +24,7 @@ from anomalib_zsad.evaluation.drift import DriftWarning
 from anomalib_zsad.evaluation.post_processor import MonotonePostProcessor
 from anomalib_zsad.functional.devices import device_named
 from anomalib_zsad.models.parts.encoder import encoders_in
+from anomalib_zsad.models.parts.validity import check_scores
 from anomalib_zsad.printing import printable
 from anomalib_zsad.seam.trainers import without_trainer
 
@@ -223,6 +224,7 @@ def _scored(model: Any, images: Sequence[_Read], drift: DriftWarning) -> Iterato
         if model.pre_processor is not None:
             model.pre_processor.on_predict_batch_start(None, model, batch, 0)
         batch = model.predict_step(batch, 0)
+        check_scores(batch, batch)
         raw = batch.pred_score.tolist()
         drift.on_predict_batch_end(None, model, None, batch, 0)  # type: ignore[arg-type]
         if isinstance(post_processor, PostProcessor):

@@ -17,7 +17,6 @@ from anomalib_zsad.evaluation.predictions import PredictionWriter
 from anomalib_zsad.evaluation.visualizer import CategoryVisualizer
 from anomalib_zsad.models.parts.checkpoint import CheckedCheckpointIO
 from anomalib_zsad.models.parts.class_names import ClassNames
-from anomalib_zsad.models.parts.compiling import begin_step, kept
 from anomalib_zsad.models.parts.detecting import Detecting
 from anomalib_zsad.models.parts.encoder import encoders_in
 from anomalib_zsad.models.parts.export import ExportHooks
@@ -25,7 +24,7 @@ from anomalib_zsad.models.parts.hub_folders import HubFolders
 from anomalib_zsad.models.parts.persistence import Persistence
 from anomalib_zsad.models.parts.pre_processor import ClipPreProcessor
 from anomalib_zsad.models.parts.termination import Termination
-from anomalib_zsad.models.parts.validity import check_scores
+from anomalib_zsad.models.parts.validity import ScoreCheck
 from anomalib_zsad.seam.trainers import share_results_folder
 
 
@@ -95,7 +94,8 @@ class Detector(Detecting, ExportHooks, HubFolders, Persistence):
     def configure_callbacks(self) -> list[Callback]:
         """Order the components: those that read raw scores come before the post-processor."""
         callbacks = list(super().configure_callbacks())  # type: ignore[misc]
-        raw = [PredictionWriter(), DriftWarning(), *(each for each in callbacks if isinstance(each, ZeroShotEvaluator))]
+        evaluators = [each for each in callbacks if isinstance(each, ZeroShotEvaluator)]
+        raw = [ScoreCheck(), PredictionWriter(), DriftWarning(), *evaluators]
         others = [each for each in callbacks if not isinstance(each, ZeroShotEvaluator)]
         first = [each for each in others if isinstance(each, PreProcessor)]
         return [*first, *raw, *(each for each in others if each not in first), Termination()]
@@ -139,6 +139,4 @@ class Detector(Detecting, ExportHooks, HubFolders, Persistence):
         self.thresholds_fitted_on = getattr(datamodule, "training_sets", []) or [getattr(datamodule, "name", "unknown")]
 
     def _scored(self, batch: Batch) -> STEP_OUTPUT:
-        begin_step()
-        found = check_scores(self.predict_batch(batch), batch)._asdict()
-        return batch.update(**{name: kept(value) for name, value in found.items()})
+        return batch.update(**self.predict_batch(batch)._asdict())

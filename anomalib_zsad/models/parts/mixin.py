@@ -110,9 +110,9 @@ class ZeroShotMixin(Detector):
 
     def training_step(self, batch: Batch, batch_idx: int) -> STEP_OUTPUT:  # noqa: ARG002
         """Compute and log the losses."""
-        begin_step()
+        begin_step(self.model)
         terms = self.loss_terms(batch)
-        self._losses = {name: kept(value.detach()) for name, value in terms.items()}
+        self._losses = {name: kept(value.detach(), self.model) for name, value in terms.items()}
         found = {f"train_{name}": value for name, value in self._losses.items()}
         self._module.log_dict(found, prog_bar=True, sync_dist=True)
         return terms["loss"]

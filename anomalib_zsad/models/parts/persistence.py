@@ -81,8 +81,17 @@ class Persistence:
 
         Args:
             components: The arguments of the constructor for anomalib's components.
+
+        Raises:
+            RuntimeError: If it is built under `torch.inference_mode`.
         """
         module = self._module
+        if torch.is_inference_mode_enabled():
+            msg = (
+                f"{type(self).__name__}: expected to be built outside of torch.inference_mode, where tensors can be "
+                f"neither trained nor loaded later, got it inside: build it before, and run it inside"
+            )
+            raise RuntimeError(msg)
         module.save_hyperparameters(settings.nested(settings.flat(module.hparams)))  # plain data, also the choices
         self.trained_on = []
         file = module.hparams.get("weights")

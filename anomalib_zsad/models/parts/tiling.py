@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from anomalib_zsad.functional.resizing import resize_bicubic, resize_bilinear
 from anomalib_zsad.functional.scoring import size_of
 from anomalib_zsad.functional.tiling import blend, window_starts
-from anomalib_zsad.models.parts.compiling import Compilable
+from anomalib_zsad.models.parts.compiling import Compilable, begin_step, kept
 from anomalib_zsad.models.parts.encoder import encoders_in
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -79,16 +79,22 @@ def tiled(forward: F) -> F:
     """
 
     @wraps(forward)
+    def step(model: Any, images: Tensor, *others: Any) -> InferenceBatch:
+        begin_step(model)
+        found = forward(model, images, *others)
+        return InferenceBatch(pred_score=kept(found.pred_score, model), anomaly_map=kept(found.anomaly_map, model))
+
+    @wraps(forward)
     def score(model: Any, images: Tensor, *others: Any) -> InferenceBatch:
         if model.tiler is None or size_of(images) == (model.tiler.tile_size_h, model.tiler.tile_size_w):
-            return forward(model, images, *others)
+            return step(model, images, *others)
         if model.tile_batch is None:
-            return _score_views(forward, model, images, others)
-        step, results = model.tile_batch, []
-        for start in range(0, len(images), step):
-            part = slice(start, start + step)
+            return _score_views(step, model, images, others)
+        count, results = model.tile_batch, []
+        for start in range(0, len(images), count):
+            part = slice(start, start + count)
             own = [None if each is None else each[part] for each in others]
-            results.append(_score_views(forward, model, images[part], own))
+            results.append(_score_views(step, model, images[part], own))
         return _joined(results)
 
     return score  # type: ignore[return-value]

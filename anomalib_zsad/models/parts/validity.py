@@ -1,10 +1,11 @@
 """Range checks: of scores when they are computed, of weights, thresholds and memories when they are loaded."""
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from anomalib.data import InferenceBatch
+from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
 _ROUNDING = 1e-5
@@ -14,38 +15,67 @@ _MAY_BE_UNKNOWN = ("_threshold", "_min", "_max", "_scale.mean", "_scale.deviatio
 
 
 def check_scores(
-    result: InferenceBatch,
+    result: Any,  # a result or a batch of anomalib, with raw scores
     batch: Any,  # of anomalib, with the paths of its images where they are known
     member: str | None = None,
-) -> InferenceBatch:
+) -> None:
     """Check that all scores of a batch are in [0, 1]; that those of an ensemble's member are finite.
-
-    Returns:
-        The scores, unchanged.
 
     Raises:
         ValueError: If one is not; the message names the image.
     """
-    given = {name: values for name in ("pred_score", "anomaly_map") if (values := getattr(result, name)) is not None}
-    fitting = {
-        name: values.isfinite() if member else _within(values, -_ROUNDING, 1 + _ROUNDING)
-        for name, values in given.items()
-    }
-    # One value for both: each read of a GPU waits for it.
-    if not fitting or torch.stack([fits.all() for fits in fitting.values()]).all():
-        return result
-    for name, fits in fitting.items():
-        if fits.all():
-            continue
-        values = given[name]
-        row = int((~fits).nonzero()[0, 0])
-        image = batch.image_path[row] if batch.image_path else f"image {row + 1} of the batch"
-        msg = (
-            f"{image}: expected {f'finite scores of {member}' if member else 'scores in [0, 1]'}, got {name} "
-            f"{values[row][~fits[row]].flatten()[0]:g}: weights are damaged, or numbers overflow (try precision fp32)"
-        )
-        raise ValueError(msg)
-    return result
+    _check(_extremes(result), batch.image_path, member)
+
+
+class ScoreCheck(Callback):
+    """Ends a run with scores that are not in [0, 1], by a `ValueError` that names the image.
+
+    It must come before the callbacks that read scores. Those of validation data are checked when the epoch ends, before
+    a threshold is fitted: read for each batch, a GPU would be waited for each time.
+    """
+
+    def __init__(self) -> None:
+        self._waiting: list[tuple[dict[str, Tensor], Any]] = []
+
+    def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Drop what an interrupted epoch has left."""
+        del trainer, pl_module
+        self._waiting = []
+
+    @torch.no_grad()
+    def on_validation_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Keep the lowest and the highest score of each image."""
+        del trainer, pl_module, outputs, batch_idx, dataloader_idx
+        self._waiting.append((_extremes(batch), batch.image_path))
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Check them."""
+        del trainer, pl_module
+        for extremes, paths in self._waiting:
+            _check(extremes, paths)
+
+    def on_test_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Check the scores of a batch, which are about to be read."""
+        del trainer, pl_module, outputs, batch_idx, dataloader_idx
+        check_scores(batch, batch)
+
+    on_predict_batch_end = on_test_batch_end
 
 
 def check_tensors(
@@ -68,6 +98,28 @@ def check_tensors(
         if fault is not None:
             msg = f"{origin}: expected {name} {fault}"
             raise ValueError(msg)
+
+
+def _extremes(result: Any) -> dict[str, Tensor]:  # (B, 2)
+    """Return the lowest and the highest score of each image and of its map; both are NaN where any is."""
+    given = {name: values for name in ("pred_score", "anomaly_map") if (values := getattr(result, name)) is not None}
+    return {name: torch.stack(values.reshape(len(values), -1).aminmax(dim=1), dim=1) for name, values in given.items()}
+
+
+def _check(
+    extremes: Mapping[str, Tensor],  # (B, 2)
+    paths: Sequence[Any] | None,
+    member: str | None = None,
+) -> None:
+    for name, values in zip(extremes, torch.stack(list(extremes.values())).tolist(), strict=True):  # one read
+        for row, value in ((row, each) for row, pair in enumerate(values) for each in pair):
+            if not (math.isfinite(value) if member else -_ROUNDING <= value <= 1 + _ROUNDING):
+                image = paths[row] if paths else f"image {row + 1} of the batch"
+                msg = (
+                    f"{image}: expected {f'finite scores of {member}' if member else 'scores in [0, 1]'}, got {name} "
+                    f"{value:g}: weights are damaged, or numbers overflow (try precision fp32)"
+                )
+                raise ValueError(msg)
 
 
 def _fault(name: str, given: Any, expected: Tensor) -> str | None:

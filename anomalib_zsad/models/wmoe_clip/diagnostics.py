@@ -57,7 +57,8 @@ def seen_in(
     sample = logits.sample
     low, high = maps.mean(1).flatten(1).aminmax(dim=1)
     scores = torch.stack([probability(logits.image), low, high, label.float()])
-    sampled = [] if sample is None else [sample.token, divergence(sample), reconstruction(sample)]
+    # A copy of the token: CUDA graphs write the next one into the same memory.
+    sampled = [] if sample is None else [sample.token.clone(), divergence(sample), reconstruction(sample)]
     return Seen(scores.detach(), [each.detach() for each in sampled])
 
 

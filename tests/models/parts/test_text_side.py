@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from anomalib_zsad import AFClip
 from anomalib_zsad.clip.backbone import FrozenClip
 from anomalib_zsad.models.parts.text_side import TextSide, encode_sentences
 
@@ -70,3 +71,9 @@ def test_folded_text_is_a_constant_that_needs_no_text_tower(clip, prompts, class
     side.fold(prompts, clip)
     assert torch.equal(side(prompts, clip.without_text(), ["bolt"]), expected)
     assert side.state_dict() == {}
+
+
+def test_a_model_is_built_outside_of_inference_mode(small_clip):
+    message = r"AFClip: expected to be built outside of torch\.inference_mode.*build it before, and run it inside"
+    with torch.inference_mode(), pytest.raises(RuntimeError, match=message):
+        AFClip(pretrained=small_clip, image_size=56)

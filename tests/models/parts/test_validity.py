@@ -4,7 +4,7 @@ import pytest
 import torch
 from anomalib.data import ImageBatch, InferenceBatch
 
-from anomalib_zsad.models.parts.validity import check_scores, check_tensors
+from anomalib_zsad.models.parts.validity import ScoreCheck, check_scores, check_tensors
 
 NAN, INFINITY = float("nan"), float("inf")
 
@@ -18,8 +18,7 @@ def scored(score: float, pixel: float = 0.5) -> tuple[InferenceBatch, ImageBatch
 
 def test_scores_in_the_unit_range_pass() -> None:
     for score, pixel in ((0.0, 1.0), (1.0, 0.0), (1 + 1e-7, -1e-7)):
-        result, batch = scored(score, pixel)
-        assert check_scores(result, batch) is result
+        check_scores(*scored(score, pixel))
 
 
 @pytest.mark.parametrize("value", [NAN, INFINITY, -INFINITY, 1.1, -0.1])
@@ -28,6 +27,17 @@ def test_a_score_that_is_none_names_its_image(value: float) -> None:
         check_scores(*scored(value))
     with pytest.raises(ValueError, match=rf"b\.png: expected scores in \[0, 1\], got anomaly_map {value:g}: "):
         check_scores(*scored(0.5, value))
+
+
+def test_validation_data_are_checked_when_the_epoch_ends() -> None:
+    check = ScoreCheck()
+    for value in (0.5, NAN):
+        result, batch = scored(value)
+        check.on_validation_batch_end(None, None, None, batch.update(**result._asdict()), 0)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"b\.png: expected scores in \[0, 1\], got pred_score nan"):
+        check.on_validation_epoch_end(None, None)  # type: ignore[arg-type]
+    check.on_validation_epoch_start(None, None)  # type: ignore[arg-type]
+    check.on_validation_epoch_end(None, None)  # type: ignore[arg-type]
 
 
 def test_a_member_of_an_ensemble_may_score_beyond_them() -> None:
