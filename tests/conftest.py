@@ -18,8 +18,6 @@ os.environ.setdefault("MALLOC_TRIM_THRESHOLD_", str(2**32))
 os.environ.setdefault("MALLOC_TOP_PAD_", str(2**26))
 
 import pytest
-import torch
-import torch.fx.config
 from hypothesis import settings
 
 from tests.support.small_clip import SHALLOW, write_small_clip
@@ -28,11 +26,6 @@ from tests.support.trees import magnetic_tile_tree, mvtec_tree, visa_tree
 # On a busy machine any example may take longer than hypothesis expects.
 settings.register_profile("busy", deadline=None)
 settings.load_profile("busy")
-
-# Else each operation that is traced looks for a driver, and notes the lines of Python that led to it.
-if not torch.cuda.is_available():
-    os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
-torch.fx.config.do_not_emit_stack_traces = True
 
 gc.disable()  # until all tests are collected: imports leave no garbage
 

@@ -8,7 +8,6 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 import pytest
 import torch
-import torch.fx.config
 from anomalib.data import InferenceBatch
 from anomalib.deploy import CompressionType, OpenVINOInferencer, TorchInferencer
 from anomalib.models import AnomalibModule
@@ -61,8 +60,6 @@ class ExportContract:
     """Whether the image takes part in the text, so that what encodes it has to ship."""
     matrices: ClassVar[int] = 4
     """Matrix products of a block with weights: of attention into it and out of it, and two of the feed-forward."""
-    traced_with_lines: ClassVar[bool] = False
-    """Whether the exporter notes the lines of Python that led to a node, as it does outside of tests."""
 
     @pytest.fixture(scope="class")
     def model(self, shallow_clip: Path) -> Any:
@@ -116,7 +113,6 @@ class ExportContract:
 
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(self.model_class, "to_onnx", to_onnx)
-            patch.setattr(torch.fx.config, "do_not_emit_stack_traces", not self.traced_with_lines)
             yield
 
     @pytest.fixture(scope="class")

@@ -47,7 +47,6 @@ def assert_agrees_for_any_number_of_images(model, graph):
 class TestAFClip(ExportContract):
     model_class = AFClip
     arguments: ClassVar = {"feature_layers": [1, 2], "scales": [3]}
-    traced_with_lines = True
 
     def test_openvino_reads_the_onnx_graph(self, graph, files, expected):
         assert_same(OpenVINOInferencer(graph, device="CPU", config=EXACT).predict, files, expected, 1e-3)
