@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from gpu import Cell, Settings
 from gpu_onnx import bound, check_provider, session_of
+from measuring import bare_tower
 from torch import Tensor, nn
 
 TYPES = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -100,7 +101,7 @@ class Bench:
     def _built(self, method: str, is_compiled: bool) -> Any:
         torch.manual_seed(0)
         if method == "open_clip":
-            self._tower = self._tower or _tower(self.settings)
+            self._tower = self._tower or bare_tower(self.settings.backbone, self.settings.size)
             tower = self._tower.to(self.device)
             return torch.compile(tower) if is_compiled else tower
         import anomalib_zsad
@@ -212,14 +213,3 @@ class Bench:
     def _forget_peak(self) -> None:
         if self.on_gpu:
             torch.cuda.reset_peak_memory_stats(self.device)
-
-
-def _tower(settings: Settings) -> nn.Module:
-    """open_clip's own vision tower, for images of this size."""
-    import open_clip
-
-    from anomalib_zsad.clip.named import config_of
-
-    config = config_of(settings.backbone)
-    config["vision_cfg"]["image_size"] = settings.size
-    return open_clip.CLIP(**config, quick_gelu=True).eval().visual

@@ -29,16 +29,21 @@ Taken = list[dict[str, tuple[float, float]]]
 
 
 def bare(backbone: str, quick_gelu: bool = True) -> Run:
-    """open_clip's own vision tower."""
+    """A forward of open_clip's own vision tower."""
+    image = image_for(backbone)
+    tower = bare_tower(backbone, image.shape[-1], quick_gelu)
+    return torch.no_grad()(lambda: tower(image))
+
+
+def bare_tower(backbone: str, size: int, quick_gelu: bool = True) -> torch.nn.Module:
+    """Build open_clip's own vision tower for square images of a size."""
     import open_clip
 
     from anomalib_zsad.clip.named import config_of
 
     config = config_of(backbone)
-    image = image_for(backbone)
-    config["vision_cfg"]["image_size"] = image.shape[-1]
-    tower = open_clip.CLIP(**config, quick_gelu=quick_gelu).eval()
-    return torch.no_grad()(lambda: tower.visual(image))
+    config["vision_cfg"]["image_size"] = size
+    return open_clip.CLIP(**config, quick_gelu=quick_gelu).eval().visual
 
 
 def image_for(backbone: str) -> torch.Tensor:  # (1, 3, H, W)
